@@ -1,0 +1,1 @@
+"""What each intercepted system call means. Knows no transport and no container."""

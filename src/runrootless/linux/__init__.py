@@ -1,0 +1,1 @@
+"""Thin bindings of kernel interfaces, one file each, without policy."""

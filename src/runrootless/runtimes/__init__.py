@@ -1,0 +1,72 @@
+"""The OCI runtimes that do the work: which one, and where it keeps its state."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from runrootless.errors import Error
+
+# In the order of preference.
+_KNOWN = ("runc", "crun")
+# Distributions install runtimes where an unprivileged PATH often does not lead.
+_MORE_DIRECTORIES = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+
+
+class Runtime:
+    """An OCI runtime: the ``path`` of its program and the ``name`` at the end of it."""
+
+    __slots__ = ("name", "path")
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.name = os.path.basename(path)
+
+    def default_root(self) -> str:
+        """Return the state root that the runtime takes itself when real root calls it."""
+        return f"/run/{self.name}"
+
+
+def choose(name: str) -> Runtime:
+    """Return the runtime called ``name``, a path or a name to look up.
+
+    An empty name means $RUNROOTLESS_RUNTIME, and without that the first one
+    installed of those known.  Raises ``Error`` if there is none.
+    """
+    name = name or os.environ.get("RUNROOTLESS_RUNTIME", "")
+    if "/" in name:
+        if not _is_program(name):
+            raise Error(f"the runtime {name} is not an executable file: correct --runtime")
+        return Runtime(os.path.abspath(name))
+    for candidate in (name,) if name else _KNOWN:
+        path = _find(candidate)
+        if path is not None:
+            return Runtime(path)
+    if name:
+        raise Error(f"the runtime {name} is not in PATH: install it, or give --runtime its path")
+    raise Error(
+        "no OCI runtime found: install runc or crun (the package of that name), "
+        "or give the path of one with --runtime"
+    )
+
+
+def _find(name: str) -> str | None:
+    directories = os.environ.get("PATH", os.defpath).split(":")
+    for directory in (*directories, *_MORE_DIRECTORIES):
+        path = os.path.join(directory, name)
+        # A relative entry of PATH means another program in every directory.
+        if directory.startswith("/") and _is_program(path) and not _is_this_program(path):
+            return path
+    return None
+
+
+def _is_program(path: str) -> bool:
+    return os.access(path, os.X_OK) and os.path.isfile(path)
+
+
+def _is_this_program(path: str) -> bool:
+    """Return whether ``path`` is a link to this command, put there to replace the runtime."""
+    try:
+        return os.path.samefile(path, sys.argv[0])
+    except OSError:
+        return False

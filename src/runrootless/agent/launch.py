@@ -1,0 +1,82 @@
+"""Starting the agent from the command line, right before it becomes the runtime.
+
+Imported on the start-up path: what the agent alone needs is imported in its process.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+
+from runrootless.errors import Error
+
+LISTENER_NAME = "listener"
+"""Name of the socket in a container's private directory."""
+
+CREDENTIALS_NAME = "credentials"
+"""Name of the credential table in a container's private directory."""
+
+_BACKLOG = 64
+
+
+class Settings:
+    """What the agent is told.
+
+    ``directory`` is the container's private directory, with its derived bundle, and
+    ``lock_fd`` its locked lock file; ``state_directory`` is where the runtime keeps the
+    container's state as long as it exists.
+    """
+
+    __slots__ = ("debug", "directory", "lock_fd", "log", "log_format", "state_directory")
+
+    def __init__(
+        self,
+        directory: str,
+        lock_fd: int,
+        state_directory: str,
+        log: str,
+        log_format: str,
+        debug: bool,
+    ) -> None:
+        self.directory = directory
+        self.lock_fd = lock_fd
+        self.state_directory = state_directory
+        self.log = log
+        self.log_format = log_format
+        self.debug = debug
+
+
+def launch(settings: Settings) -> None:
+    """Bind the listener socket and start the agent as a process of its own; return at once.
+
+    Raises Error if the socket or the process cannot be had.
+    """
+    path = f"{settings.directory}/{LISTENER_NAME}"
+    try:
+        socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        mask = os.umask(0o077)
+        try:
+            socket.bind(path)
+        finally:
+            os.umask(mask)
+        socket.listen(_BACKLOG)
+        runtime = os.pidfd_open(os.getpid())
+        # Twice, so that the agent is nobody's child whom the runtime would wait for.
+        child = os.fork()
+    except OSError as error:
+        raise Error(f"cannot start the agent for {path}: {error.strerror}") from None
+    if child:
+        os.waitpid(child, 0)
+        socket.close()
+        os.close(runtime)
+        return
+    status = 1
+    try:
+        os.setsid()
+        if os.fork() == 0:
+            from runrootless.agent.process import run
+
+            run(settings, socket, runtime)
+        status = 0
+    finally:
+        os._exit(status)

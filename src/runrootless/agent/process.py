@@ -1,0 +1,120 @@
+"""The agent's process: what it keeps open, how it starts and what it leaves behind."""
+
+from __future__ import annotations
+
+import _socket
+import gc
+import os
+import resource
+import signal
+import sys
+
+from runrootless.agent.launch import CREDENTIALS_NAME, Settings
+from runrootless.agent.log import Log
+from runrootless.agent.server import Server
+from runrootless.agent.views import Views
+from runrootless.bundle.json_file import read
+from runrootless.emulation.credential_table import CredentialTable
+from runrootless.emulation.side_store import SideStore
+from runrootless.linux.process import set_name
+from runrootless.state import CONFIG, remove_from_base
+
+PROCESS_NAME = "runrootless-agt"
+"""The agent's name in ps(1): the kernel keeps 15 bytes."""
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+def run(settings: Settings, socket: _socket.socket, runtime: int) -> None:
+    """Serve the container until its last process has ended, then clean up after it."""
+    set_name(PROCESS_NAME)
+    log = Log(_open_log(settings.log), settings.log_format, settings.debug)
+    try:
+        _serve(settings, socket, runtime, log)
+    except BaseException as error:
+        log.exception("the agent ends", error)
+
+
+def _serve(settings: Settings, socket: _socket.socket, runtime: int, log: Log) -> None:
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    # All by descriptor: after joining the container, these paths lead elsewhere.
+    processes = os.open("/proc", _DIRECTORY)
+    base_path, directory_name = os.path.split(settings.directory)
+    base = os.open(base_path, _DIRECTORY)
+    credentials = os.open(
+        f"{settings.directory}/{CREDENTIALS_NAME}",
+        os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC,
+        0o600,
+    )
+    states_path, container_id = os.path.split(settings.state_directory)
+    os.makedirs(states_path, 0o700, exist_ok=True)
+    states = os.open(states_path, _DIRECTORY)
+    spec = read(f"{settings.directory}/{CONFIG}")
+    rootfs_parent, rootfs_name = os.path.split(spec["root"]["path"])
+    beside = os.open(rootfs_parent, _DIRECTORY)
+    keep = {socket.fileno(), runtime, settings.lock_fd, log.fd, processes, base, credentials}
+    _close_others(keep | {states, beside})
+    os.chdir(processes)
+    _raise_descriptor_limit()
+    server = Server(
+        socket,
+        runtime,
+        Views(processes),
+        CredentialTable(credentials),
+        lambda device: SideStore(beside, f".{rootfs_name}.ownership", device),
+        log,
+    )
+    _forbid_imports()
+    gc.freeze()
+    server.serve()
+    if not _exists(container_id, states):
+        remove_from_base(base, directory_name)
+
+
+def _exists(name: str, directory: int) -> bool:
+    try:
+        os.lstat(name, dir_fd=directory)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _open_log(path: str) -> int:
+    """Return a descriptor of the log file, 2 for the caller's standard error, or -1."""
+    if not path:
+        return -1
+    try:
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError:
+        return -1
+
+
+def _close_others(keep: set[int]) -> None:
+    """Close all inherited descriptors but ``keep``, and put /dev/null on the standard ones.
+
+    Whoever waits for the end of the runtime's output must not wait for the agent.
+    """
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for descriptor in (0, 1, 2):
+        if descriptor not in keep:
+            os.dup2(null, descriptor)
+    for name in os.listdir("/proc/self/fd"):
+        descriptor = int(name)
+        if descriptor > 2 and descriptor not in keep:
+            try:
+                os.close(descriptor)
+            except OSError:
+                # The descriptor of the listing itself.
+                pass
+
+
+def _raise_descriptor_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _forbid_imports() -> None:
+    """Make every later import fail: it would load the container's files into the agent."""
+    sys.path.clear()
+    sys.meta_path.clear()
+    sys.path_hooks.clear()

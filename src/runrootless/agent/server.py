@@ -1,0 +1,166 @@
+"""The agent's loop: answers notifications until nobody is left to raise any."""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import os
+import select
+
+from runrootless.agent.listener import Connection
+from runrootless.agent.log import Log
+from runrootless.agent.views import Views
+from runrootless.emulation.call import Call
+from runrootless.emulation.credential_table import CredentialTable
+from runrootless.emulation.emulator import Emulator
+from runrootless.emulation.side_store import SideStore
+from runrootless.errors import Error
+from runrootless.linux import seccomp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from runrootless.emulation.emulator import Handler
+
+_CONNECTION_LIMIT = 64
+_UNPACK = seccomp.NOTIFICATION.unpack
+_PACK = seccomp.RESPONSE.pack
+
+
+class Server:
+    """Serves the listeners of one container.
+
+    ``socket`` is the listening socket and ``runtime`` a pidfd of the OCI runtime's process
+    that was started together with the agent. ``open_side_store`` is called with st_dev of
+    the container's root.
+    """
+
+    def __init__(
+        self,
+        socket: _socket.socket,
+        runtime: int,
+        views: Views,
+        table: CredentialTable,
+        open_side_store: Callable[[int], SideStore],
+        log: Log,
+    ) -> None:
+        self._socket = socket
+        self._runtime = runtime
+        self._views = views
+        self._table = table
+        self._open_side_store = open_side_store
+        self._log = log
+        self._epoll = select.epoll()
+        self._connections: dict[int, Connection] = {}
+        self._listeners: set[int] = set()
+        self._handlers: dict[tuple[int, int], Handler] = {}
+
+    def serve(self) -> None:
+        """Return when the runtime's process has ended and no process is under the filter."""
+        self._socket.setblocking(False)
+        self._epoll.register(self._socket.fileno(), select.EPOLLIN)
+        self._epoll.register(self._runtime, select.EPOLLIN)
+        runtime_lives = True
+        poll = self._epoll.poll
+        listeners = self._listeners
+        while runtime_lives or listeners or self._connections:
+            for fd, events in poll():
+                if fd in listeners:
+                    if events & select.EPOLLIN:
+                        self._answer(fd)
+                    else:
+                        self._drop(fd)
+                elif fd == self._runtime:
+                    self._epoll.unregister(fd)
+                    runtime_lives = False
+                elif fd == self._socket.fileno():
+                    self._accept()
+                else:
+                    self._receive(fd)
+
+    def _answer(self, listener: int) -> None:
+        try:
+            data = seccomp.receive(listener)
+        except OSError:
+            # The caller was killed before its notification could be read.
+            return
+        identifier, pid, _, number, architecture, _, *arguments = _UNPACK(data)
+        handler = self._handlers.get((architecture, number))
+        value: int | None = None
+        if handler is not None:
+            call = Call(pid, arguments, listener, data[:8])
+            try:
+                value = self._handle(handler, call)
+            except OSError as error:
+                value = -(error.errno or errno.EIO)
+            except Exception as error:
+                self._log.exception(f"call {number} of process {pid}", error)
+                value = -errno.EIO
+        if value is None:
+            response = _PACK(identifier, 0, 0, seccomp.FLAG_CONTINUE)
+        elif value < 0:
+            response = _PACK(identifier, 0, value, 0)
+        else:
+            response = _PACK(identifier, value, 0, 0)
+        try:
+            seccomp.send(listener, response)
+        except OSError:
+            # Interrupted by a signal, in which case the call is repeated, or killed.
+            pass
+
+    def _handle(self, handler: Handler, call: Call) -> int | None:
+        views = self._views
+        if not views.varied or not views.enter(call.pid):
+            return handler(call)
+        try:
+            return handler(call)
+        finally:
+            views.leave()
+
+    def _accept(self) -> None:
+        try:
+            fd, _ = self._socket._accept()  # type: ignore[attr-defined]
+        except OSError:
+            return
+        connection = Connection(fd)
+        if connection.peer_uid() != os.geteuid() or len(self._connections) >= _CONNECTION_LIMIT:
+            connection.close()
+            return
+        self._connections[fd] = connection
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def _receive(self, fd: int) -> None:
+        connection = self._connections[fd]
+        try:
+            handover = connection.receive()
+            if handover is None:
+                return
+            if not self._handlers:
+                self._join(handover.pid)
+            self._listen(handover.fd)
+        except (Error, OSError) as error:
+            self._log.exception("handing over a listener", error)
+        self._epoll.unregister(fd)
+        connection.close()
+        del self._connections[fd]
+
+    def _join(self, pid: int) -> None:
+        self._views.join(pid)
+        side_store = self._open_side_store(os.stat("/").st_dev)
+        self._handlers = Emulator(self._table, side_store, self._views).handlers()
+        self._log.debug(f"joined the namespaces of process {pid}")
+
+    def _listen(self, listener: int) -> None:
+        try:
+            seccomp.set_flags(listener, seccomp.FD_SYNC_WAKE_UP)
+        except OSError:
+            # Before Linux 6.6: slower, and right all the same.
+            pass
+        self._listeners.add(listener)
+        self._epoll.register(listener, select.EPOLLIN)
+
+    def _drop(self, listener: int) -> None:
+        self._epoll.unregister(listener)
+        self._listeners.discard(listener)
+        os.close(listener)

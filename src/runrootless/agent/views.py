@@ -1,0 +1,91 @@
+"""Whose files the agent sees: joining the container, and following a process elsewhere.
+
+The agent's root is the container's and its working directory is the /proc of its own
+pid namespace, through which it reaches the processes. A process that has changed its
+root or its mount namespace is followed there for the time of one call.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+
+from runrootless.emulation.call import Call
+from runrootless.linux.files import O_PATH
+from runrootless.linux.memory import Memory
+from runrootless.linux.namespaces import CLONE_NEWNS, CLONE_NEWUSER, setns
+
+_FLAGS = struct.Struct("=Q")
+
+
+class Views:
+    """The agent's view of files.
+
+    ``processes`` is a descriptor of the /proc directory of the agent's pid namespace.
+    """
+
+    def __init__(self, processes: int) -> None:
+        self._processes = processes
+        self._memory = Memory()
+        self._namespace = -1
+        self._namespace_link = ""
+        self._root = b""
+        self._elsewhere = False
+        self.varied = False
+        """Whether some process may have another root or mount namespace than the container's."""
+
+    def join(self, pid: int) -> None:
+        """Join the user and mount namespaces of a container's process.
+
+        Raises OSError as open(2) and setns(2) say.
+        """
+        os.chdir(self._processes)
+        user = os.open(f"{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        self._namespace = os.open(f"{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if os.readlink(f"{pid}/ns/user") != os.readlink("self/ns/user"):
+                setns(user, CLONE_NEWUSER)
+        finally:
+            os.close(user)
+        setns(self._namespace, CLONE_NEWNS)
+        os.chdir(self._processes)
+        self._namespace_link = os.readlink("self/ns/mnt")
+        root = os.open("/", O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._root = b"self/fd/%d" % root
+
+    def enter(self, pid: int) -> bool:
+        """Take the view of a process if it is another one; return whether it is.
+
+        Raises OSError where the process is gone.
+        """
+        other_namespace = os.readlink(f"{pid}/ns/mnt") != self._namespace_link
+        if not other_namespace and os.readlink(f"{pid}/root") == "/":
+            return False
+        if other_namespace:
+            namespace = os.open(f"{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                setns(namespace, CLONE_NEWNS)
+            finally:
+                os.close(namespace)
+            self._elsewhere = True
+            os.chdir(self._processes)
+        os.chroot(f"{pid}/root")
+        return True
+
+    def leave(self) -> None:
+        """Return to the container's own view."""
+        if self._elsewhere:
+            setns(self._namespace, CLONE_NEWNS)
+            self._elsewhere = False
+            os.chdir(self._processes)
+        os.chroot(self._root)
+
+    def may_change(self, call: Call) -> None:
+        """Let a call through after which views differ."""
+        self.varied = True
+
+    def clone3(self, call: Call) -> None:
+        """Let clone3(2) through, and see whether it makes a mount namespace."""
+        flags = self._memory.read(call.pid, call.arguments[0], _FLAGS.size)
+        if flags is None or _FLAGS.unpack(flags)[0] & CLONE_NEWNS:
+            self.varied = True

@@ -1,0 +1,126 @@
+"""Reading and writing JSON without importing ``json``.
+
+``import json`` pulls in ``re``, ``enum`` and ``functools`` and costs about five
+milliseconds, as much as the start of the interpreter itself.  All that this
+package needs of it is the scanner and the encoder of its C half, ``_json``, so
+these are called here directly.  ``_json`` is private to CPython: whenever it is
+missing or different, and whenever a text does not parse, the real module takes
+over, which also knows the line and the column of the error.
+"""
+
+from __future__ import annotations
+
+import os
+
+from runrootless.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_WHITESPACE = " \t\n\r"
+
+
+class _ScannerContext:
+    """The attributes that ``_json.make_scanner`` reads from ``json.JSONDecoder``."""
+
+    strict = True
+    object_hook = None
+    object_pairs_hook = None
+    array_hook = None
+    parse_float = float
+    parse_int = int
+
+    @staticmethod
+    def parse_constant(name: str) -> float:
+        # JSON has no NaN and no Infinity; Go, which reads what we write, refuses them.
+        raise ValueError(name)
+
+
+def parse(text: str, name: str) -> Any:
+    """Return the value of the JSON document ``text``.
+
+    ``name`` says in an error where the text is from.  Raises ``Error`` with line
+    and column if the text is not one JSON document (RFC 8259).
+    """
+    try:
+        from _json import make_scanner
+
+        # The scanner wants to start on the first character of a value.
+        start = len(text) - len(text.lstrip(_WHITESPACE))
+        value, end = make_scanner(_ScannerContext)(text, start)
+    except (ImportError, AttributeError, TypeError, ValueError, StopIteration, RecursionError):
+        return _parse_slowly(text, name)
+    if text[end:].strip(_WHITESPACE):
+        return _parse_slowly(text, name)
+    return value
+
+
+def _parse_slowly(text: str, name: str) -> Any:
+    import json
+
+    try:
+        return json.loads(text, parse_constant=_ScannerContext.parse_constant)
+    except json.JSONDecodeError as error:
+        raise Error(
+            f"{name} is not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}"
+        ) from None
+    except ValueError as error:
+        raise Error(f"{name} is not valid JSON: {error} is not a JSON value") from None
+    except RecursionError:
+        raise Error(f"{name} is not valid JSON: it is nested too deeply") from None
+
+
+def dump(value: Any) -> str:
+    """Return ``value`` as a JSON text in ASCII, on one line."""
+    try:
+        from _json import encode_basestring_ascii, make_encoder
+
+        encode = make_encoder(
+            None, _refuse, encode_basestring_ascii, None, ":", ",", False, False, False
+        )
+        return "".join(encode(value, 0))
+    except (ImportError, AttributeError, TypeError):
+        import json
+
+        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def _refuse(value: object) -> object:
+    raise TypeError(f"{type(value).__name__} is not a JSON type")
+
+
+def read(path: str) -> Any:
+    """Return the value in the JSON file ``path``.
+
+    Bytes that are not UTF-8 become U+FFFD, as in the runtimes that read the same
+    file with Go's encoding/json.  Raises ``OSError`` as open(2) and read(2) do,
+    and ``Error`` for a file that is not JSON.
+    """
+    file = os.open(path, os.O_RDONLY)
+    try:
+        chunks = []
+        while chunk := os.read(file, 1 << 20):
+            chunks.append(chunk)
+    finally:
+        os.close(file)
+    return parse(b"".join(chunks).decode("utf-8", "replace"), path)
+
+
+def write(path: str, value: Any, mode: int = 0o600) -> None:
+    """Write ``value`` as JSON to the new file ``path``.
+
+    Raises ``OSError``: FileExistsError if the path exists, else as open(2) and
+    write(2) do.
+    """
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        write_all(file, dump(value).encode())
+    finally:
+        os.close(file)
+
+
+def write_all(file: int, data: bytes) -> None:
+    """Write all of ``data`` to the file descriptor; raises ``OSError`` as write(2) does."""
+    while data:
+        data = data[os.write(file, data) :]

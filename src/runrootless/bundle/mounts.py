@@ -1,0 +1,158 @@
+"""The mounts of a spec, as an unprivileged caller can make them."""
+
+from __future__ import annotations
+
+import os
+from stat import S_ISDIR, S_ISREG
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from runrootless.bundle.host import HostFacts
+
+    Spec = dict[str, Any]
+    Mount = dict[str, Any]
+
+_READ_ONLY_BIND = ("rbind", "nosuid", "noexec", "nodev", "ro")
+_HOST_DNS_FILES = ("/etc/resolv.conf", "/etc/hosts")
+
+
+def fit_mounts(spec: Spec, bundle: str, host: HostFacts) -> None:
+    """Change ``spec["mounts"]`` in place to what works in a user namespace.
+
+    ``bundle`` is the absolute path that relative sources are relative to,
+    ``spec["root"]["path"]`` must be absolute already.
+    """
+    spec.setdefault("mounts", [])
+    bind_kernel_file_systems(spec, host)
+    drop_unmapped_owners(spec)
+    fit_bind_mounts(spec, bundle, host)
+    add_host_dns(spec, host)
+
+
+def bind_kernel_file_systems(spec: Spec, host: HostFacts) -> None:
+    """Bind the host's /sys, /proc and /dev/mqueue where a new one cannot be mounted.
+
+    Each shows a namespace and can be mounted by the owner of that namespace
+    only: user_namespaces(7).  The network namespace is never the container's own.
+    """
+    types = {namespace.get("type") for namespace in spec["linux"]["namespaces"]}
+    sources = {"sysfs": "/sys"}
+    if "pid" not in types:
+        sources["proc"] = "/proc"
+    if "ipc" not in types:
+        sources["mqueue"] = "/dev/mqueue"
+    mounts = []
+    for mount in spec["mounts"]:
+        source = sources.get(mount.get("type", ""))
+        if source is not None and not _is_bind(mount):
+            if not host.exists(source):
+                continue
+            options = [
+                option
+                for option in _READ_ONLY_BIND
+                # These two are not useful read-only, and as safe as for the caller itself.
+                if option != "ro" or source == "/sys"
+            ]
+            mount = {
+                "destination": mount.get("destination", source),
+                "type": "none",
+                "source": source,
+                "options": options,
+            }
+        mounts.append(mount)
+    spec["mounts"] = mounts
+
+
+def drop_unmapped_owners(spec: Spec) -> None:
+    """Drop the mount options uid= and gid= that name an ID other than 0, and ID maps.
+
+    The kernel refuses IDs that are not mapped in the user namespace.  From devpts
+    they go in any case: without them a terminal belongs to who opens it.
+    """
+    for mount in spec["mounts"]:
+        mount.pop("uidMappings", None)
+        mount.pop("gidMappings", None)
+        options = mount.get("options")
+        if options:
+            of_devpts = mount.get("type") == "devpts"
+            mount["options"] = [
+                option
+                for option in options
+                if not (
+                    (option.startswith(("uid=", "gid=")) and (of_devpts or option[4:] != "0"))
+                    or option in ("idmap", "ridmap")
+                )
+            ]
+
+
+def fit_bind_mounts(spec: Spec, bundle: str, host: HostFacts) -> None:
+    """Make the sources of bind mounts absolute and keep the flags of their file systems.
+
+    The runtime changes the flags of a bind mount by a remount, and in a user
+    namespace that fails unless it keeps nosuid, nodev, noexec and ro where the
+    source has them: mount_namespaces(7).
+    """
+    for mount in spec["mounts"]:
+        if not _is_bind(mount):
+            continue
+        source = mount["source"] = os.path.join(bundle, mount.get("source", ""))
+        options = mount.get("options", [])
+        locked = host.locked_mount_options(source)
+        # At the end, because a later option overrides an earlier one.
+        mount["options"] = options + [option for option in locked if option not in options]
+
+
+def add_host_dns(spec: Spec, host: HostFacts) -> None:
+    """Bind the host's name service files into a container that is in its network.
+
+    Not where the spec has its own idea: a mount there or around it, or a network
+    namespace of its own choice.
+    """
+    for namespace in spec["linux"]["namespaces"]:
+        if namespace.get("type") == "network":
+            return
+    taken = [os.path.normpath("/" + mount.get("destination", "")) for mount in spec["mounts"]]
+    for path in _HOST_DNS_FILES:
+        if path in taken or "/etc" in taken or not host.exists(path):
+            continue
+        if _can_hold_file(spec["root"]["path"], path):
+            spec["mounts"].append(
+                {
+                    "destination": path,
+                    "type": "bind",
+                    "source": path,
+                    "options": ["bind", "nosuid", "noexec", "nodev", "ro"],
+                }
+            )
+
+
+def _can_hold_file(root: str, path: str) -> bool:
+    """Return whether a file can be mounted on ``path`` of the root file system.
+
+    The runtime makes a missing mount point itself, following symlinks inside the
+    root file system only, and fails if it may not.
+    """
+    try:
+        if S_ISREG(os.lstat(root + path).st_mode):
+            return True
+    except OSError:
+        pass
+    from runrootless.bundle import rootfs
+
+    try:
+        place = rootfs.find(root, path)
+    except OSError:
+        return False
+    try:
+        if place.mode is None:
+            return os.access(".", os.W_OK | os.X_OK, dir_fd=place.directory)
+        return not S_ISDIR(place.mode)
+    finally:
+        place.close()
+
+
+def _is_bind(mount: Mount) -> bool:
+    options = mount.get("options", ())
+    return mount.get("type") == "bind" or "bind" in options or "rbind" in options

@@ -1,0 +1,135 @@
+"""Reading the ``config.json`` of a bundle.
+
+Every field that the transformation touches is checked for its type here, once,
+so that a mistake in the file is one line on the terminal and no function after
+this one need ask.  What is not touched is passed on as it is: the runtime knows
+better what it can do with it.
+"""
+
+from __future__ import annotations
+
+import os
+
+from runrootless.bundle import json_file
+from runrootless.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Spec = dict[str, Any]
+
+_CAPABILITY_SETS = {
+    name: [str] for name in ("bounding", "effective", "permitted", "inheritable", "ambient")
+}
+_PROCESS: Any = {
+    "user": {"uid": int, "gid": int, "additionalGids": [int]},
+    "args": [str],
+    "env": [str],
+    "cwd": str,
+    "terminal": bool,
+    "capabilities": _CAPABILITY_SETS,
+    "rlimits": [{"type": str, "soft": int, "hard": int}],
+    "noNewPrivileges": bool,
+    "oomScoreAdj": int,
+}
+# The fields of the OCI runtime specification that the transformation reads:
+# a dictionary is an object, a list an array of what is in it.
+_SPEC: Any = {
+    "process": _PROCESS,
+    "root": {"path": str, "readonly": bool},
+    "mounts": [{"destination": str, "type": str, "source": str, "options": [str]}],
+    "linux": {
+        "namespaces": [{"type": str, "path": str}],
+        "devices": [{"path": str, "type": str, "major": int, "minor": int}],
+        "sysctl": {},
+        "resources": {},
+        "cgroupsPath": str,
+        "seccomp": {
+            "defaultAction": str,
+            "architectures": [str],
+            "listenerPath": str,
+            "syscalls": [
+                {
+                    "names": [str],
+                    "action": str,
+                    "args": [{"index": int, "value": int, "valueTwo": int, "op": str}],
+                }
+            ],
+        },
+    },
+}
+_TYPE_NAMES = {
+    dict: "an object",
+    list: "an array",
+    str: "a string",
+    int: "a whole number",
+    bool: "true or false",
+    float: "a number with a fraction",
+    type(None): "null",
+}
+
+
+def load(bundle: str) -> Spec:
+    """Return the checked spec in ``config.json`` of the directory ``bundle``.
+
+    Raises ``Error`` if there is no such bundle, no such file, no JSON in it, or a
+    field that is not of the type the OCI runtime specification (config.md) says.
+    """
+    path = os.path.join(bundle, "config.json")
+    try:
+        spec = json_file.read(path)
+    except FileNotFoundError:
+        if os.path.isdir(bundle):
+            raise Error(
+                f"no config.json in the bundle {bundle}: `runrootless spec` there makes one"
+            ) from None
+        raise Error(f"there is no bundle directory {bundle}: give one with --bundle") from None
+    except OSError as error:
+        raise Error(f"cannot read {path}: {error.strerror}") from None
+    _check(spec, _SPEC, path, "")
+    for name in ("process", "root"):
+        if name not in spec:
+            raise Error(f"{path}: {name} is missing: `runrootless spec` writes a complete file")
+    if not spec["root"].get("path"):
+        raise Error(f"{path}: root.path is missing: it names the root file system")
+    return spec  # type: ignore[no-any-return]
+
+
+def load_process(path: str) -> dict[str, Any]:
+    """Return the checked process object in the file ``path`` (``exec --process``).
+
+    Raises ``Error`` as ``load`` does.
+    """
+    try:
+        process = json_file.read(path)
+    except OSError as error:
+        raise Error(f"cannot read {path}: {error.strerror}") from None
+    _check(process, _PROCESS, path, "")
+    return process  # type: ignore[no-any-return]
+
+
+def _check(value: Any, shape: Any, path: str, where: str) -> None:
+    """Raise ``Error`` unless ``value`` is of the given shape; drop what is null.
+
+    Null is dropped because the runtimes take it for an absent field.
+    """
+    kind = shape if isinstance(shape, type) else type(shape)
+    if type(value) is not kind:
+        raise Error(
+            f"{path}: {where or 'the file'} must be {_TYPE_NAMES[kind]}, "
+            f"not {_TYPE_NAMES[type(value)]}"
+        )
+    if kind is dict:
+        for name, inner in shape.items():
+            if name in value:
+                if value[name] is None:
+                    del value[name]
+                else:
+                    _check(value[name], inner, path, f"{where}.{name}" if where else name)
+    elif kind is list:
+        inner = shape[0]
+        for index, item in enumerate(value):
+            # The name of each place is only wanted in an error.
+            if type(item) is not inner:
+                _check(item, inner, path, f"{where}[{index}]")

@@ -1,0 +1,131 @@
+"""From the spec of a bundle to one that its unprivileged caller can run.
+
+One function a concern, each changing in place the spec it is given (which was
+read from a file a moment ago and is nobody else's) and asking about the machine
+nothing but the ``HostFacts``.
+"""
+
+from __future__ import annotations
+
+import os
+
+from runrootless.bundle.mounts import fit_mounts
+from runrootless.bundle.process import fit_process, set_home, take_user
+from runrootless.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from runrootless.bundle.host import HostFacts
+    from runrootless.bundle.identity import Identity
+
+    Spec = dict[str, Any]
+
+# Our own property in the derived config.json.  Runtimes must ignore properties
+# they do not know (OCI config.md, "Extensibility"); exec reads it.
+MEMORY = "runrootless"
+
+
+def transform(spec: Spec, bundle: str, host: HostFacts, systemd_cgroup: bool) -> Identity:
+    """Make ``spec`` rootless in place and return who its process wants to be.
+
+    ``spec`` is as ``bundle.spec.load`` returns it from the directory ``bundle``;
+    ``systemd_cgroup`` says whether the caller hands its cgroups to systemd.
+    Raises ``Error`` if the root file system is missing or an ID cannot be.
+    """
+    bundle = os.path.abspath(bundle)
+    locate_root(spec, bundle)
+    spec.setdefault("linux", {})
+    map_one_id(spec, host)
+    drop_network_namespace(spec)
+    fit_mounts(spec, bundle, host)
+    if not systemd_cgroup:
+        drop_cgroups(spec, host)
+    drop_foreign_devices(spec, host)
+    drop_network_sysctls(spec)
+    spec["linux"].pop("intelRdt", None)
+    process = spec["process"]
+    user = process.get("user", {})
+    fit_process(process, host)
+    identity = take_user(process)
+    home_added = set_home(process, identity, spec["root"]["path"])
+    spec[MEMORY] = {"user": user, "homeAdded": home_added}
+    return identity
+
+
+def locate_root(spec: Spec, bundle: str) -> None:
+    """Make ``root.path`` absolute; raise ``Error`` if there is no such directory."""
+    path = spec["root"]["path"] = os.path.join(bundle, spec["root"]["path"])
+    if not os.path.isdir(path):
+        raise Error(f"the root file system {path} is missing: unpack an image there")
+
+
+def map_one_id(spec: Spec, host: HostFacts) -> None:
+    """Put the container in a new user namespace in which the caller is root.
+
+    It is the one mapping that user_namespaces(7) allows everybody.
+    """
+    linux = spec["linux"]
+    namespaces = [
+        namespace for namespace in linux.get("namespaces", ()) if namespace.get("type") != "user"
+    ]
+    namespaces.append({"type": "user"})
+    linux["namespaces"] = namespaces
+    linux["uidMappings"] = [{"containerID": 0, "hostID": host.uid, "size": 1}]
+    linux["gidMappings"] = [{"containerID": 0, "hostID": host.gid, "size": 1}]
+
+
+def drop_network_namespace(spec: Spec) -> None:
+    """Leave the container in the caller's network unless a namespace is named.
+
+    In a new network namespace there would be nothing but an unconfigured loopback.
+    """
+    spec["linux"]["namespaces"] = [
+        namespace
+        for namespace in spec["linux"]["namespaces"]
+        if namespace.get("type") != "network" or namespace.get("path")
+    ]
+
+
+def drop_cgroups(spec: Spec, host: HostFacts) -> None:
+    """Drop cgroup settings that the caller has no cgroup for."""
+    linux = spec["linux"]
+    if ("resources" in linux or "cgroupsPath" in linux) and not host.own_cgroup_writable():
+        linux.pop("resources", None)
+        linux.pop("cgroupsPath", None)
+
+
+def drop_foreign_devices(spec: Spec, host: HostFacts) -> None:
+    """Keep the devices that the host has under the same name.
+
+    A runtime binds the host's device in a user namespace, where mknod(2) fails.
+    """
+    devices = spec["linux"].get("devices")
+    if devices:
+        spec["linux"]["devices"] = [device for device in devices if _is_host_device(device, host)]
+
+
+def _is_host_device(device: dict[str, Any], host: HostFacts) -> bool:
+    found = host.device(device.get("path", ""))
+    if found is None:
+        return False
+    kind = device.get("type")
+    if kind == "u":
+        kind = "c"
+    if kind == "p":
+        return found[0] == "p"
+    return found == (kind, device.get("major"), device.get("minor"))
+
+
+def drop_network_sysctls(spec: Spec) -> None:
+    """Drop the ``net.`` sysctls: they would be the host's, which the caller cannot set."""
+    linux = spec["linux"]
+    if "sysctl" in linux and not any(
+        namespace.get("type") == "network" for namespace in linux["namespaces"]
+    ):
+        linux["sysctl"] = {
+            name: value
+            for name, value in linux["sysctl"].items()
+            if not name.replace("/", ".").startswith("net.")
+        }

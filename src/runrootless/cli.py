@@ -1,0 +1,168 @@
+"""The command line: runc's, with everything but ``run``, ``create`` and ``exec`` handed on.
+
+This process becomes the runtime (execve(2)) as soon as there is nothing left to
+do, so process ID, terminal, signals and exit code are the runtime's.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from runrootless import command_line, runtimes, state
+from runrootless.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from runrootless.command_line import Parsed
+    from runrootless.runtimes import Runtime
+
+
+class Invocation:
+    """One call of this command.
+
+    ``options`` are the global flags, ``command`` the subcommand, ``arguments``
+    what follows it.  ``directory`` is the container directory that must go if the
+    runtime is not started after all.
+    """
+
+    __slots__ = ("arguments", "command", "directory", "options", "runtime")
+
+    def __init__(self, options: Parsed, runtime: Runtime) -> None:
+        self.options = options
+        self.runtime = runtime
+        self.command = options.arguments[0] if options.arguments else ""
+        self.arguments = options.arguments[1:]
+        self.directory: str | None = None
+
+    def state_root(self) -> str:
+        """Return the absolute path of the directory where the runtime keeps its state.
+
+        Raises ``Error`` if it would be in a private directory that is not private.
+        """
+        given = self.options.get("root")
+        if given:
+            return os.path.abspath(given)
+        if is_real_root():
+            return self.runtime.default_root()
+        directory = state.own_runtime_directory() or state.open_base()
+        return os.path.join(directory, self.runtime.name)
+
+    def runtime_command(self, arguments: list[str]) -> list[str]:
+        """Return the runtime's command line for this subcommand with other arguments."""
+        words = [self.runtime.path, *self.options.without("runtime", "engine")]
+        # Always said: left to themselves runtimes disagree, and runc fails for
+        # a caller without XDG_RUNTIME_DIR.
+        if not self.options.get("root") and not is_real_root():
+            words.append(f"--root={self.state_root()}")
+        return [*words, self.command, *arguments]
+
+    def unchanged(self) -> list[str]:
+        """Return the runtime's command line for what the caller typed."""
+        if self.options.error:
+            # The runtime is to find the mistake, which is in the global flags.
+            words = self.options.without("runtime", "engine")
+            return [self.runtime.path, *words, *self.options.arguments]
+        return self.runtime_command(self.arguments)
+
+
+def is_real_root() -> bool:
+    """Return whether the caller is root and not merely in a user namespace of its own."""
+    if os.geteuid() != 0:
+        return False
+    try:
+        file = os.open("/proc/self/uid_map", os.O_RDONLY)
+    except OSError:
+        return True
+    try:
+        return os.read(file, 4096).split() == [b"0", b"0", b"4294967295"]
+    finally:
+        os.close(file)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what ``arguments`` (default: the command line) say; return the exit code.
+
+    Does not return where the runtime takes over.
+    """
+    if arguments is None:
+        arguments = sys.argv[1:]
+    options = command_line.parse(command_line.GLOBAL, arguments)
+    invocation = None
+    try:
+        if not options.error:
+            if options.is_on("help") or options.arguments in ([], ["help"], ["h"]):
+                if not options.is_on("version"):
+                    return _help()
+            if options.is_on("version"):
+                return _version(options)
+        invocation = Invocation(options, runtimes.choose(options.get("runtime")))
+        _execute(invocation)
+        return 0
+    except (Error, OSError, KeyboardInterrupt) as error:
+        # An OSError was not foreseen where it happened, but a user is not to see
+        # a traceback for it.
+        failure = error
+    if invocation is not None and invocation.directory is not None:
+        state.remove_container_directory(invocation.directory)
+    if options.is_on("debug"):
+        import traceback
+
+        traceback.print_exception(failure)
+    if isinstance(failure, KeyboardInterrupt):
+        return 130
+    from runrootless.report import report
+
+    report(str(failure), options.get("log"), options.get("log-format"))
+    return failure.exit_code if isinstance(failure, Error) else 1
+
+
+def _execute(invocation: Invocation) -> None:
+    """Become the runtime; raises ``Error`` and ``OSError`` if that does not come off."""
+    if invocation.options.error:
+        command = invocation.unchanged()
+    elif invocation.command in ("run", "create"):
+        from runrootless import run_command
+
+        command = run_command.prepare(invocation)
+    elif invocation.command == "exec":
+        from runrootless import exec_command
+
+        command = exec_command.prepare(invocation)
+    else:
+        command = invocation.unchanged()
+    become(command)
+
+
+def become(command: list[str]) -> None:
+    """Execute ``command`` (a path and its arguments) in place of this process.
+
+    Raises ``Error`` if it cannot be executed.
+    """
+    import _signal
+
+    # Python ignores these two, and an ignored signal stays ignored over execve(2).
+    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
+        _signal.signal(number, _signal.SIG_DFL)
+    try:
+        os.execv(command[0], command)
+    except OSError as error:
+        raise Error(f"cannot execute the runtime {command[0]}: {error.strerror}") from None
+
+
+def _help() -> int:
+    from runrootless.usage import USAGE
+
+    sys.stdout.write(USAGE)
+    return 0
+
+
+def _version(options: Parsed) -> int:
+    from runrootless import __version__
+
+    sys.stdout.write(f"runrootless version {__version__}\n")
+    sys.stdout.flush()
+    become([runtimes.choose(options.get("runtime")).path, "--version"])
+    return 0

@@ -1,0 +1,126 @@
+"""Giving files away: chown(2) and its relatives, recorded instead of carried out."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from runrootless.emulation.call import Call, failure, require_valid
+from runrootless.emulation.credentials import NO_CHANGE, Credentials
+from runrootless.emulation.identity import Identity
+from runrootless.emulation.ownership import Ownership
+from runrootless.emulation.paths import Paths
+from runrootless.emulation.record import NOTHING, Record
+from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_PATH, Files
+
+_CAPABILITIES = b"security.capability"
+
+
+class Chown:
+    """Handlers of the chown family."""
+
+    def __init__(
+        self, files: Files, paths: Paths, ownership: Ownership, identity: Identity
+    ) -> None:
+        self._files = files
+        self._paths = paths
+        self._ownership = ownership
+        self._identity = identity
+
+    def chown(self, call: Call) -> int:
+        """chown(2)."""
+        path, uid, gid = call.arguments[:3]
+        return self._chown_path(call, AT_FDCWD, path, uid, gid, 0)
+
+    def lchown(self, call: Call) -> int:
+        """lchown(2)."""
+        path, uid, gid = call.arguments[:3]
+        return self._chown_path(call, AT_FDCWD, path, uid, gid, AT_SYMLINK_NOFOLLOW)
+
+    def fchownat(self, call: Call) -> int:
+        """fchownat(2)."""
+        _, path, uid, gid, flags = call.arguments[:5]
+        flags &= 0xFFFFFFFF
+        if flags & ~(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW):
+            return -errno.EINVAL
+        return self._chown_path(call, call.descriptor(0), path, uid, gid, flags)
+
+    def fchown(self, call: Call) -> int:
+        """fchown(2)."""
+        _, uid, gid = call.arguments[:3]
+        descriptor = call.descriptor(0)
+        if not self._is_open_file(call, descriptor):
+            return -errno.EBADF
+        name = self._paths.descriptor_name(call, descriptor)
+        return self._chown(call, descriptor, name, uid, gid, 0)
+
+    def _chown_path(
+        self, call: Call, directory: int, path: int, uid: int, gid: int, flags: int
+    ) -> int:
+        name, flags = self._paths.name(call, directory, path, flags)
+        return self._chown(call, directory, name, uid, gid, flags)
+
+    def _chown(
+        self, call: Call, directory: int, name: bytes, uid: int, gid: int, flags: int
+    ) -> int:
+        # From here on the file is held: whatever happens to its name, it is one and the same.
+        fd = self._files.open_path(name, flags)
+        if fd < 0:
+            return self._paths.explain(call, directory, name, fd)
+        try:
+            require_valid(call)
+            self._change(
+                b"self/fd/%d" % fd,
+                self._identity.of(call.pid),
+                uid & 0xFFFFFFFF,
+                gid & 0xFFFFFFFF,
+            )
+        finally:
+            os.close(fd)
+        return 0
+
+    def _change(self, handle: bytes, credentials: Credentials, uid: int, gid: int) -> None:
+        status = os.stat(handle)
+        mode, device, inode = status.st_mode, status.st_dev, status.st_ino
+        old = self._ownership.find(handle, 0, mode, device, inode) or NOTHING
+        new = old.with_owner(
+            old.uid if uid == NO_CHANGE else uid, old.gid if gid == NO_CHANGE else gid
+        )
+        if not credentials.privileged and not _may_change(credentials, old, uid, gid):
+            raise failure(errno.EPERM)
+        try:
+            self._ownership.keep(handle, mode, device, inode, new)
+        except PermissionError:
+            # A file of someone else's on the host looks like root's: it may be "given" to root.
+            if new != old or not status.st_uid:
+                raise
+            return
+        if stat.S_ISREG(mode):
+            self._files.removexattr(handle, _CAPABILITIES)
+            kept = mode & ~stat.S_ISUID
+            if mode & stat.S_IXGRP:
+                kept &= ~stat.S_ISGID
+            if kept != mode:
+                os.chmod(handle, stat.S_IMODE(kept))
+
+    def _is_open_file(self, call: Call, descriptor: int) -> bool:
+        """Return whether a descriptor is open, and not just a place (O_PATH)."""
+        try:
+            fd = os.open(b"%d/fdinfo/%d" % (call.pid, descriptor), os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            text = os.read(fd, 256)
+        finally:
+            os.close(fd)
+        flags = text.partition(b"flags:")[2].split(maxsplit=1)[0]
+        return not int(flags, 8) & O_PATH
+
+
+def _may_change(credentials: Credentials, old: Record, uid: int, gid: int) -> bool:
+    """Return whether a process without privileges may give a file away: chown(2)."""
+    owner = credentials.uids[3] == old.uid
+    if uid != NO_CHANGE and not (owner and uid == old.uid):
+        return False
+    return gid == NO_CHANGE or (owner and (gid == old.gid or credentials.in_group(gid)))

@@ -1,0 +1,61 @@
+"""All handlers of one container, put together."""
+
+from __future__ import annotations
+
+from runrootless.emulation.chown import Chown
+from runrootless.emulation.credential_table import CredentialTable
+from runrootless.emulation.identity import Identity
+from runrootless.emulation.metadata import Metadata
+from runrootless.emulation.nodes import Nodes
+from runrootless.emulation.ownership import Ownership
+from runrootless.emulation.paths import Paths
+from runrootless.emulation.side_store import SideStore
+from runrootless.emulation.table import TABLE
+from runrootless.linux.files import Files
+from runrootless.linux.memory import Memory
+from runrootless.linux.syscall_numbers import NUMBERS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
+    from runrootless.emulation.call import Call
+
+    Handler: TypeAlias = Callable[[Call], int | None]
+
+AUDIT_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+"""Machine to ``AUDIT_ARCH_*`` of <linux/audit.h>, as seccomp reports it."""
+
+
+class Emulator:
+    """Answers the intercepted calls of one container."""
+
+    def __init__(self, table: CredentialTable, side_store: SideStore, views: object) -> None:
+        memory = Memory()
+        files = Files()
+        paths = Paths(memory, files)
+        ownership = Ownership(files, side_store)
+        identity = Identity(memory, table)
+        self._components: dict[str, object] = {
+            "identity": identity,
+            "metadata": Metadata(memory, files, paths, ownership),
+            "chown": Chown(files, paths, ownership, identity),
+            "nodes": Nodes(paths, ownership, identity),
+            "views": views,
+        }
+
+    def handlers(self) -> dict[tuple[int, int], Handler]:
+        """Return the handler of each (architecture, number) pair that seccomp may report.
+
+        A handler takes a Call and returns what the system call is to return, a negative
+        error number included, or None to let the kernel carry it out. It may raise OSError.
+        """
+        handlers: dict[tuple[int, int], Handler] = {}
+        for machine, architecture in AUDIT_ARCHITECTURES.items():
+            for name, target, _ in TABLE:
+                number = NUMBERS[machine].get(name)
+                if number is not None:
+                    component, method = target.split(".")
+                    handlers[architecture, number] = getattr(self._components[component], method)
+        return handlers

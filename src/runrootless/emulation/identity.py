@@ -1,0 +1,210 @@
+"""Who a process is: getuid(2), setuid(2), getgroups(2) and their relatives.
+
+The identity is kept by the kernel, in the soft limit of RLIMIT_RTTIME, which is
+inherited over fork and exec and which nothing in a container uses otherwise. The
+limit itself is hidden from the container.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+
+from runrootless.emulation.call import Call, failure, require_valid
+from runrootless.emulation.credential_table import INFINITY, CredentialTable
+from runrootless.emulation.credentials import (
+    GROUPS_LIMIT,
+    ROOT,
+    Credentials,
+    set_all,
+    set_file_system,
+    set_id,
+    set_real_effective,
+)
+from runrootless.linux.limits import RLIMIT_RTTIME, get_limit, set_soft_limit
+from runrootless.linux.memory import Memory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from runrootless.emulation.credentials import Ids
+
+_ID = struct.Struct("=I")
+_LIMITS = struct.Struct("=QQ")
+_MASK = 0xFFFFFFFF
+
+
+class Identity:
+    """Handlers of the calls that ask for or change a process's credentials."""
+
+    def __init__(self, memory: Memory, table: CredentialTable) -> None:
+        self._memory = memory
+        self._table = table
+
+    def of(self, pid: int) -> Credentials:
+        """Return the credentials of a process; root's where it is gone or not emulated."""
+        try:
+            soft, _ = get_limit(pid, RLIMIT_RTTIME)
+        except OSError:
+            return ROOT
+        return self._table.decode(soft)
+
+    def change(self, call: Call, old: Credentials, new: Credentials) -> None:
+        """Give the caller new credentials. Raises OSError: ENOMEM, ESRCH."""
+        if new is old:
+            return
+        number = self._table.encode(new)
+        require_valid(call)
+        set_soft_limit(call.pid, RLIMIT_RTTIME, number, INFINITY)
+
+    # Asking.
+
+    def getuid(self, call: Call) -> int:
+        """getuid(2)."""
+        return self.of(call.pid).uids[0]
+
+    def geteuid(self, call: Call) -> int:
+        """geteuid(2)."""
+        return self.of(call.pid).uids[1]
+
+    def getgid(self, call: Call) -> int:
+        """getgid(2)."""
+        return self.of(call.pid).gids[0]
+
+    def getegid(self, call: Call) -> int:
+        """getegid(2)."""
+        return self.of(call.pid).gids[1]
+
+    def getresuid(self, call: Call) -> int:
+        """getresuid(2)."""
+        return self._write_ids(call, self.of(call.pid).uids)
+
+    def getresgid(self, call: Call) -> int:
+        """getresgid(2)."""
+        return self._write_ids(call, self.of(call.pid).gids)
+
+    def getgroups(self, call: Call) -> int:
+        """getgroups(2)."""
+        size = call.descriptor(0)
+        groups = self.of(call.pid).groups
+        if size == 0:
+            return len(groups)
+        if size < len(groups):
+            return -errno.EINVAL
+        require_valid(call)
+        if not self._memory.write(call.pid, call.arguments[1], _pack_ids(groups)):
+            return -errno.EFAULT
+        return len(groups)
+
+    # Changing.
+
+    def setuid(self, call: Call) -> int:
+        """setuid(2)."""
+        self._change_uids(call, set_id, 1)
+        return 0
+
+    def setgid(self, call: Call) -> int:
+        """setgid(2)."""
+        self._change_gids(call, set_id, 1)
+        return 0
+
+    def setreuid(self, call: Call) -> int:
+        """setreuid(2)."""
+        self._change_uids(call, set_real_effective, 2)
+        return 0
+
+    def setregid(self, call: Call) -> int:
+        """setregid(2)."""
+        self._change_gids(call, set_real_effective, 2)
+        return 0
+
+    def setresuid(self, call: Call) -> int:
+        """setresuid(2)."""
+        self._change_uids(call, set_all, 3)
+        return 0
+
+    def setresgid(self, call: Call) -> int:
+        """setresgid(2)."""
+        self._change_gids(call, set_all, 3)
+        return 0
+
+    def setfsuid(self, call: Call) -> int:
+        """setfsuid(2): the result is the former ID, whatever happened."""
+        return self._change_uids(call, set_file_system, 1).uids[3]
+
+    def setfsgid(self, call: Call) -> int:
+        """setfsgid(2): the result is the former ID, whatever happened."""
+        return self._change_gids(call, set_file_system, 1).gids[3]
+
+    def setgroups(self, call: Call) -> int:
+        """setgroups(2)."""
+        old = self.of(call.pid)
+        size = call.arguments[0] & _MASK
+        if not old.privileged:
+            return -errno.EPERM
+        if size > GROUPS_LIMIT:
+            return -errno.EINVAL
+        data = self._memory.read(call.pid, call.arguments[1], 4 * size)
+        if data is None:
+            return -errno.EFAULT
+        self.change(call, old, old.with_groups([gid for (gid,) in _ID.iter_unpack(data)]))
+        return 0
+
+    # Hiding the limit that the identity is kept in.
+
+    def getrlimit(self, call: Call) -> int:
+        """getrlimit(RLIMIT_RTTIME): no limit, as everywhere."""
+        require_valid(call)
+        written = self._memory.write(call.pid, call.arguments[1], _LIMITS.pack(INFINITY, INFINITY))
+        return 0 if written else -errno.EFAULT
+
+    def setrlimit(self, call: Call) -> int:
+        """setrlimit(RLIMIT_RTTIME): accepted, without effect."""
+        return self._check_limits(call, call.arguments[1])
+
+    def prlimit(self, call: Call) -> int | None:
+        """prlimit(RLIMIT_RTTIME) of any process: as getrlimit and setrlimit."""
+        _, _, new, old = call.arguments[:4]
+        if not new and not old:
+            # Whether the process exists is all that is asked.
+            return None
+        if new:
+            result = self._check_limits(call, new)
+            if result:
+                return result
+        if old:
+            require_valid(call)
+            if not self._memory.write(call.pid, old, _LIMITS.pack(INFINITY, INFINITY)):
+                return -errno.EFAULT
+        return 0
+
+    def _change_uids(self, call: Call, rule: Callable[..., Ids], count: int) -> Credentials:
+        old = self.of(call.pid)
+        wanted = [argument & _MASK for argument in call.arguments[:count]]
+        self.change(call, old, old.with_uids(rule(old.uids, *wanted, old.privileged)))
+        return old
+
+    def _change_gids(self, call: Call, rule: Callable[..., Ids], count: int) -> Credentials:
+        old = self.of(call.pid)
+        wanted = [argument & _MASK for argument in call.arguments[:count]]
+        self.change(call, old, old.with_gids(rule(old.gids, *wanted, old.privileged)))
+        return old
+
+    def _check_limits(self, call: Call, address: int) -> int:
+        data = self._memory.read(call.pid, address, _LIMITS.size)
+        if data is None:
+            return -errno.EFAULT
+        soft, hard = _LIMITS.unpack(data)
+        return -errno.EINVAL if soft > hard else 0
+
+    def _write_ids(self, call: Call, ids: tuple[int, ...]) -> int:
+        require_valid(call)
+        for address, value in zip(call.arguments[:3], ids[:3], strict=True):
+            if not self._memory.write(call.pid, address, _ID.pack(value)):
+                raise failure(errno.EFAULT)
+        return 0
+
+
+def _pack_ids(ids: tuple[int, ...]) -> bytes:
+    return b"".join(map(_ID.pack, ids))

@@ -1,0 +1,85 @@
+"""Who owns a file: finding and keeping the record of it.
+
+Regular files and directories carry the record in an extended attribute; no attribute
+means 0:0. Files that cannot carry user attributes (symlinks, fifos, sockets, and all
+on some file systems) are recorded in the side store.
+"""
+
+from __future__ import annotations
+
+import errno
+import stat
+
+from runrootless.emulation.call import failure
+from runrootless.emulation.record import NOTHING, Record, decode, encode
+from runrootless.emulation.side_store import SideStore
+from runrootless.linux.files import Files
+
+ATTRIBUTE = b"user.rootlesscontainers"
+
+_CACHE_LIMIT = 4096
+_TYPE_MASK = 0o170000
+_FILE_TYPES_WITH_ATTRIBUTES = (stat.S_IFREG, stat.S_IFDIR)
+
+
+class Ownership:
+    """Finds and keeps the records of files, wherever they are kept."""
+
+    def __init__(self, files: Files, side_store: SideStore) -> None:
+        self._files = files
+        self._side_store = side_store
+        self._decoded: dict[bytes, Record | None] = {}
+
+    def find(self, name: bytes, flags: int, mode: int, device: int, inode: int) -> Record | None:
+        """Return the record of the file that was found as ``name``, or None.
+
+        ``flags`` tells by AT_SYMLINK_NOFOLLOW how ``name`` is resolved; ``mode``,
+        ``device`` and ``inode`` are what stat(2) said of the file.
+        """
+        if mode & _TYPE_MASK in _FILE_TYPES_WITH_ATTRIBUTES:
+            value = self._files.getxattr(name, ATTRIBUTE, flags)
+            if value.__class__ is bytes:
+                try:
+                    return self._decoded[value]
+                except KeyError:
+                    return self._decode(value)
+            if value == -errno.ENODATA:
+                return None
+        found = self._side_store.find(device, inode)
+        if found is None:
+            return None
+        birth, record = found
+        return record if birth == self._files.birth_time(name, flags) else None
+
+    def keep(self, handle: bytes, mode: int, device: int, inode: int, record: Record) -> None:
+        """Keep the record of the file that ``handle`` leads to.
+
+        ``handle`` is a name that ends in a /proc link to an open descriptor, so that
+        it is followed just once. Raises OSError as chown(2) would: EROFS, EPERM, ENOSPC.
+        """
+        if stat.S_IFMT(mode) in _FILE_TYPES_WITH_ATTRIBUTES:
+            if record == NOTHING:
+                result = self._files.removexattr(handle, ATTRIBUTE)
+                if result == -errno.ENODATA:
+                    return
+            else:
+                result = self._files.setxattr(handle, ATTRIBUTE, encode(record))
+            if result == 0:
+                return
+            if result == -errno.EACCES:
+                raise failure(errno.EPERM)
+            if result != -errno.EOPNOTSUPP:
+                raise failure(-result)
+        self._side_store.keep(device, inode, self._files.birth_time(handle, 0), record)
+
+    def _decode(self, value: bytes) -> Record | None:
+        if len(self._decoded) >= _CACHE_LIMIT:
+            self._decoded.clear()
+        try:
+            record = decode(value)
+        except ValueError:
+            # Written by nobody who knows the convention: as if it were not there.
+            self._decoded[value] = None
+            return None
+        self._decoded[value] = record
+        return record

@@ -1,0 +1,93 @@
+"""From what a process calls a file to a name by which the agent finds the same file.
+
+The agent's working directory is the /proc of its own pid namespace and its root is
+the caller's. So an absolute path names the same file for both, and the others are
+reached through the caller's own links: ``PID/cwd/...`` and ``PID/fd/N/...``.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from runrootless.emulation.call import Call, failure
+from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, Files
+from runrootless.linux.memory import Memory
+
+PATH_MAX = 4096
+
+_SELF_LINKS = {
+    b"/dev/stdin": b"/fd/0",
+    b"/dev/stdout": b"/fd/1",
+    b"/dev/stderr": b"/fd/2",
+}
+_SELF_DIRECTORIES = (
+    (b"/proc/self/", b"/"),
+    (b"/proc/thread-self/", b"/"),
+    (b"/dev/fd/", b"/fd/"),
+)
+
+
+class Paths:
+    """Finds names for the agent."""
+
+    def __init__(self, memory: Memory, files: Files) -> None:
+        self._memory = memory
+        self._files = files
+
+    def name(self, call: Call, directory: int, address: int, flags: int) -> tuple[bytes, int]:
+        """Return a name and its AT_SYMLINK_NOFOLLOW flag, for a path in the caller's memory.
+
+        ``directory`` is a descriptor of the caller's or AT_FDCWD, and ``flags`` may hold
+        AT_EMPTY_PATH and AT_SYMLINK_NOFOLLOW. Raises OSError: EFAULT, ENAMETOOLONG, ENOENT.
+        """
+        path = self._memory.read_string(call.pid, address)
+        if path is None:
+            # Since Linux 6.11 a null pointer counts as the empty path.
+            if address or not flags & AT_EMPTY_PATH:
+                raise failure(errno.EFAULT)
+            path = b""
+        if path.startswith(b"/"):
+            if path.startswith((b"/proc/", b"/dev/")):
+                path = _resolve_self(call.pid, path)
+            if len(path) >= PATH_MAX:
+                raise failure(errno.ENAMETOOLONG)
+            return path, flags & AT_SYMLINK_NOFOLLOW
+        if path:
+            if len(path) >= PATH_MAX:
+                raise failure(errno.ENAMETOOLONG)
+            if directory == AT_FDCWD:
+                return b"%d/cwd/%b" % (call.pid, path), flags & AT_SYMLINK_NOFOLLOW
+            return b"%d/fd/%d/%b" % (call.pid, directory, path), flags & AT_SYMLINK_NOFOLLOW
+        if not flags & AT_EMPTY_PATH:
+            raise failure(errno.ENOENT)
+        return self.descriptor_name(call, directory), 0
+
+    def descriptor_name(self, call: Call, descriptor: int) -> bytes:
+        """Return the name of what a descriptor of the caller's refers to, to be followed."""
+        if descriptor == AT_FDCWD:
+            return b"%d/cwd" % call.pid
+        return b"%d/fd/%d" % (call.pid, descriptor)
+
+    def explain(self, call: Call, directory: int, name: bytes, result: int) -> int:
+        """Return the negative error number that the caller is to see for a failed ``name``.
+
+        A descriptor that is not open shows up as ENOENT of its /proc link.
+        """
+        if result != -errno.ENOENT or directory == AT_FDCWD or name.startswith(b"/"):
+            return result
+        link = self.descriptor_name(call, directory)
+        if self._files.stat(link, AT_SYMLINK_NOFOLLOW) == -errno.ENOENT:
+            return -errno.EBADF
+        return result
+
+
+def _resolve_self(pid: int, path: bytes) -> bytes:
+    """Return ``path`` by way of the caller's directory in the agent's /proc.
+
+    The agent is not in the container's pid namespace, so "self" leads it nowhere.
+    """
+    for directory, target in _SELF_DIRECTORIES:
+        if path.startswith(directory):
+            return b"%d%b%b" % (pid, target, path[len(directory) :])
+    link = _SELF_LINKS.get(path)
+    return path if link is None else b"%d%b" % (pid, link)

@@ -1,0 +1,87 @@
+"""Which system calls are intercepted, and what handles each.
+
+The seccomp profile and the agent's dispatch are both made from this one table, so
+what is notified and what is handled cannot differ. It is imported by the command
+line: nothing that costs start-up time belongs here.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
+    Condition: TypeAlias = tuple[int, str, int, int]
+
+_RLIMIT_RTTIME = 15
+_CLONE_NEWNS = 0x00020000
+
+
+def _equals(argument: int, value: int) -> Condition:
+    return (argument, "SCMP_CMP_EQ", value, 0)
+
+
+def _has_bits(argument: int, bits: int) -> Condition:
+    return (argument, "SCMP_CMP_MASKED_EQ", bits, bits)
+
+
+TABLE: tuple[tuple[str, str, Condition | None], ...] = (
+    # What a file looks like.
+    ("stat", "metadata.stat", None),
+    ("lstat", "metadata.lstat", None),
+    ("fstat", "metadata.fstat", None),
+    ("newfstatat", "metadata.newfstatat", None),
+    ("statx", "metadata.statx", None),
+    # Giving files away.
+    ("chown", "chown.chown", None),
+    ("lchown", "chown.lchown", None),
+    ("fchown", "chown.fchown", None),
+    ("fchownat", "chown.fchownat", None),
+    # Special files.
+    ("mknod", "nodes.mknod", None),
+    ("mknodat", "nodes.mknodat", None),
+    # Who a process is.
+    ("getuid", "identity.getuid", None),
+    ("geteuid", "identity.geteuid", None),
+    ("getgid", "identity.getgid", None),
+    ("getegid", "identity.getegid", None),
+    ("getresuid", "identity.getresuid", None),
+    ("getresgid", "identity.getresgid", None),
+    ("getgroups", "identity.getgroups", None),
+    ("setuid", "identity.setuid", None),
+    ("setgid", "identity.setgid", None),
+    ("setreuid", "identity.setreuid", None),
+    ("setregid", "identity.setregid", None),
+    ("setresuid", "identity.setresuid", None),
+    ("setresgid", "identity.setresgid", None),
+    ("setfsuid", "identity.setfsuid", None),
+    ("setfsgid", "identity.setfsgid", None),
+    ("setgroups", "identity.setgroups", None),
+    # The limit that the identity is kept in.
+    ("prlimit64", "identity.prlimit", _equals(1, _RLIMIT_RTTIME)),
+    ("getrlimit", "identity.getrlimit", _equals(0, _RLIMIT_RTTIME)),
+    ("setrlimit", "identity.setrlimit", _equals(0, _RLIMIT_RTTIME)),
+    # What gives a process a view of files that is not the container's.
+    ("chroot", "views.may_change", None),
+    ("pivot_root", "views.may_change", None),
+    ("setns", "views.may_change", None),
+    ("unshare", "views.may_change", None),
+    ("clone", "views.may_change", _has_bits(0, _CLONE_NEWNS)),
+    ("clone3", "views.clone3", None),
+)
+"""System call, component and method that handle it, and the condition on one argument
+(index, comparison, value, second value: the OCI runtime spec's LinuxSyscallArg)."""
+
+
+def seccomp_rules() -> list[dict[str, Any]]:
+    """Return the table as ``linux.seccomp.syscalls`` of the OCI runtime spec."""
+    unconditional = [name for name, _, condition in TABLE if condition is None]
+    rules: list[dict[str, Any]] = [{"names": unconditional, "action": "SCMP_ACT_NOTIFY"}]
+    for name, _, condition in TABLE:
+        if condition is not None:
+            index, operator, value, value_two = condition
+            argument = {"index": index, "value": value, "op": operator}
+            if value_two:
+                argument["valueTwo"] = value_two
+            rules.append({"names": [name], "action": "SCMP_ACT_NOTIFY", "args": [argument]})
+    return rules

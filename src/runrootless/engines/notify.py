@@ -1,0 +1,70 @@
+"""The notify engine: seccomp hands the calls over, an agent answers them."""
+
+from __future__ import annotations
+
+import os
+
+from runrootless.agent.launch import CREDENTIALS_NAME, LISTENER_NAME, Settings
+from runrootless.agent.launch import launch as launch_agent
+from runrootless.bundle.seccomp import merge
+from runrootless.emulation.credential_table import INFINITY, CredentialTable
+from runrootless.emulation.credentials import Credentials
+from runrootless.emulation.table import seccomp_rules
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from runrootless.bundle.identity import Identity
+
+_LIMIT = "RLIMIT_RTTIME"
+
+
+def apply(spec: dict[str, Any], directory: str, identity: Identity) -> None:
+    """Make a rootless spec one that the agent serves.
+
+    ``directory`` is the container's private directory, and ``identity`` whom the
+    first process is to be. Raises Error for a seccomp profile that cannot be combined.
+    """
+    linux = spec["linux"]
+    linux["seccomp"] = merge(linux.get("seccomp"), seccomp_rules(), f"{directory}/{LISTENER_NAME}")
+    apply_process(spec["process"], directory, identity)
+
+
+def apply_process(process: dict[str, Any], directory: str, identity: Identity) -> None:
+    """Give a process (OCI runtime spec, ``process``) its identity and what the filter needs."""
+    # The runtime then loads the filter last, after its own setuid and setgroups.
+    process["noNewPrivileges"] = True
+    limits = [limit for limit in process.get("rlimits") or () if limit.get("type") != _LIMIT]
+    number = _number(directory, identity)
+    if number != INFINITY:
+        limits.append({"type": _LIMIT, "soft": number, "hard": INFINITY})
+    process["rlimits"] = limits
+
+
+def launch(
+    directory: str,
+    lock_fd: int,
+    state_directory: str,
+    log: str,
+    log_format: str,
+    debug: bool,
+) -> None:
+    """Start the agent, right before the runtime is executed. Raises Error."""
+    launch_agent(Settings(directory, lock_fd, state_directory, log, log_format, debug))
+
+
+def _number(directory: str, identity: Identity) -> int:
+    uid, gid = identity.uid, identity.gid
+    credentials = Credentials(
+        (uid, uid, uid, uid), (gid, gid, gid, gid), tuple(sorted(identity.additional_gids))
+    )
+    fd = os.open(
+        f"{directory}/{CREDENTIALS_NAME}",
+        os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC,
+        0o600,
+    )
+    try:
+        return CredentialTable(fd).encode(credentials)
+    finally:
+        os.close(fd)

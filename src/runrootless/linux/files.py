@@ -1,0 +1,133 @@
+"""Files and their metadata: stat(2), statx(2), xattr(7), as raw calls without exceptions.
+
+The hot path asks for metadata that mostly is not there; an exception for each
+"no such attribute" would cost more than the system call. Therefore these calls
+return negative error numbers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+from ctypes import c_char_p, c_int, c_long, c_size_t, c_void_p
+
+from runrootless.linux import syscall_numbers
+from runrootless.linux.libc import LIBRARY
+
+AT_FDCWD = -100
+AT_SYMLINK_NOFOLLOW = 0x100
+AT_EMPTY_PATH = 0x1000
+O_PATH = 0o10000000
+
+_MACHINE = os.uname().machine
+_NUMBERS = syscall_numbers.NUMBERS[_MACHINE]
+
+_newfstatat = LIBRARY["syscall"]
+_newfstatat.argtypes = (c_long, c_long, c_char_p, c_void_p, c_long)
+_newfstatat.restype = c_long
+_statx = LIBRARY["syscall"]
+_statx.argtypes = (c_long, c_long, c_char_p, c_long, c_long, c_void_p)
+_statx.restype = c_long
+_getxattr = LIBRARY.getxattr
+_getxattr.argtypes = (c_char_p, c_char_p, c_void_p, c_size_t)
+_getxattr.restype = ctypes.c_ssize_t
+_lgetxattr = LIBRARY.lgetxattr
+_lgetxattr.argtypes = _getxattr.argtypes
+_lgetxattr.restype = ctypes.c_ssize_t
+_setxattr = LIBRARY.setxattr
+_setxattr.argtypes = (c_char_p, c_char_p, c_char_p, c_size_t, c_int)
+_removexattr = LIBRARY.removexattr
+_removexattr.argtypes = (c_char_p, c_char_p)
+
+_NR_NEWFSTATAT = _NUMBERS["newfstatat"]
+_NR_STATX = _NUMBERS["statx"]
+_get_errno = ctypes.get_errno
+
+STAT_SIZE = 144 if _MACHINE == "x86_64" else 128
+"""Size of ``struct stat`` of this machine in bytes."""
+
+STATX_SIZE = 256
+"""Size of ``struct statx`` in bytes, the same on every machine."""
+
+_XATTR_SIZE = 256
+_STATX_BTIME = 0x800
+_BIRTH = struct.Struct("=I76xqI")
+
+
+class Files:
+    """Metadata calls on paths, with buffers that are reused: one thread only.
+
+    Names are resolved by this process, relative to its own working directory.
+    """
+
+    def __init__(self) -> None:
+        self.stat_buffer = bytearray(STAT_SIZE)
+        """What the last successful ``stat`` filled in: this machine's ``struct stat``."""
+        self.statx_buffer = bytearray(STATX_SIZE)
+        """What the last successful ``statx`` filled in."""
+        self._stat_address = _address(self.stat_buffer)
+        self._statx_address = _address(self.statx_buffer)
+        self._birth_buffer = bytearray(STATX_SIZE)
+        self._birth_address = _address(self._birth_buffer)
+        self._value = bytearray(_XATTR_SIZE)
+        self._value_address = _address(self._value)
+
+    def stat(self, name: bytes, flags: int) -> int:
+        """Fill ``stat_buffer``; return 0 or a negative error number. ``flags`` as fstatat(2)'s."""
+        if _newfstatat(_NR_NEWFSTATAT, AT_FDCWD, name, self._stat_address, flags) < 0:
+            return -_get_errno()
+        return 0
+
+    def statx(self, name: bytes, flags: int, mask: int) -> int:
+        """Fill ``statx_buffer``; return 0 or a negative error number."""
+        if _statx(_NR_STATX, AT_FDCWD, name, flags, mask, self._statx_address) < 0:
+            return -_get_errno()
+        return 0
+
+    def birth_time(self, name: bytes, flags: int) -> int:
+        """Return a file's time of birth in nanoseconds, 0 where its file system keeps none."""
+        nofollow = flags & AT_SYMLINK_NOFOLLOW
+        if _statx(_NR_STATX, AT_FDCWD, name, nofollow, _STATX_BTIME, self._birth_address) < 0:
+            return 0
+        mask, seconds, nanoseconds = _BIRTH.unpack_from(self._birth_buffer)
+        return seconds * 1_000_000_000 + nanoseconds if mask & _STATX_BTIME else 0
+
+    def getxattr(self, name: bytes, attribute: bytes, flags: int) -> bytes | int:
+        """Return the attribute's value, or a negative error number.
+
+        ``flags`` may hold AT_SYMLINK_NOFOLLOW. A value over 256 bytes is ERANGE.
+        """
+        call = _lgetxattr if flags & AT_SYMLINK_NOFOLLOW else _getxattr
+        size: int = call(name, attribute, self._value_address, _XATTR_SIZE)
+        if size < 0:
+            return -_get_errno()
+        return bytes(self._value[:size])
+
+    def setxattr(self, name: bytes, attribute: bytes, value: bytes) -> int:
+        """Set an attribute, following symlinks; return 0 or a negative error number."""
+        if _setxattr(name, attribute, value, len(value), 0) < 0:
+            return -_get_errno()
+        return 0
+
+    def removexattr(self, name: bytes, attribute: bytes) -> int:
+        """Remove an attribute, following symlinks; return 0 or a negative error number."""
+        if _removexattr(name, attribute) < 0:
+            return -_get_errno()
+        return 0
+
+    def open_path(self, name: bytes, flags: int) -> int:
+        """Return an O_PATH descriptor (close-on-exec), or a negative error number.
+
+        ``flags`` may hold AT_SYMLINK_NOFOLLOW.
+        """
+        nofollow = os.O_NOFOLLOW if flags & AT_SYMLINK_NOFOLLOW else 0
+        try:
+            return os.open(name, O_PATH | os.O_CLOEXEC | nofollow)
+        except OSError as error:
+            return -(error.errno or errno.EIO)
+
+
+def _address(buffer: bytearray) -> int:
+    return ctypes.addressof((ctypes.c_char * len(buffer)).from_buffer(buffer))

@@ -1,0 +1,89 @@
+"""Another process's memory: process_vm_readv(2)."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from ctypes import c_int, c_ulong, c_void_p
+
+from runrootless.linux.libc import LIBRARY
+
+PAGE_SIZE = 4096
+"""No string or structure may be assumed readable past the next multiple of this, in bytes.
+Larger pages are multiples of it."""
+
+_BUFFER_SIZE = 2 * PAGE_SIZE
+_VECTOR = struct.Struct("@PN")
+
+_readv = LIBRARY.process_vm_readv
+_readv.argtypes = (c_int, c_void_p, c_ulong, c_void_p, c_ulong, c_ulong)
+_readv.restype = ctypes.c_ssize_t
+_writev = LIBRARY.process_vm_writev
+_writev.argtypes = _readv.argtypes
+_writev.restype = ctypes.c_ssize_t
+
+
+class Memory:
+    """Reads and writes the memory of other processes; buffers are reused, so one thread only."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray(_BUFFER_SIZE)
+        # One iovec for this side and one for the other side, kept over all calls.
+        self._vectors = bytearray(2 * _VECTOR.size)
+        holder = ctypes.c_char * 1
+        self._buffer_address = ctypes.addressof(holder.from_buffer(self._buffer))
+        self._local = ctypes.addressof(holder.from_buffer(self._vectors))
+        self._remote = self._local + _VECTOR.size
+
+    def read_string(self, pid: int, address: int, limit: int = PAGE_SIZE) -> bytes | None:
+        """Return the NUL-terminated string at ``address`` without its NUL.
+
+        None stands for memory that cannot be read, and a string of ``limit`` bytes or
+        more is returned as its first ``limit`` bytes, so that the caller can tell.
+        """
+        buffer = self._buffer
+        # Reading stops at the end of the page: the next one may not be mapped.
+        size = PAGE_SIZE - (address & (PAGE_SIZE - 1))
+        if self._transfer(_readv, pid, address, size) <= 0:
+            return None
+        end = buffer.find(0, 0, size)
+        if end >= 0:
+            return bytes(buffer[:end])
+        text = bytes(buffer[:size])
+        while len(text) < limit:
+            if self._transfer(_readv, pid, address + len(text), PAGE_SIZE) <= 0:
+                return None
+            end = buffer.find(0, 0, PAGE_SIZE)
+            if end >= 0:
+                return text + bytes(buffer[:end])
+            text += bytes(buffer[:PAGE_SIZE])
+        return text[:limit]
+
+    def read(self, pid: int, address: int, size: int) -> bytes | None:
+        """Return ``size`` bytes from ``address``, or None where not all can be read."""
+        parts = []
+        while size > 0:
+            part = min(size, _BUFFER_SIZE)
+            if self._transfer(_readv, pid, address, part) != part:
+                return None
+            parts.append(bytes(self._buffer[:part]))
+            address += part
+            size -= part
+        return b"".join(parts)
+
+    def write(self, pid: int, address: int, data: bytes | bytearray) -> bool:
+        """Write ``data`` at ``address``; return whether all of it could be written."""
+        for start in range(0, len(data), _BUFFER_SIZE):
+            part = data[start : start + _BUFFER_SIZE]
+            self._buffer[: len(part)] = part
+            if self._transfer(_writev, pid, address + start, len(part)) != len(part):
+                return False
+        return True
+
+    def _transfer(self, call: ctypes._NamedFuncPointer, pid: int, address: int, size: int) -> int:
+        if address + size > 0xFFFFFFFFFFFFFFFF:
+            return -1
+        _VECTOR.pack_into(self._vectors, 0, self._buffer_address, size)
+        _VECTOR.pack_into(self._vectors, _VECTOR.size, address, size)
+        result: int = call(pid, self._local, 1, self._remote, 1, 0)
+        return result

@@ -1,0 +1,73 @@
+"""The user-space notification of seccomp: seccomp_unotify(2), <linux/seccomp.h>."""
+
+from __future__ import annotations
+
+import fcntl
+import struct
+
+NOTIFICATION = struct.Struct("=QIIiIQ6Q")
+"""``struct seccomp_notif``: id, pid, flags, then ``struct seccomp_data``: number,
+architecture, instruction pointer, six arguments."""
+
+RESPONSE = struct.Struct("=QqiI")
+"""``struct seccomp_notif_resp``: id, value, negative error number, flags."""
+
+ADD_FD = struct.Struct("=QIIII")
+"""``struct seccomp_notif_addfd``: id, flags, source fd, target fd, its flags."""
+
+FLAG_CONTINUE = 1
+"""``SECCOMP_USER_NOTIF_FLAG_CONTINUE``: let the kernel carry out the call."""
+
+FD_SYNC_WAKE_UP = 1
+"""``SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP``, Linux 6.6."""
+
+ADDFD_FLAG_SEND = 2
+"""``SECCOMP_ADDFD_FLAG_SEND``, Linux 5.14: add the descriptor and return it, in one step."""
+
+_RECEIVE = 0xC0502100
+_SEND = 0xC0182101
+_ID_VALID = 0x40082102
+_ADD_FD = 0x40182103
+_SET_FLAGS = 0x40082104
+_EMPTY_NOTIFICATION = bytes(NOTIFICATION.size)
+
+
+def receive(listener: int) -> bytes:
+    """Return the next notification, packed as ``NOTIFICATION``.
+
+    Raises OSError: ENOENT where its process was killed meanwhile.
+    """
+    return fcntl.ioctl(listener, _RECEIVE, _EMPTY_NOTIFICATION)
+
+
+def send(listener: int, response: bytes) -> None:
+    """Answer a notification with a packed ``RESPONSE``.
+
+    Raises OSError: ENOENT where the call was interrupted or its process is gone.
+    """
+    fcntl.ioctl(listener, _SEND, response)
+
+
+def is_valid(listener: int, identifier: bytes) -> bool:
+    """Return whether the notification with these eight bytes of id still waits for its answer."""
+    try:
+        fcntl.ioctl(listener, _ID_VALID, identifier)
+    except OSError:
+        return False
+    return True
+
+
+def add_fd_and_send(listener: int, identifier: int, fd: int, close_on_exec: int) -> int:
+    """Install ``fd`` in the waiting process, as the result of its call; return its number there.
+
+    ``close_on_exec`` is O_CLOEXEC or 0. Raises OSError: ENOENT, EMFILE, EINVAL before Linux 5.14.
+    """
+    request = ADD_FD.pack(identifier, ADDFD_FLAG_SEND, fd, 0, close_on_exec)
+    # An integer argument is no buffer: the number comes back as ioctl's own result,
+    # which the bytes form of fcntl.ioctl does not tell, the mutable one does.
+    return int(fcntl.ioctl(listener, _ADD_FD, bytearray(request), True))
+
+
+def set_flags(listener: int, flags: int) -> None:
+    """Set the flags of a listener. Raises OSError: EINVAL before Linux 6.6."""
+    fcntl.ioctl(listener, _SET_FLAGS, flags)

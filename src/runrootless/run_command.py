@@ -1,0 +1,59 @@
+"""``run`` and ``create``: the runtime, on a bundle derived from the user's."""
+
+from __future__ import annotations
+
+import os
+
+from runrootless import command_line, engines, state
+from runrootless.bundle import json_file
+from runrootless.bundle.host import HostFacts
+from runrootless.bundle.spec import load
+from runrootless.bundle.transform import transform
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runrootless.cli import Invocation
+
+
+def prepare(invocation: Invocation) -> list[str]:
+    """Return the runtime's command line for a ``run`` or ``create``, all else done.
+
+    What the runtime would refuse is left to it, so that the user reads its words.
+    When this returns with a derived bundle, the engine is waiting for the runtime
+    to be executed by this process, and ``invocation.directory`` is set.
+
+    Raises ``Error`` for a bundle that cannot be run, and a container that exists.
+    """
+    flags = command_line.RUN if invocation.command == "run" else command_line.CREATE
+    parsed = command_line.parse(flags, command_line.flags_first(flags, invocation.arguments))
+    if parsed.error or parsed.is_on("help") or len(parsed.arguments) != 1:
+        return invocation.unchanged()
+    container_id = parsed.arguments[0]
+    if not state.is_valid_id(container_id):
+        return invocation.unchanged()
+
+    options = invocation.options
+    engine = engines.choose(options.get("engine"))
+    bundle = parsed.get("bundle") or "."
+    spec = load(bundle)
+    identity = transform(spec, bundle, HostFacts(), options.is_on("systemd-cgroup"))
+
+    base = state.open_base()
+    state.collect_garbage(base)
+    root = invocation.state_root()
+    directory = state.create_container_directory(base, container_id, root)
+    # From here on a failure removes it.
+    invocation.directory = directory.path
+    engine.apply(spec, directory.path, identity)
+    json_file.write(os.path.join(directory.path, state.CONFIG), spec, state.MODE)
+    engine.launch(
+        directory.path,
+        directory.lock_fd,
+        os.path.join(root, container_id),
+        options.get("log"),
+        options.get("log-format"),
+        options.is_on("debug"),
+    )
+    return invocation.runtime_command(
+        [*parsed.without("bundle"), f"--bundle={directory.path}", "--", container_id]
+    )

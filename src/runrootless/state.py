@@ -1,0 +1,314 @@
+"""The private directory of each container: the derived bundle and the agent's socket.
+
+They are in ``$XDG_RUNTIME_DIR/runrootless``, or in ``/tmp/runrootless-UID`` for
+callers without one.  A container's directory is named after its ID and its
+state root, so that ``exec`` finds it, and holds a file ``lock``: the agent keeps
+a flock(2) on it while the container exists, so a directory whose lock is free
+and whose container the runtime does not know is left over from a crash.
+
+Directories come and go under a flock on the base directory.  So a directory
+that is being made is never taken for one left over.
+"""
+
+from __future__ import annotations
+
+import os
+from binascii import crc32
+from errno import EACCES, EAGAIN
+from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
+from stat import S_IMODE, S_ISDIR
+
+from runrootless.errors import Error
+
+# sockaddr_un.sun_path, less the null byte: unix(7).
+_MAXIMUM_SOCKET_PATH = 107
+_MAXIMUM_NAME = 64
+_GARBAGE_CHECKS = 32
+# How long the agent of a container that has just ended may take to leave.
+_PATIENCE = 5.0
+_ID_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+,-."
+
+LISTENER = "listener"
+CONFIG = "config.json"
+_LOCK = "lock"
+# The sticky bit keeps systemd-tmpfiles(8) from removing old files of /tmp.
+MODE = 0o1600
+
+
+class ContainerDirectory:
+    """A directory just made: its ``path``, and ``lock_fd``, which holds its lock.
+
+    The lock lasts until every copy of ``lock_fd`` is closed (fork duplicates it,
+    exec closes it).
+    """
+
+    __slots__ = ("lock_fd", "path")
+
+    def __init__(self, path: str, lock_fd: int) -> None:
+        self.path = path
+        self.lock_fd = lock_fd
+
+
+def is_valid_id(container_id: str) -> bool:
+    r"""Return whether runc would take ``container_id``, so that it is safe in a path.
+
+    runc's rule is ``^[\w+-\.]+$`` (where ``+-\.`` is a range and has the comma),
+    and not ``.`` or ``..``.
+    """
+    return (
+        0 < len(container_id) <= 255
+        and not container_id.strip(_ID_CHARACTERS)
+        and container_id not in (".", "..")
+    )
+
+
+def base_directories() -> list[str]:
+    """Return where container directories may be, the one for new ones first."""
+    bases = [f"/tmp/runrootless-{os.geteuid()}"]
+    runtime_directory = own_runtime_directory()
+    if runtime_directory is not None:
+        bases.insert(0, os.path.join(runtime_directory, "runrootless"))
+    return bases
+
+
+def own_runtime_directory() -> str | None:
+    """Return $XDG_RUNTIME_DIR if it is absolute, a directory and the caller's own."""
+    path = os.environ.get("XDG_RUNTIME_DIR", "")
+    if not path.startswith("/"):
+        return None
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    if not S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        return None
+    return path
+
+
+def open_base() -> str:
+    """Return the base directory, made if need be, with mode 0700.
+
+    Raises ``Error`` if something else is in its place: /tmp is everybody's.
+    """
+    path = base_directories()[0]
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise Error(
+            f"cannot make the private directory {path}: {error.strerror}: "
+            "set XDG_RUNTIME_DIR to a directory of your own"
+        ) from None
+    objection = _objection(path)
+    if objection is not None:
+        raise Error(
+            f"the private directory {path} {objection}: remove it, "
+            "or set XDG_RUNTIME_DIR to a directory of your own"
+        )
+    return path
+
+
+def _objection(path: str) -> str | None:
+    """Return what makes ``path`` unfit as a private directory, ``None`` if nothing does."""
+    found = os.lstat(path)
+    if not S_ISDIR(found.st_mode):
+        return "is not a directory"
+    if found.st_uid != os.geteuid():
+        return f"belongs to user {found.st_uid}"
+    if S_IMODE(found.st_mode) & 0o777 != 0o700:
+        return f"has mode {S_IMODE(found.st_mode):04o} in place of 0700"
+    return None
+
+
+def _name(container_id: str, root: str) -> str:
+    suffix = f"-{crc32(os.fsencode(root)):08x}"
+    if len(container_id) + len(suffix) > _MAXIMUM_NAME:
+        container_id = f"{container_id[:32]}-{crc32(container_id.encode()):08x}"
+    return container_id + suffix
+
+
+def _is_name(name: str) -> bool:
+    # Runtimes may have their state roots beside the containers' directories.
+    return name[-9:-8] == "-" and not name[-8:].strip("0123456789abcdef")
+
+
+def find_container_directory(container_id: str, root: str) -> str | None:
+    """Return the directory of a container of ours, ``None`` if there is none.
+
+    ``root`` is the absolute path of the runtime's state root.
+    """
+    name = _name(container_id, root)
+    for base in base_directories():
+        try:
+            if _objection(base) is None and os.path.isfile(os.path.join(base, name, CONFIG)):
+                return os.path.join(base, name)
+        except OSError:
+            pass
+    return None
+
+
+def create_container_directory(base: str, container_id: str, root: str) -> ContainerDirectory:
+    """Make and lock the directory of a new container.
+
+    ``base`` is as ``open_base`` returns it, ``root`` the absolute path of the
+    runtime's state root.  What a dead container of that name left is removed.
+
+    Raises ``Error`` as the runtime would if there is a container of that ID, or if
+    the path of a socket in the directory would be too long for the kernel.
+    """
+    path = os.path.join(base, _name(container_id, root))
+    if len(os.fsencode(path)) + 1 + len(LISTENER) > _MAXIMUM_SOCKET_PATH:
+        raise Error(
+            f"{path}/{LISTENER} is too long for a socket (at most {_MAXIMUM_SOCKET_PATH} bytes): "
+            "set XDG_RUNTIME_DIR to a shorter path, or take a shorter container ID"
+        )
+    waited = 0.0
+    while True:
+        if os.path.lexists(os.path.join(root, container_id)):
+            raise _exists(container_id)
+        base_lock = os.open(base, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            flock(base_lock, LOCK_EX)
+            if _remove_if_unlocked(base_lock, path):
+                return _make(path, container_id, root)
+        except OSError as error:
+            raise Error(f"cannot make the directory {path}: {error.strerror}") from None
+        finally:
+            os.close(base_lock)
+        # Locked, and no container: either it is being created or its agent is
+        # about to leave.  One of the two shows soon.
+        if waited >= _PATIENCE:
+            raise _exists(container_id)
+        from time import sleep
+
+        sleep(0.005)
+        waited += 0.005
+
+
+def _exists(container_id: str) -> Error:
+    return Error(f"container with given ID already exists: {container_id}")
+
+
+def _make(path: str, container_id: str, root: str) -> ContainerDirectory:
+    os.mkdir(path, 0o700)
+    lock = os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_CREAT | os.O_EXCL, MODE)
+    flock(lock, LOCK_EX | LOCK_NB)
+    os.write(lock, os.fsencode(f"{root}\0{container_id}"))
+    return ContainerDirectory(path, lock)
+
+
+def _remove_if_unlocked(base_fd: int, path: str) -> bool:
+    """Remove the directory ``path`` unless its lock is held; return whether it is gone.
+
+    The base directory, open as ``base_fd``, must be locked.
+    """
+    lock = _open_lock(path)
+    if lock is not None:
+        try:
+            if not _try_lock(lock):
+                return False
+        finally:
+            os.close(lock)
+    _remove(base_fd, os.path.basename(path))
+    return True
+
+
+def _open_lock(path: str) -> int | None:
+    try:
+        return os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_NOFOLLOW)
+    except OSError:
+        return None
+
+
+def _try_lock(file: int) -> bool:
+    try:
+        flock(file, LOCK_EX | LOCK_NB)
+    except OSError as error:
+        if error.errno in (EAGAIN, EACCES):
+            return False
+        raise
+    return True
+
+
+def remove_container_directory(path: str) -> None:
+    """Remove a container's directory and the files in it; no error if it is gone.
+
+    Only for who holds the directory's lock.
+    """
+    try:
+        base_fd = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return
+    try:
+        remove_from_base(base_fd, os.path.basename(path))
+    finally:
+        os.close(base_fd)
+
+
+def remove_from_base(base_fd: int, name: str) -> None:
+    """Do as ``remove_container_directory`` where the path leads elsewhere by now.
+
+    ``base_fd`` is the base directory, open for reading, ``name`` a directory in
+    it: an agent that has changed its mount namespace needs no more.
+    """
+    flock(base_fd, LOCK_EX)
+    try:
+        _remove(base_fd, name)
+    finally:
+        flock(base_fd, LOCK_UN)
+
+
+def _remove(base_fd: int, name: str) -> None:
+    try:
+        directory = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=base_fd)
+    except OSError:
+        return
+    try:
+        # The lock goes last: a directory without one is an empty directory.
+        for file in sorted(os.listdir(directory), key=_LOCK.__eq__):
+            os.unlink(file, dir_fd=directory)
+        os.rmdir(name, dir_fd=base_fd)
+    except OSError:
+        # Something that is not ours is in it: then it stays, as garbage.
+        pass
+    finally:
+        os.close(directory)
+
+
+def collect_garbage(base: str) -> None:
+    """Remove the directories in ``base`` that dead containers left.
+
+    Called before a directory is made, so it looks at a few of them only, at
+    others each time, and leaves at once if somebody else is in ``base``.
+    """
+    base_lock = os.open(base, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if not _try_lock(base_lock):
+            return
+        names = [name for name in os.listdir(base) if _is_name(name)]
+        if len(names) > _GARBAGE_CHECKS:
+            start = os.getpid() % len(names)
+            names = (names + names)[start : start + _GARBAGE_CHECKS]
+        for name in names:
+            if _is_garbage(os.path.join(base, name)):
+                _remove(base_lock, name)
+    except OSError:
+        # It is housekeeping: what stays is tried again next time.
+        pass
+    finally:
+        os.close(base_lock)
+
+
+def _is_garbage(path: str) -> bool:
+    lock = _open_lock(path)
+    if lock is None:
+        # Its maker, or who was to remove it, died in the middle.
+        return not os.listdir(path)
+    try:
+        if not _try_lock(lock):
+            return False
+        root, _, container_id = os.fsdecode(os.read(lock, 1 << 16)).partition("\0")
+        return not container_id or not os.path.lexists(os.path.join(root, container_id))
+    finally:
+        os.close(lock)

@@ -1,0 +1,22 @@
+"""The text of ``--help``."""
+
+USAGE = """\
+runrootless runs OCI bundles without root and without subordinate IDs.
+
+Usage:
+  runrootless [global flags] run [flags] CONTAINER
+  runrootless [global flags] create [flags] CONTAINER
+  runrootless [global flags] exec [flags] CONTAINER COMMAND [ARGUMENT ...]
+  runrootless [global flags] COMMAND ...
+
+In a directory with an unpacked image in rootfs/:
+  runrootless spec
+  runrootless run CONTAINER
+
+Global flags of its own, before the command:
+  --runtime NAME_OR_PATH  the OCI runtime (default: $RUNROOTLESS_RUNTIME, runc, crun)
+  --engine NAME           how root is emulated: notify (default: auto)
+
+run, create and exec take runc's flags; exec --user also takes names.  All other
+commands and flags are the runtime's: see `runc --help`, `runc run --help` ...
+"""
