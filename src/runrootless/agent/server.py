@@ -51,7 +51,7 @@ class Server:
         self._table = table
         self._open_side_store = open_side_store
         self._log = log
-        self._epoll = select.epoll()
+        self._poll = select.poll()
         self._connections: dict[int, Connection] = {}
         self._listeners: set[int] = set()
         self._handlers: dict[tuple[int, int], Handler] = {}
@@ -59,20 +59,20 @@ class Server:
     def serve(self) -> None:
         """Return when the runtime's process has ended and no process is under the filter."""
         self._socket.setblocking(False)
-        self._epoll.register(self._socket.fileno(), select.EPOLLIN)
-        self._epoll.register(self._runtime, select.EPOLLIN)
+        self._poll.register(self._socket.fileno(), select.POLLIN)
+        self._poll.register(self._runtime, select.POLLIN)
         runtime_lives = True
-        poll = self._epoll.poll
+        poll = self._poll.poll
         listeners = self._listeners
         while runtime_lives or listeners or self._connections:
             for fd, events in poll():
                 if fd in listeners:
-                    if events & select.EPOLLIN:
+                    if events & select.POLLIN:
                         self._answer(fd)
                     else:
                         self._drop(fd)
                 elif fd == self._runtime:
-                    self._epoll.unregister(fd)
+                    self._poll.unregister(fd)
                     runtime_lives = False
                 elif fd == self._socket.fileno():
                     self._accept()
@@ -99,6 +99,8 @@ class Server:
                 value = -errno.EIO
         if value is None:
             response = _PACK(identifier, 0, 0, seccomp.FLAG_CONTINUE)
+        elif value == Call.ANSWERED:
+            return
         elif value < 0:
             response = _PACK(identifier, 0, value, 0)
         else:
@@ -128,7 +130,7 @@ class Server:
             connection.close()
             return
         self._connections[fd] = connection
-        self._epoll.register(fd, select.EPOLLIN)
+        self._poll.register(fd, select.POLLIN)
 
     def _receive(self, fd: int) -> None:
         connection = self._connections[fd]
@@ -141,7 +143,7 @@ class Server:
             self._listen(handover.fd)
         except (Error, OSError) as error:
             self._log.exception("handing over a listener", error)
-        self._epoll.unregister(fd)
+        self._poll.unregister(fd)
         connection.close()
         del self._connections[fd]
 
@@ -158,9 +160,9 @@ class Server:
             # Before Linux 6.6: slower, and right all the same.
             pass
         self._listeners.add(listener)
-        self._epoll.register(listener, select.EPOLLIN)
+        self._poll.register(listener, select.POLLIN)
 
     def _drop(self, listener: int) -> None:
-        self._epoll.unregister(listener)
+        self._poll.unregister(listener)
         self._listeners.discard(listener)
         os.close(listener)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 
 from runrootless.linux import seccomp
 
@@ -28,6 +29,17 @@ class Call:
         self.arguments = arguments
         self.listener = listener
         self.identifier = identifier
+
+    ANSWERED = 1 << 63
+    """What a handler returns that has answered itself, by ``answer_with_fd``."""
+
+    def answer_with_fd(self, fd: int, close_on_exec: int) -> None:
+        """Give the caller a descriptor of its own of the open file ``fd``, as its result.
+
+        ``close_on_exec`` is O_CLOEXEC or 0. Raises OSError: EMFILE, ENOENT.
+        """
+        identifier = int.from_bytes(self.identifier, sys.byteorder)
+        seccomp.add_fd_and_send(self.listener, identifier, fd, close_on_exec)
 
     def is_valid(self) -> bool:
         """Return whether the caller still waits; until it is asked, ``pid`` may be another's."""

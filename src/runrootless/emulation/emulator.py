@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from runrootless.emulation.chown import Chown
+from runrootless.emulation.creation import Creation
 from runrootless.emulation.credential_table import CredentialTable
 from runrootless.emulation.identity import Identity
 from runrootless.emulation.metadata import Metadata
@@ -37,11 +38,13 @@ class Emulator:
         paths = Paths(memory, files)
         ownership = Ownership(files, side_store)
         identity = Identity(memory, table)
+        creation = Creation(memory, files, paths, ownership, identity)
         self._components: dict[str, object] = {
             "identity": identity,
             "metadata": Metadata(memory, files, paths, ownership),
+            "creation": creation,
             "chown": Chown(files, paths, ownership, identity),
-            "nodes": Nodes(paths, ownership, identity),
+            "nodes": Nodes(paths, creation, identity),
             "views": views,
         }
 

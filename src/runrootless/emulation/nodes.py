@@ -6,9 +6,9 @@ import errno
 import os
 import stat
 
-from runrootless.emulation.call import Call, failure, require_valid
+from runrootless.emulation.call import Call
+from runrootless.emulation.creation import Creation
 from runrootless.emulation.identity import Identity
-from runrootless.emulation.ownership import Ownership
 from runrootless.emulation.paths import Paths
 from runrootless.emulation.record import Record
 from runrootless.linux.files import AT_FDCWD
@@ -19,9 +19,9 @@ _DEVICE_TYPES = (stat.S_IFCHR, stat.S_IFBLK)
 class Nodes:
     """Handlers of the mknod family."""
 
-    def __init__(self, paths: Paths, ownership: Ownership, identity: Identity) -> None:
+    def __init__(self, paths: Paths, creation: Creation, identity: Identity) -> None:
         self._paths = paths
-        self._ownership = ownership
+        self._creation = creation
         self._identity = identity
 
     def mknod(self, call: Call) -> int | None:
@@ -39,46 +39,19 @@ class Nodes:
         device &= 0xFFFFFFFF
         kind = stat.S_IFMT(mode)
         # A whiteout (character device 0:0) is anyone's to make, as the other types are.
-        if kind not in _DEVICE_TYPES or (kind == stat.S_IFCHR and not device):
-            return None
-        credentials = self._identity.of(call.pid)
-        name, _ = self._paths.name(call, directory, path, 0)
-        if not credentials.privileged:
+        is_device = kind in _DEVICE_TYPES and (kind == stat.S_IFBLK or device != 0)
+        if is_device and not self._identity.of(call.pid).privileged:
             return -errno.EPERM
-        if name.endswith(b"/"):
-            return -errno.ENOENT
-        permissions = mode & 0o7777 & ~_umask(call.pid)
-        require_valid(call)
-        try:
-            fd = os.open(
-                name,
-                os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
-                permissions & 0o777,
-            )
-        except OSError as error:
-            return self._paths.explain(call, directory, name, -(error.errno or errno.EIO))
-        try:
-            handle = b"self/fd/%d" % fd
-            os.fchmod(fd, permissions)
-            status = os.fstat(fd)
-            record = Record(credentials.uids[3], credentials.gids[3], kind, device)
-            self._ownership.keep(handle, status.st_mode, status.st_dev, status.st_ino, record)
-        except OSError:
-            os.unlink(name)
-            raise
-        finally:
-            os.close(fd)
-        return 0
-
-
-def _umask(pid: int) -> int:
-    """Return the file mode creation mask of a process. Raises OSError: ESRCH."""
-    try:
-        fd = os.open(b"%d/status" % pid, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        raise failure(errno.ESRCH) from None
-    try:
-        text = os.read(fd, 4096)
-    finally:
-        os.close(fd)
-    return int(text.partition(b"\nUmask:")[2].split(maxsplit=1)[0], 8)
+        name, _ = self._paths.name(call, directory, path, 0)
+        record = self._creation.owner(call, name)
+        if is_device:
+            if name.endswith(b"/"):
+                return -errno.ENOENT
+            record = record or Record()
+            record = Record(record.uid, record.gid, kind, device)
+            mode = stat.S_IMODE(mode) | stat.S_IFREG
+        elif record is None:
+            return None
+        return self._creation.make(
+            call, directory, name, record, lambda: os.mknod(name, mode, device)
+        )

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     Condition: TypeAlias = tuple[int, str, int, int]
 
+_O_CREAT = 0o100
+_O_TMPFILE = 0o20000000
 _RLIMIT_RTTIME = 15
 _CLONE_NEWNS = 0x00020000
 
@@ -40,6 +42,17 @@ TABLE: tuple[tuple[str, str, Condition | None], ...] = (
     # Special files.
     ("mknod", "nodes.mknod", None),
     ("mknodat", "nodes.mknodat", None),
+    # New files.
+    ("open", "creation.open", _has_bits(1, _O_CREAT)),
+    ("open", "creation.open", _has_bits(1, _O_TMPFILE)),
+    ("creat", "creation.creat", None),
+    ("openat", "creation.openat", _has_bits(2, _O_CREAT)),
+    ("openat", "creation.openat", _has_bits(2, _O_TMPFILE)),
+    ("openat2", "creation.openat2", None),
+    ("mkdir", "creation.mkdir", None),
+    ("mkdirat", "creation.mkdirat", None),
+    ("symlink", "creation.symlink", None),
+    ("symlinkat", "creation.symlinkat", None),
     # Who a process is.
     ("getuid", "identity.getuid", None),
     ("geteuid", "identity.geteuid", None),

@@ -24,25 +24,19 @@ O_PATH = 0o10000000
 _MACHINE = os.uname().machine
 _NUMBERS = syscall_numbers.NUMBERS[_MACHINE]
 
-_newfstatat = LIBRARY["syscall"]
-_newfstatat.argtypes = (c_long, c_long, c_char_p, c_void_p, c_long)
-_newfstatat.restype = c_long
-_statx = LIBRARY["syscall"]
-_statx.argtypes = (c_long, c_long, c_char_p, c_long, c_long, c_void_p)
-_statx.restype = c_long
-_getxattr = LIBRARY.getxattr
-_getxattr.argtypes = (c_char_p, c_char_p, c_void_p, c_size_t)
-_getxattr.restype = ctypes.c_ssize_t
-_lgetxattr = LIBRARY.lgetxattr
-_lgetxattr.argtypes = _getxattr.argtypes
-_lgetxattr.restype = ctypes.c_ssize_t
+# The calls of the hot path have no argtypes: converting arguments that are ctypes objects
+# already, or plain bytes, costs less.
+_syscall = LIBRARY["syscall"]
+_getxattr = LIBRARY["getxattr"]
+_lgetxattr = LIBRARY["lgetxattr"]
 _setxattr = LIBRARY.setxattr
 _setxattr.argtypes = (c_char_p, c_char_p, c_char_p, c_size_t, c_int)
 _removexattr = LIBRARY.removexattr
 _removexattr.argtypes = (c_char_p, c_char_p)
 
-_NR_NEWFSTATAT = _NUMBERS["newfstatat"]
-_NR_STATX = _NUMBERS["statx"]
+_NR_NEWFSTATAT = c_long(_NUMBERS["newfstatat"])
+_NR_STATX = c_long(_NUMBERS["statx"])
+_AT_FDCWD = c_long(AT_FDCWD)
 _get_errno = ctypes.get_errno
 
 STAT_SIZE = 144 if _MACHINE == "x86_64" else 128
@@ -52,6 +46,7 @@ STATX_SIZE = 256
 """Size of ``struct statx`` in bytes, the same on every machine."""
 
 _XATTR_SIZE = 256
+_XATTR_LIMIT = c_size_t(_XATTR_SIZE)
 _STATX_BTIME = 0x800
 _BIRTH = struct.Struct("=I76xqI")
 
@@ -76,20 +71,21 @@ class Files:
 
     def stat(self, name: bytes, flags: int) -> int:
         """Fill ``stat_buffer``; return 0 or a negative error number. ``flags`` as fstatat(2)'s."""
-        if _newfstatat(_NR_NEWFSTATAT, AT_FDCWD, name, self._stat_address, flags) < 0:
+        if _syscall(_NR_NEWFSTATAT, _AT_FDCWD, name, self._stat_address, flags) < 0:
             return -_get_errno()
         return 0
 
     def statx(self, name: bytes, flags: int, mask: int) -> int:
         """Fill ``statx_buffer``; return 0 or a negative error number."""
-        if _statx(_NR_STATX, AT_FDCWD, name, flags, mask, self._statx_address) < 0:
+        if _syscall(_NR_STATX, _AT_FDCWD, name, flags, c_long(mask), self._statx_address) < 0:
             return -_get_errno()
         return 0
 
     def birth_time(self, name: bytes, flags: int) -> int:
         """Return a file's time of birth in nanoseconds, 0 where its file system keeps none."""
         nofollow = flags & AT_SYMLINK_NOFOLLOW
-        if _statx(_NR_STATX, AT_FDCWD, name, nofollow, _STATX_BTIME, self._birth_address) < 0:
+        address = self._birth_address
+        if _syscall(_NR_STATX, _AT_FDCWD, name, nofollow, c_long(_STATX_BTIME), address) < 0:
             return 0
         mask, seconds, nanoseconds = _BIRTH.unpack_from(self._birth_buffer)
         return seconds * 1_000_000_000 + nanoseconds if mask & _STATX_BTIME else 0
@@ -100,7 +96,7 @@ class Files:
         ``flags`` may hold AT_SYMLINK_NOFOLLOW. A value over 256 bytes is ERANGE.
         """
         call = _lgetxattr if flags & AT_SYMLINK_NOFOLLOW else _getxattr
-        size: int = call(name, attribute, self._value_address, _XATTR_SIZE)
+        size: int = call(name, attribute, self._value_address, _XATTR_LIMIT)
         if size < 0:
             return -_get_errno()
         return bytes(self._value[:size])
@@ -129,5 +125,5 @@ class Files:
             return -(error.errno or errno.EIO)
 
 
-def _address(buffer: bytearray) -> int:
-    return ctypes.addressof((ctypes.c_char * len(buffer)).from_buffer(buffer))
+def _address(buffer: bytearray) -> c_void_p:
+    return c_void_p(ctypes.addressof((ctypes.c_char * len(buffer)).from_buffer(buffer)))

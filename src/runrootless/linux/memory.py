@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from ctypes import c_int, c_ulong, c_void_p
+from ctypes import c_void_p
 
 from runrootless.linux.libc import LIBRARY
 
@@ -14,13 +14,12 @@ Larger pages are multiples of it."""
 
 _BUFFER_SIZE = 2 * PAGE_SIZE
 _VECTOR = struct.Struct("@PN")
+_VECTOR_SIZE = _VECTOR.size
+_pack = _VECTOR.pack_into
 
+# Without argtypes: converting arguments that are ctypes objects already costs less.
 _readv = LIBRARY.process_vm_readv
-_readv.argtypes = (c_int, c_void_p, c_ulong, c_void_p, c_ulong, c_ulong)
-_readv.restype = ctypes.c_ssize_t
 _writev = LIBRARY.process_vm_writev
-_writev.argtypes = _readv.argtypes
-_writev.restype = ctypes.c_ssize_t
 
 
 class Memory:
@@ -32,8 +31,11 @@ class Memory:
         self._vectors = bytearray(2 * _VECTOR.size)
         holder = ctypes.c_char * 1
         self._buffer_address = ctypes.addressof(holder.from_buffer(self._buffer))
-        self._local = ctypes.addressof(holder.from_buffer(self._vectors))
-        self._remote = self._local + _VECTOR.size
+        vectors = ctypes.addressof(holder.from_buffer(self._vectors))
+        self._local = c_void_p(vectors)
+        self._remote = c_void_p(vectors + _VECTOR.size)
+        # The local side is as large as the buffer: the remote side tells how much is read.
+        _VECTOR.pack_into(self._vectors, 0, self._buffer_address, _BUFFER_SIZE)
 
     def read_string(self, pid: int, address: int, limit: int = PAGE_SIZE) -> bytes | None:
         """Return the NUL-terminated string at ``address`` without its NUL.
@@ -44,7 +46,8 @@ class Memory:
         buffer = self._buffer
         # Reading stops at the end of the page: the next one may not be mapped.
         size = PAGE_SIZE - (address & (PAGE_SIZE - 1))
-        if self._transfer(_readv, pid, address, size) <= 0:
+        _pack(self._vectors, _VECTOR_SIZE, address, size)
+        if _readv(pid, self._local, 1, self._remote, 1, 0) <= 0:
             return None
         end = buffer.find(0, 0, size)
         if end >= 0:
@@ -83,7 +86,6 @@ class Memory:
     def _transfer(self, call: ctypes._NamedFuncPointer, pid: int, address: int, size: int) -> int:
         if address + size > 0xFFFFFFFFFFFFFFFF:
             return -1
-        _VECTOR.pack_into(self._vectors, 0, self._buffer_address, size)
-        _VECTOR.pack_into(self._vectors, _VECTOR.size, address, size)
+        _pack(self._vectors, _VECTOR_SIZE, address, size)
         result: int = call(pid, self._local, 1, self._remote, 1, 0)
         return result

@@ -1,0 +1,202 @@
+"""New files: whose they are.
+
+The kernel makes every new file root's, which is right for most. The calls that make
+one are let through unless the creator is somebody else, or the directory passes its
+group on (set-group-ID): then the agent makes the file in the caller's name and
+records the owner before anybody sees it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from runrootless.emulation.call import Call, failure, require_valid
+from runrootless.emulation.identity import Identity
+from runrootless.emulation.ownership import Ownership
+from runrootless.emulation.paths import Paths
+from runrootless.emulation.record import Record
+from runrootless.linux.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW, Files
+from runrootless.linux.memory import Memory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+O_TMPFILE = 0o20000000
+"""The bit of O_TMPFILE that is not O_DIRECTORY's."""
+
+_CREATING = os.O_CREAT | O_TMPFILE
+_OPEN_HOW_SIZE = 24
+
+
+class Creation:
+    """Handlers of the calls that make files."""
+
+    def __init__(
+        self,
+        memory: Memory,
+        files: Files,
+        paths: Paths,
+        ownership: Ownership,
+        identity: Identity,
+    ) -> None:
+        self._memory = memory
+        self._files = files
+        self._paths = paths
+        self._ownership = ownership
+        self._identity = identity
+
+    def open(self, call: Call) -> int | None:
+        """open(2) with O_CREAT or O_TMPFILE."""
+        path, flags, mode = call.arguments[:3]
+        return self._open(call, AT_FDCWD, path, flags, mode)
+
+    def creat(self, call: Call) -> int | None:
+        """creat(2)."""
+        path, mode = call.arguments[:2]
+        flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC
+        return self._open(call, AT_FDCWD, path, flags, mode)
+
+    def openat(self, call: Call) -> int | None:
+        """openat(2) with O_CREAT or O_TMPFILE."""
+        _, path, flags, mode = call.arguments[:4]
+        return self._open(call, call.descriptor(0), path, flags, mode)
+
+    def openat2(self, call: Call) -> int | None:
+        """openat2(2); a path that is to be resolved in a special way is the kernel's."""
+        _, path, how, size = call.arguments[:4]
+        data = self._memory.read(call.pid, how, _OPEN_HOW_SIZE) if size >= _OPEN_HOW_SIZE else None
+        if data is None:
+            return None
+        flags, mode, resolve = (int.from_bytes(data[at : at + 8], "little") for at in (0, 8, 16))
+        if not flags & _CREATING or resolve or size > _OPEN_HOW_SIZE:
+            return None
+        return self._open(call, call.descriptor(0), path, flags, mode)
+
+    def mkdir(self, call: Call) -> int | None:
+        """mkdir(2)."""
+        path, mode = call.arguments[:2]
+        return self._mkdir(call, AT_FDCWD, path, mode)
+
+    def mkdirat(self, call: Call) -> int | None:
+        """mkdirat(2)."""
+        _, path, mode = call.arguments[:3]
+        return self._mkdir(call, call.descriptor(0), path, mode)
+
+    def symlink(self, call: Call) -> int | None:
+        """symlink(2)."""
+        target, path = call.arguments[:2]
+        return self._symlink(call, target, AT_FDCWD, path)
+
+    def symlinkat(self, call: Call) -> int | None:
+        """symlinkat(2)."""
+        target, _, path = call.arguments[:3]
+        return self._symlink(call, target, call.descriptor(1), path)
+
+    def owner(self, call: Call, name: bytes) -> Record | None:
+        """Return who a new file ``name`` of the caller's belongs to; None is root, in all."""
+        credentials = self._identity.of(call.pid)
+        uid, gid = credentials.uids[3], credentials.gids[3]
+        parent = os.path.dirname(name.rstrip(b"/")) or b"/"
+        try:
+            status = os.stat(parent)
+        except OSError:
+            return None
+        if status.st_mode & stat.S_ISGID:
+            found = self._ownership.find(parent, 0, status.st_mode, status.st_dev, status.st_ino)
+            gid = found.gid if found is not None else 0
+        return Record(uid, gid) if uid or gid else None
+
+    def make(
+        self, call: Call, directory: int, name: bytes, record: Record, make: Callable[[], object]
+    ) -> int:
+        """Make a file that is not opened, with the caller's mask, and record its owner.
+
+        ``make`` does it; ``record`` is what to keep of it. Return 0 or a negative error number.
+        """
+        mask = creation_mask(call.pid)
+        require_valid(call)
+        old_mask = os.umask(mask)
+        try:
+            make()
+        except OSError as error:
+            return self._paths.explain(call, directory, name, -(error.errno or errno.EIO))
+        finally:
+            os.umask(old_mask)
+        fd = self._files.open_path(name.rstrip(b"/"), AT_SYMLINK_NOFOLLOW)
+        if fd >= 0:
+            self._keep(fd, record)
+        return 0
+
+    def _open(self, call: Call, directory: int, path: int, flags: int, mode: int) -> int | None:
+        try:
+            name, _ = self._paths.name(call, directory, path, 0)
+        except OSError:
+            return None
+        temporary = flags & O_TMPFILE
+        record = self.owner(call, name + b"/." if temporary else name)
+        if record is None or (not temporary and self._files.stat(name, 0) == 0):
+            return None
+        mask = creation_mask(call.pid)
+        require_valid(call)
+        old_mask = os.umask(mask)
+        try:
+            # Never waiting: should it be a fifo by now, the agent must not hang.
+            fd = os.open(name, flags & 0x7FFFFFFF | os.O_NONBLOCK | os.O_NOCTTY, mode & 0o7777)
+        except OSError:
+            # The kernel will tell the caller the same.
+            return None
+        finally:
+            os.umask(old_mask)
+        try:
+            if not flags & os.O_NONBLOCK:
+                os.set_blocking(fd, True)
+            self._keep(os.dup(fd), record)
+            call.answer_with_fd(fd, flags & os.O_CLOEXEC)
+        finally:
+            os.close(fd)
+        return Call.ANSWERED
+
+    def _mkdir(self, call: Call, directory: int, path: int, mode: int) -> int | None:
+        name, record = self._name_and_owner(call, directory, path)
+        if record is None:
+            return None
+        return self.make(call, directory, name, record, lambda: os.mkdir(name, mode & 0o7777))
+
+    def _symlink(self, call: Call, target: int, directory: int, path: int) -> int | None:
+        name, record = self._name_and_owner(call, directory, path)
+        text = self._memory.read_string(call.pid, target)
+        if record is None or not text:
+            return None
+        return self.make(call, directory, name, record, lambda: os.symlink(text, name))
+
+    def _name_and_owner(self, call: Call, directory: int, path: int) -> tuple[bytes, Record | None]:
+        try:
+            name, _ = self._paths.name(call, directory, path, 0)
+        except OSError:
+            return b"", None
+        return name, self.owner(call, name)
+
+    def _keep(self, fd: int, record: Record) -> None:
+        """Record the owner of an open file, and close it."""
+        try:
+            status = os.fstat(fd)
+            handle = b"self/fd/%d" % fd
+            self._ownership.keep(handle, status.st_mode, status.st_dev, status.st_ino, record)
+        finally:
+            os.close(fd)
+
+
+def creation_mask(pid: int) -> int:
+    """Return the file mode creation mask of a process: umask(2). Raises OSError: ESRCH."""
+    try:
+        fd = os.open(b"%d/status" % pid, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        raise failure(errno.ESRCH) from None
+    try:
+        text = os.read(fd, 4096)
+    finally:
+        os.close(fd)
+    return int(text.partition(b"\nUmask:")[2].split(maxsplit=1)[0], 8)
