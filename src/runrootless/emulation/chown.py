@@ -7,7 +7,7 @@ import os
 import stat
 
 from runrootless.emulation.call import Call, failure, require_valid
-from runrootless.emulation.credentials import NO_CHANGE, Credentials
+from runrootless.emulation.credentials import CAP_CHOWN, NO_CHANGE, Credentials
 from runrootless.emulation.identity import Identity
 from runrootless.emulation.ownership import Ownership
 from runrootless.emulation.paths import Paths
@@ -87,7 +87,7 @@ class Chown:
         new = old.with_owner(
             old.uid if uid == NO_CHANGE else uid, old.gid if gid == NO_CHANGE else gid
         )
-        if not credentials.privileged and not _may_change(credentials, old, uid, gid):
+        if not credentials.can(CAP_CHOWN) and not _may_change(credentials, old, uid, gid):
             raise failure(errno.EPERM)
         try:
             self._ownership.keep(handle, mode, device, inode, new)

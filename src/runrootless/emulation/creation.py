@@ -12,13 +12,14 @@ import errno
 import os
 import stat
 
-from runrootless.emulation.call import Call, failure, require_valid
+from runrootless.emulation.call import Call, require_valid
 from runrootless.emulation.identity import Identity
 from runrootless.emulation.ownership import Ownership
 from runrootless.emulation.paths import Paths
 from runrootless.emulation.record import Record
 from runrootless.linux.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW, Files
 from runrootless.linux.memory import Memory
+from runrootless.linux.processes import creation_mask
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -187,16 +188,3 @@ class Creation:
             self._ownership.keep(handle, status.st_mode, status.st_dev, status.st_ino, record)
         finally:
             os.close(fd)
-
-
-def creation_mask(pid: int) -> int:
-    """Return the file mode creation mask of a process: umask(2). Raises OSError: ESRCH."""
-    try:
-        fd = os.open(b"%d/status" % pid, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        raise failure(errno.ESRCH) from None
-    try:
-        text = os.read(fd, 4096)
-    finally:
-        os.close(fd)
-    return int(text.partition(b"\nUmask:")[2].split(maxsplit=1)[0], 8)

@@ -2,8 +2,8 @@
 
 The number is the soft limit of RLIMIT_RTTIME. Without bits 62 and 63 (and as
 infinity) it stands for root. Bit 62 alone: one uid and one gid in 31 bits each, for
-a process without supplementary groups whose real, effective, saved and file system
-IDs are alike. Bit 63: the other bits are an index into a table.
+a process as it is started as that user, without supplementary groups. Bit 63: the
+other bits are an index into a table.
 
 The table is a file of the container's private directory, a line for each set, never
 changed but at its end: the command line (for ``exec``) and the agent both append to
@@ -17,12 +17,13 @@ import errno
 import fcntl
 import os
 
-from runrootless.emulation.credentials import ROOT, Credentials
+from runrootless.emulation.credentials import ROOT, Credentials, initial
 
 INFINITY = 0xFFFFFFFFFFFFFFFF
 _DIRECT = 1 << 62
 _INDEX = 1 << 63
 _ID_BITS = 31
+_CACHE_LIMIT = 1024
 _ID_MASK = (1 << _ID_BITS) - 1
 
 SIZE_LIMIT = 16 * 1024 * 1024
@@ -36,6 +37,7 @@ class CredentialTable:
         self._fd = fd
         self._sets: list[Credentials] = []
         self._numbers: dict[Credentials, int] = {}
+        self._direct: dict[int, Credentials] = {}
         self._size = 0
 
     def encode(self, credentials: Credentials) -> int:
@@ -43,12 +45,7 @@ class CredentialTable:
         if credentials == ROOT:
             return INFINITY
         uid, gid = credentials.uids[0], credentials.gids[0]
-        if (
-            not credentials.groups
-            and uid <= _ID_MASK
-            and gid <= _ID_MASK
-            and credentials == direct(uid, gid)
-        ):
+        if uid <= _ID_MASK and gid <= _ID_MASK and credentials == initial(uid, gid):
             return _DIRECT | uid << _ID_BITS | gid
         number = self._numbers.get(credentials)
         return self._append(credentials) if number is None else number
@@ -58,7 +55,12 @@ class CredentialTable:
         if number == INFINITY or number < _DIRECT:
             return ROOT
         if number < _INDEX:
-            return direct(number >> _ID_BITS & _ID_MASK, number & _ID_MASK)
+            found = self._direct.get(number)
+            if found is None:
+                found = initial(number >> _ID_BITS & _ID_MASK, number & _ID_MASK)
+                if len(self._direct) < _CACHE_LIMIT:
+                    self._direct[number] = found
+            return found
         index = number & ~_INDEX
         if index >= len(self._sets):
             self._catch_up()
@@ -92,16 +94,14 @@ class CredentialTable:
             self._sets.append(credentials)
 
 
-def direct(uid: int, gid: int) -> Credentials:
-    """Return the set of a process with one user ID, one group ID and no other groups."""
-    return Credentials((uid, uid, uid, uid), (gid, gid, gid, gid))
-
-
 def _to_line(credentials: Credentials) -> bytes:
-    numbers = (*credentials.uids, *credentials.gids, *credentials.groups)
+    capabilities = credentials.permitted, credentials.effective, int(credentials.keep)
+    numbers = (*credentials.uids, *credentials.gids, *capabilities, *credentials.groups)
     return b" ".join(b"%d" % number for number in numbers) + b"\n"
 
 
 def _from_line(line: bytes) -> Credentials:
-    r, e, s, f, rg, eg, sg, fg, *groups = map(int, line.split())
-    return Credentials((r, e, s, f), (rg, eg, sg, fg), tuple(groups))
+    r, e, s, f, rg, eg, sg, fg, permitted, effective, keep, *groups = map(int, line.split())
+    return Credentials(
+        (r, e, s, f), (rg, eg, sg, fg), tuple(groups), permitted, effective, bool(keep)
+    )

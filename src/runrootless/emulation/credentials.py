@@ -1,8 +1,8 @@
 """The credentials of an emulated process and the rules of changing them: credentials(7).
 
 A set is immutable. The rules are those of setuid(2), setreuid(2), setresuid(2),
-setfsuid(2) and setgroups(2); whoever has the effective user ID 0 counts as having
-CAP_SETUID and CAP_SETGID.
+setfsuid(2), setgroups(2), capset(2) and execve(2), and what capabilities(7) says of
+the effect of user ID changes on capabilities.
 """
 
 from __future__ import annotations
@@ -22,16 +22,41 @@ NO_CHANGE = 0xFFFFFFFF
 GROUPS_LIMIT = 65536
 """``NGROUPS_MAX``."""
 
+CAP_CHOWN = 1 << 0
+CAP_SETGID = 1 << 6
+CAP_SETUID = 1 << 7
+CAP_MKNOD = 1 << 27
+ALL_CAPABILITIES = (1 << 64) - 1
+"""Root's: whatever the kernel and the spec leave of them."""
+
+_FILE_SYSTEM_CAPABILITIES = CAP_CHOWN | 0b11110 | 1 << 9 | CAP_MKNOD | 1 << 32
+"""``CAP_FS_MASK``: those that follow the file system user ID."""
+
 
 class Credentials:
-    """Real, effective, saved and file system IDs, and the supplementary groups, sorted."""
+    """Real, effective, saved and file system IDs, supplementary groups, and capabilities.
 
-    __slots__ = ("gids", "groups", "uids")
+    ``groups`` are sorted; ``permitted`` and ``effective`` are bit sets of capabilities(7);
+    ``keep`` is the flag of PR_SET_KEEPCAPS.
+    """
 
-    def __init__(self, uids: Ids, gids: Ids, groups: tuple[int, ...] = ()) -> None:
+    __slots__ = ("effective", "gids", "groups", "keep", "permitted", "uids")
+
+    def __init__(
+        self,
+        uids: Ids,
+        gids: Ids,
+        groups: tuple[int, ...] = (),
+        permitted: int = 0,
+        effective: int = 0,
+        keep: bool = False,
+    ) -> None:
         self.uids = uids
         self.gids = gids
         self.groups = groups
+        self.permitted = permitted
+        self.effective = effective
+        self.keep = keep
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Credentials) and self.key() == other.key()
@@ -40,40 +65,93 @@ class Credentials:
         return hash(self.key())
 
     def __repr__(self) -> str:
-        return f"Credentials({self.uids}, {self.gids}, {self.groups})"
+        return f"Credentials{self.key()}"
 
-    def key(self) -> tuple[Ids, Ids, tuple[int, ...]]:
+    def key(self) -> tuple[Ids, Ids, tuple[int, ...], int, int, bool]:
         """Return all that makes up the set."""
-        return self.uids, self.gids, self.groups
+        return self.uids, self.gids, self.groups, self.permitted, self.effective, self.keep
 
-    @property
-    def privileged(self) -> bool:
-        """Whether root's capabilities come with these credentials."""
-        return self.uids[1] == 0
+    def can(self, capability: int) -> bool:
+        """Return whether a capability is effective."""
+        return bool(self.effective & capability)
 
     def in_group(self, gid: int) -> bool:
         """Return whether files of the group ``gid`` treat this process as a member."""
         return gid == self.gids[3] or gid in self.groups
 
     def with_uids(self, uids: Ids) -> Credentials:
-        """Return the set with these user IDs."""
-        return self if uids == self.uids else Credentials(uids, self.gids, self.groups)
+        """Return the set with these user IDs, and the capabilities that they leave."""
+        old = self.uids
+        if uids == old:
+            return self
+        permitted, effective = self.permitted, self.effective
+        if uids[:3] == old[:3]:
+            if old[3] == 0:
+                effective &= ~_FILE_SYSTEM_CAPABILITIES
+            elif uids[3] == 0:
+                effective |= permitted & _FILE_SYSTEM_CAPABILITIES
+        else:
+            if 0 in old[:3] and 0 not in uids[:3] and not self.keep:
+                permitted = effective = 0
+            if old[1] == 0 and uids[1] != 0:
+                effective = 0
+            elif old[1] != 0 and uids[1] == 0:
+                effective = permitted
+        return Credentials(uids, self.gids, self.groups, permitted, effective, self.keep)
 
     def with_gids(self, gids: Ids) -> Credentials:
         """Return the set with these group IDs."""
-        return self if gids == self.gids else Credentials(self.uids, gids, self.groups)
+        if gids == self.gids:
+            return self
+        return Credentials(self.uids, gids, self.groups, self.permitted, self.effective, self.keep)
 
     def with_groups(self, groups: list[int]) -> Credentials:
         """Return the set after setgroups(2). Raises OSError: EPERM, EINVAL."""
-        if not self.privileged:
+        if not self.can(CAP_SETGID):
             raise OSError(errno.EPERM, os.strerror(errno.EPERM))
         if len(groups) > GROUPS_LIMIT or NO_CHANGE in groups:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        return Credentials(self.uids, self.gids, tuple(sorted(groups)))
+        return Credentials(
+            self.uids, self.gids, tuple(sorted(groups)), self.permitted, self.effective, self.keep
+        )
+
+    def with_capabilities(self, permitted: int, effective: int) -> Credentials:
+        """Return the set after capset(2). Raises OSError: EPERM."""
+        if permitted & ~self.permitted or effective & ~permitted:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        return Credentials(self.uids, self.gids, self.groups, permitted, effective, self.keep)
+
+    def with_keep(self, keep: bool) -> Credentials:
+        """Return the set with another PR_SET_KEEPCAPS flag."""
+        return Credentials(self.uids, self.gids, self.groups, self.permitted, self.effective, keep)
+
+    def after_exec(self, owner: int | None, group: int | None) -> Credentials:
+        """Return the set after execve(2) of a file.
+
+        ``owner`` and ``group`` are the file's where its set-user-ID or set-group-ID bit
+        counts, else None.
+        """
+        real, effective = self.uids[0], self.uids[1] if owner is None else owner
+        real_group, effective_group = self.gids[0], self.gids[1] if group is None else group
+        permitted = ALL_CAPABILITIES if 0 in (real, effective) else 0
+        return Credentials(
+            (real, effective, effective, effective),
+            (real_group, effective_group, effective_group, effective_group),
+            self.groups,
+            permitted,
+            permitted if effective == 0 else 0,
+        )
 
 
-ROOT = Credentials((0, 0, 0, 0), (0, 0, 0, 0))
+ROOT = Credentials((0, 0, 0, 0), (0, 0, 0, 0), (), ALL_CAPABILITIES, ALL_CAPABILITIES)
 """What a process is that has been given nothing else."""
+
+
+def initial(uid: int, gid: int, groups: tuple[int, ...] = ()) -> Credentials:
+    """Return the set of a process that is started as a user."""
+    capabilities = ALL_CAPABILITIES if uid == 0 else 0
+    uids, gids = (uid, uid, uid, uid), (gid, gid, gid, gid)
+    return Credentials(uids, gids, tuple(sorted(groups)), capabilities, capabilities)
 
 
 def set_id(ids: Ids, new: int, privileged: bool) -> Ids:

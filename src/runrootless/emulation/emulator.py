@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from runrootless.emulation.capabilities import Capabilities
 from runrootless.emulation.chown import Chown
 from runrootless.emulation.creation import Creation
 from runrootless.emulation.credential_table import CredentialTable
+from runrootless.emulation.execution import Execution
 from runrootless.emulation.identity import Identity
 from runrootless.emulation.metadata import Metadata
 from runrootless.emulation.nodes import Nodes
@@ -45,6 +47,8 @@ class Emulator:
             "creation": creation,
             "chown": Chown(files, paths, ownership, identity),
             "nodes": Nodes(paths, creation, identity),
+            "capabilities": Capabilities(memory, identity),
+            "execution": Execution(paths, ownership, identity),
             "views": views,
         }
 

@@ -13,6 +13,8 @@ import struct
 from runrootless.emulation.call import Call, failure, require_valid
 from runrootless.emulation.credential_table import INFINITY, CredentialTable
 from runrootless.emulation.credentials import (
+    CAP_SETGID,
+    CAP_SETUID,
     GROUPS_LIMIT,
     ROOT,
     Credentials,
@@ -23,6 +25,7 @@ from runrootless.emulation.credentials import (
 )
 from runrootless.linux.limits import RLIMIT_RTTIME, get_limit, set_soft_limit
 from runrootless.linux.memory import Memory
+from runrootless.linux.processes import memory_layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 _ID = struct.Struct("=I")
 _LIMITS = struct.Struct("=QQ")
 _MASK = 0xFFFFFFFF
+_EXECUTING_LIMIT = 4096
 
 
 class Identity:
@@ -41,9 +45,12 @@ class Identity:
     def __init__(self, memory: Memory, table: CredentialTable) -> None:
         self._memory = memory
         self._table = table
+        self._executing: dict[int, tuple[bytes, Credentials]] = {}
 
     def of(self, pid: int) -> Credentials:
         """Return the credentials of a process; root's where it is gone or not emulated."""
+        if pid in self._executing:
+            self._settle_exec(pid)
         try:
             soft, _ = get_limit(pid, RLIMIT_RTTIME)
         except OSError:
@@ -52,11 +59,33 @@ class Identity:
 
     def change(self, call: Call, old: Credentials, new: Credentials) -> None:
         """Give the caller new credentials. Raises OSError: ENOMEM, ESRCH."""
-        if new is old:
+        if new == old:
             return
         number = self._table.encode(new)
         require_valid(call)
         set_soft_limit(call.pid, RLIMIT_RTTIME, number, INFINITY)
+
+    def change_by_exec(self, call: Call, old: Credentials, new: Credentials) -> None:
+        """Give the caller what an execve(2) that is let through now will make of it.
+
+        Should that fail after all, the old credentials come back when they are asked for.
+        Raises OSError: ENOMEM, ESRCH.
+        """
+        if new == old:
+            return
+        while len(self._executing) >= _EXECUTING_LIMIT:
+            del self._executing[next(iter(self._executing))]
+        self._executing[call.pid] = (memory_layout(call.pid), old)
+        self.change(call, old, new)
+
+    def _settle_exec(self, pid: int) -> None:
+        layout, old = self._executing.pop(pid)
+        try:
+            if memory_layout(pid) == layout:
+                set_soft_limit(pid, RLIMIT_RTTIME, self._table.encode(old), INFINITY)
+        except OSError:
+            # Gone.
+            pass
 
     # Asking.
 
@@ -141,7 +170,7 @@ class Identity:
         """setgroups(2)."""
         old = self.of(call.pid)
         size = call.arguments[0] & _MASK
-        if not old.privileged:
+        if not old.can(CAP_SETGID):
             return -errno.EPERM
         if size > GROUPS_LIMIT:
             return -errno.EINVAL
@@ -182,13 +211,13 @@ class Identity:
     def _change_uids(self, call: Call, rule: Callable[..., Ids], count: int) -> Credentials:
         old = self.of(call.pid)
         wanted = [argument & _MASK for argument in call.arguments[:count]]
-        self.change(call, old, old.with_uids(rule(old.uids, *wanted, old.privileged)))
+        self.change(call, old, old.with_uids(rule(old.uids, *wanted, old.can(CAP_SETUID))))
         return old
 
     def _change_gids(self, call: Call, rule: Callable[..., Ids], count: int) -> Credentials:
         old = self.of(call.pid)
         wanted = [argument & _MASK for argument in call.arguments[:count]]
-        self.change(call, old, old.with_gids(rule(old.gids, *wanted, old.privileged)))
+        self.change(call, old, old.with_gids(rule(old.gids, *wanted, old.can(CAP_SETGID))))
         return old
 
     def _check_limits(self, call: Call, address: int) -> int:

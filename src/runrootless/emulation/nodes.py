@@ -8,6 +8,7 @@ import stat
 
 from runrootless.emulation.call import Call
 from runrootless.emulation.creation import Creation
+from runrootless.emulation.credentials import CAP_MKNOD
 from runrootless.emulation.identity import Identity
 from runrootless.emulation.paths import Paths
 from runrootless.emulation.record import Record
@@ -40,7 +41,7 @@ class Nodes:
         kind = stat.S_IFMT(mode)
         # A whiteout (character device 0:0) is anyone's to make, as the other types are.
         is_device = kind in _DEVICE_TYPES and (kind == stat.S_IFBLK or device != 0)
-        if is_device and not self._identity.of(call.pid).privileged:
+        if is_device and not self._identity.of(call.pid).can(CAP_MKNOD):
             return -errno.EPERM
         name, _ = self._paths.name(call, directory, path, 0)
         record = self._creation.owner(call, name)

@@ -7,6 +7,9 @@ line: nothing that costs start-up time belongs here.
 
 from __future__ import annotations
 
+PR_SET_KEEPCAPS = 8
+PR_GET_NO_NEW_PRIVS = 39
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TypeAlias
@@ -70,6 +73,13 @@ TABLE: tuple[tuple[str, str, Condition | None], ...] = (
     ("setfsuid", "identity.setfsuid", None),
     ("setfsgid", "identity.setfsgid", None),
     ("setgroups", "identity.setgroups", None),
+    ("capget", "capabilities.capget", None),
+    ("capset", "capabilities.capset", None),
+    ("prctl", "capabilities.prctl", _equals(0, PR_SET_KEEPCAPS)),
+    ("prctl", "capabilities.prctl", _equals(0, PR_GET_NO_NEW_PRIVS)),
+    # Becoming somebody else by executing a file.
+    ("execve", "execution.execve", None),
+    ("execveat", "execution.execveat", None),
     # The limit that the identity is kept in.
     ("prlimit64", "identity.prlimit", _equals(1, _RLIMIT_RTTIME)),
     ("getrlimit", "identity.getrlimit", _equals(0, _RLIMIT_RTTIME)),

@@ -8,7 +8,7 @@ from runrootless.agent.launch import CREDENTIALS_NAME, LISTENER_NAME, Settings
 from runrootless.agent.launch import launch as launch_agent
 from runrootless.bundle.seccomp import merge
 from runrootless.emulation.credential_table import INFINITY, CredentialTable
-from runrootless.emulation.credentials import Credentials
+from runrootless.emulation.credentials import initial
 from runrootless.emulation.table import seccomp_rules
 
 TYPE_CHECKING = False
@@ -55,10 +55,7 @@ def launch(
 
 
 def _number(directory: str, identity: Identity) -> int:
-    uid, gid = identity.uid, identity.gid
-    credentials = Credentials(
-        (uid, uid, uid, uid), (gid, gid, gid, gid), tuple(sorted(identity.additional_gids))
-    )
+    credentials = initial(identity.uid, identity.gid, identity.additional_gids)
     fd = os.open(
         f"{directory}/{CREDENTIALS_NAME}",
         os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC,

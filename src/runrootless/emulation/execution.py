@@ -1,0 +1,82 @@
+"""Programs that change who runs them: execve(2) of set-user-ID and set-group-ID files.
+
+The kernel ignores the bits (one mapped ID, no_new_privs), so the credentials are
+changed before it is asked to execute the file. What would make that fail is checked
+first; should it fail all the same, the change is taken back (``Identity``).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from runrootless.emulation.call import Call
+from runrootless.emulation.identity import Identity
+from runrootless.emulation.ownership import Ownership
+from runrootless.emulation.paths import Paths
+from runrootless.emulation.record import NOTHING
+from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD
+
+_SET_ID = stat.S_ISUID | stat.S_ISGID
+_ELF_MAGIC = b"\x7fELF"
+
+
+class Execution:
+    """Handlers of execve(2) and execveat(2)."""
+
+    def __init__(self, paths: Paths, ownership: Ownership, identity: Identity) -> None:
+        self._paths = paths
+        self._ownership = ownership
+        self._identity = identity
+
+    def execve(self, call: Call) -> None:
+        """execve(2)."""
+        self._execute(call, AT_FDCWD, call.arguments[0], 0)
+
+    def execveat(self, call: Call) -> None:
+        """execveat(2)."""
+        flags = call.arguments[4] & AT_EMPTY_PATH
+        self._execute(call, call.descriptor(0), call.arguments[1], flags)
+
+    def _execute(self, call: Call, directory: int, path: int, flags: int) -> None:
+        try:
+            name, _ = self._paths.name(call, directory, path, flags)
+            status = os.stat(name)
+            owner, group = self._set_ids(name, status)
+        except OSError:
+            # The kernel will find the same and tell the caller.
+            return
+        old = self._identity.of(call.pid)
+        self._identity.change_by_exec(call, old, old.after_exec(owner, group))
+
+    def _set_ids(self, name: bytes, status: os.stat_result) -> tuple[int | None, int | None]:
+        """Return the owner and the group that a file makes its process; None where it does not.
+
+        Raises OSError where the file cannot be read.
+        """
+        mode = status.st_mode
+        if not mode & _SET_ID or not stat.S_ISREG(mode) or not mode & 0o111:
+            return None, None
+        if not _is_binary(name) or _ignores_set_id(name, status.st_dev):
+            return None, None
+        record = self._ownership.find(name, 0, mode, status.st_dev, status.st_ino) or NOTHING
+        # Without the execute bit of the group, set-group-ID means something else.
+        set_group = mode & stat.S_ISGID and mode & stat.S_IXGRP
+        return record.uid if mode & stat.S_ISUID else None, record.gid if set_group else None
+
+
+def _is_binary(name: bytes) -> bool:
+    """Return whether the kernel runs a file itself: scripts have no set-user-ID."""
+    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        return os.read(fd, len(_ELF_MAGIC)) == _ELF_MAGIC
+    finally:
+        os.close(fd)
+
+
+def _ignores_set_id(name: bytes, device: int) -> bool:
+    """Return whether a file lies on a nosuid mount of the container's own.
+
+    The root file system is one by the host's choice where the bundle lies on such a mount.
+    """
+    return bool(os.statvfs(name).f_flag & os.ST_NOSUID) and device != os.stat("/").st_dev
