@@ -8,14 +8,9 @@ root or its mount namespace is followed there for the time of one call.
 from __future__ import annotations
 
 import os
-import struct
 
-from runrootless.emulation.call import Call
 from runrootless.linux.files import O_PATH
-from runrootless.linux.memory import Memory
 from runrootless.linux.namespaces import CLONE_NEWNS, CLONE_NEWUSER, setns
-
-_FLAGS = struct.Struct("=Q")
 
 
 class Views:
@@ -26,7 +21,6 @@ class Views:
 
     def __init__(self, processes: int) -> None:
         self._processes = processes
-        self._memory = Memory()
         self._namespace = -1
         self._namespace_link = ""
         self._root = b""
@@ -79,13 +73,3 @@ class Views:
             self._elsewhere = False
             os.chdir(self._processes)
         os.chroot(self._root)
-
-    def may_change(self, call: Call) -> None:
-        """Let a call through after which views differ."""
-        self.varied = True
-
-    def clone3(self, call: Call) -> None:
-        """Let clone3(2) through, and see whether it makes a mount namespace."""
-        flags = self._memory.read(call.pid, call.arguments[0], _FLAGS.size)
-        if flags is None or _FLAGS.unpack(flags)[0] & CLONE_NEWNS:
-            self.varied = True

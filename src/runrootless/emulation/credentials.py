@@ -25,6 +25,8 @@ GROUPS_LIMIT = 65536
 CAP_CHOWN = 1 << 0
 CAP_SETGID = 1 << 6
 CAP_SETUID = 1 << 7
+CAP_SYS_CHROOT = 1 << 18
+CAP_SYS_ADMIN = 1 << 21
 CAP_MKNOD = 1 << 27
 ALL_CAPABILITIES = (1 << 64) - 1
 """Root's: whatever the kernel and the spec leave of them."""

@@ -12,8 +12,12 @@ from runrootless.emulation.metadata import Metadata
 from runrootless.emulation.nodes import Nodes
 from runrootless.emulation.ownership import Ownership
 from runrootless.emulation.paths import Paths
+from runrootless.emulation.process_files import ProcessFiles
+from runrootless.emulation.roots import Roots
 from runrootless.emulation.side_store import SideStore
+from runrootless.emulation.sockets import Sockets
 from runrootless.emulation.table import TABLE
+from runrootless.emulation.xattrs import Xattrs
 from runrootless.linux.files import Files
 from runrootless.linux.memory import Memory
 from runrootless.linux.syscall_numbers import NUMBERS
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from runrootless.emulation.call import Call
+    from runrootless.emulation.roots import Views
 
     Handler: TypeAlias = Callable[[Call], int | None]
 
@@ -34,22 +39,25 @@ AUDIT_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 class Emulator:
     """Answers the intercepted calls of one container."""
 
-    def __init__(self, table: CredentialTable, side_store: SideStore, views: object) -> None:
+    def __init__(self, table: CredentialTable, side_store: SideStore, views: Views) -> None:
         memory = Memory()
         files = Files()
         paths = Paths(memory, files)
         ownership = Ownership(files, side_store)
         identity = Identity(memory, table)
         creation = Creation(memory, files, paths, ownership, identity)
+        process_files = ProcessFiles(files, identity)
         self._components: dict[str, object] = {
             "identity": identity,
-            "metadata": Metadata(memory, files, paths, ownership),
+            "metadata": Metadata(memory, files, paths, ownership, process_files),
             "creation": creation,
             "chown": Chown(files, paths, ownership, identity),
             "nodes": Nodes(paths, creation, identity),
             "capabilities": Capabilities(memory, identity),
             "execution": Execution(paths, ownership, identity),
-            "views": views,
+            "xattrs": Xattrs(memory, paths, identity),
+            "sockets": Sockets(memory, files, paths, ownership, identity, creation),
+            "roots": Roots(memory, files, paths, identity, views),
         }
 
     def handlers(self) -> dict[tuple[int, int], Handler]:

@@ -57,6 +57,10 @@ class Identity:
             return ROOT
         return self._table.decode(soft)
 
+    def of_limit(self, soft: int) -> Credentials:
+        """Return the credentials of a process that has this soft limit of RLIMIT_RTTIME."""
+        return self._table.decode(soft)
+
     def change(self, call: Call, old: Credentials, new: Credentials) -> None:
         """Give the caller new credentials. Raises OSError: ENOMEM, ESRCH."""
         if new == old:

@@ -13,6 +13,7 @@ import struct
 from runrootless.emulation.call import Call, require_valid
 from runrootless.emulation.ownership import Ownership
 from runrootless.emulation.paths import Paths
+from runrootless.emulation.process_files import ProcessFiles
 from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, Files
 from runrootless.linux.memory import Memory
 
@@ -42,11 +43,19 @@ _STATX_TYPE_INODE = 0x101
 class Metadata:
     """Handlers of the stat family."""
 
-    def __init__(self, memory: Memory, files: Files, paths: Paths, ownership: Ownership) -> None:
+    def __init__(
+        self,
+        memory: Memory,
+        files: Files,
+        paths: Paths,
+        ownership: Ownership,
+        process_files: ProcessFiles,
+    ) -> None:
         self._memory = memory
         self._files = files
         self._paths = paths
         self._ownership = ownership
+        self._process_files = process_files
 
     def stat(self, call: Call) -> int | None:
         """stat(2)."""
@@ -87,9 +96,12 @@ class Metadata:
         device = os.makedev(*_STATX_RDEV.unpack_from(data, _STATX_DEV_OFFSET))
         record = self._ownership.find(name, nofollow, mode, device, inode)
         if record is None:
-            if not uid and not gid:
+            owner = _ROOT
+            if self._process_files.concerns(device):
+                owner = self._process_files.owner(name, nofollow) or _ROOT
+            if (uid, gid) == owner:
                 return None
-            _STATX_OWNER_MODE.pack_into(data, _STATX_OWNER_OFFSET, 0, 0, mode)
+            _STATX_OWNER_MODE.pack_into(data, _STATX_OWNER_OFFSET, *owner, mode)
         else:
             if record.device_type:
                 mode = mode & _PERMISSIONS | record.device_type
@@ -115,11 +127,14 @@ class Metadata:
         (mode,) = _MODE.unpack_from(data, _MODE_OFFSET)
         record = self._ownership.find(name, flags, mode, device, inode)
         if record is None:
-            if _OWNER.unpack_from(data, _OWNER_OFFSET) == _ROOT:
+            owner = _ROOT
+            if self._process_files.concerns(device):
+                owner = self._process_files.owner(name, flags) or _ROOT
+            if _OWNER.unpack_from(data, _OWNER_OFFSET) == owner:
                 return None
-            # Owned by someone whom the container has no number for: root, to all that
-            # looks from inside.
-            _OWNER.pack_into(data, _OWNER_OFFSET, 0, 0)
+            # Also where it is owned by someone whom the container has no number for:
+            # root, to all that looks from inside.
+            _OWNER.pack_into(data, _OWNER_OFFSET, *owner)
         else:
             _OWNER.pack_into(data, _OWNER_OFFSET, record.uid, record.gid)
             if record.device_type:

@@ -8,16 +8,18 @@ on some file systems) are recorded in the side store.
 from __future__ import annotations
 
 import errno
+import os
 import stat
 
 from runrootless.emulation.call import failure
 from runrootless.emulation.record import NOTHING, Record, decode, encode
 from runrootless.emulation.side_store import SideStore
-from runrootless.linux.files import Files
+from runrootless.linux.files import AT_SYMLINK_NOFOLLOW, Files
 
 ATTRIBUTE = b"user.rootlesscontainers"
 
 _CACHE_LIMIT = 4096
+_EXPECTED_LIMIT = 64
 _TYPE_MASK = 0o170000
 _FILE_TYPES_WITH_ATTRIBUTES = (stat.S_IFREG, stat.S_IFDIR)
 
@@ -28,6 +30,7 @@ class Ownership:
     def __init__(self, files: Files, side_store: SideStore) -> None:
         self._files = files
         self._side_store = side_store
+        self._expected: list[tuple[bytes, int, Record]] = []
         self._decoded: dict[bytes, Record | None] = {}
 
     def find(self, name: bytes, flags: int, mode: int, device: int, inode: int) -> Record | None:
@@ -45,6 +48,8 @@ class Ownership:
                     return self._decode(value)
             if value == -errno.ENODATA:
                 return None
+        if self._expected:
+            self._settle()
         found = self._side_store.find(device, inode)
         if found is None:
             return None
@@ -71,6 +76,32 @@ class Ownership:
             if result != -errno.EOPNOTSUPP:
                 raise failure(-result)
         self._side_store.keep(device, inode, self._files.birth_time(handle, 0), record)
+
+    def expect(self, name: bytes, record: Record) -> None:
+        """Keep the record of a socket that the kernel is about to make, once it is there."""
+        parent = self._files.open_path(os.path.dirname(name), 0)
+        if parent < 0:
+            return
+        if len(self._expected) >= _EXPECTED_LIMIT:
+            os.close(self._expected.pop(0)[1])
+        self._expected.append((os.path.basename(name), parent, record))
+
+    def _settle(self) -> None:
+        """Keep the records of what was expected and is there."""
+        expected, self._expected = self._expected, []
+        for name, parent, record in expected:
+            fd = self._files.open_path(b"self/fd/%d/%b" % (parent, name), AT_SYMLINK_NOFOLLOW)
+            if fd < 0:
+                self._expected.append((name, parent, record))
+                continue
+            os.close(parent)
+            try:
+                status = os.fstat(fd)
+                if stat.S_ISSOCK(status.st_mode):
+                    handle = b"self/fd/%d" % fd
+                    self.keep(handle, status.st_mode, status.st_dev, status.st_ino, record)
+            finally:
+                os.close(fd)
 
     def _decode(self, value: bytes) -> Record | None:
         if len(self._decoded) >= _CACHE_LIMIT:

@@ -46,21 +46,23 @@ class Paths:
             if address or not flags & AT_EMPTY_PATH:
                 raise failure(errno.EFAULT)
             path = b""
-        if path.startswith(b"/"):
-            if path.startswith((b"/proc/", b"/dev/")):
-                path = _resolve_self(call.pid, path)
-            if len(path) >= PATH_MAX:
-                raise failure(errno.ENAMETOOLONG)
-            return path, flags & AT_SYMLINK_NOFOLLOW
         if path:
-            if len(path) >= PATH_MAX:
-                raise failure(errno.ENAMETOOLONG)
-            if directory == AT_FDCWD:
-                return b"%d/cwd/%b" % (call.pid, path), flags & AT_SYMLINK_NOFOLLOW
-            return b"%d/fd/%d/%b" % (call.pid, directory, path), flags & AT_SYMLINK_NOFOLLOW
+            return self.name_of(call, directory, path), flags & AT_SYMLINK_NOFOLLOW
         if not flags & AT_EMPTY_PATH:
             raise failure(errno.ENOENT)
         return self.descriptor_name(call, directory), 0
+
+    def name_of(self, call: Call, directory: int, path: bytes) -> bytes:
+        """Return a name for a path that is not empty. Raises OSError: ENAMETOOLONG."""
+        if len(path) >= PATH_MAX:
+            raise failure(errno.ENAMETOOLONG)
+        if path.startswith(b"/"):
+            if path.startswith((b"/proc/", b"/dev/")):
+                return _resolve_self(call.pid, path)
+            return path
+        if directory == AT_FDCWD:
+            return b"%d/cwd/%b" % (call.pid, path)
+        return b"%d/fd/%d/%b" % (call.pid, directory, path)
 
     def descriptor_name(self, call: Call, descriptor: int) -> bytes:
         """Return the name of what a descriptor of the caller's refers to, to be followed."""

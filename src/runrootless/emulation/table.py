@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     Condition: TypeAlias = tuple[int, str, int, int]
 
 _O_CREAT = 0o100
+_SO_PEERCRED = 17
 _O_TMPFILE = 0o20000000
 _RLIMIT_RTTIME = 15
 _CLONE_NEWNS = 0x00020000
@@ -56,6 +57,22 @@ TABLE: tuple[tuple[str, str, Condition | None], ...] = (
     ("mkdirat", "creation.mkdirat", None),
     ("symlink", "creation.symlink", None),
     ("symlinkat", "creation.symlinkat", None),
+    # Extended attributes.
+    ("setxattr", "xattrs.setxattr", None),
+    ("lsetxattr", "xattrs.lsetxattr", None),
+    ("fsetxattr", "xattrs.fsetxattr", None),
+    ("getxattr", "xattrs.getxattr", None),
+    ("lgetxattr", "xattrs.lgetxattr", None),
+    ("fgetxattr", "xattrs.fgetxattr", None),
+    ("listxattr", "xattrs.listxattr", None),
+    ("llistxattr", "xattrs.llistxattr", None),
+    ("flistxattr", "xattrs.flistxattr", None),
+    ("removexattr", "xattrs.removexattr", None),
+    ("lremovexattr", "xattrs.lremovexattr", None),
+    ("fremovexattr", "xattrs.fremovexattr", None),
+    # Unix sockets.
+    ("bind", "sockets.bind", None),
+    ("getsockopt", "sockets.getsockopt", _equals(2, _SO_PEERCRED)),
     # Who a process is.
     ("getuid", "identity.getuid", None),
     ("geteuid", "identity.geteuid", None),
@@ -85,12 +102,12 @@ TABLE: tuple[tuple[str, str, Condition | None], ...] = (
     ("getrlimit", "identity.getrlimit", _equals(0, _RLIMIT_RTTIME)),
     ("setrlimit", "identity.setrlimit", _equals(0, _RLIMIT_RTTIME)),
     # What gives a process a view of files that is not the container's.
-    ("chroot", "views.may_change", None),
-    ("pivot_root", "views.may_change", None),
-    ("setns", "views.may_change", None),
-    ("unshare", "views.may_change", None),
-    ("clone", "views.may_change", _has_bits(0, _CLONE_NEWNS)),
-    ("clone3", "views.clone3", None),
+    ("chroot", "roots.chroot", None),
+    ("pivot_root", "roots.may_change", None),
+    ("setns", "roots.may_change", None),
+    ("unshare", "roots.may_change", None),
+    ("clone", "roots.may_change", _has_bits(0, _CLONE_NEWNS)),
+    ("clone3", "roots.clone3", None),
 )
 """System call, component and method that handle it, and the condition on one argument
 (index, comparison, value, second value: the OCI runtime spec's LinuxSyscallArg)."""

@@ -1,0 +1,67 @@
+"""Whose the files of a process in /proc are: its effective IDs, proc(5)."""
+
+from __future__ import annotations
+
+import os
+
+from runrootless.emulation.credential_table import INFINITY
+from runrootless.emulation.identity import Identity
+from runrootless.linux.files import Files
+
+_LIMIT_NAME = b"\nMax realtime timeout"
+
+
+class ProcessFiles:
+    """Finds the process that a file of procfs belongs to.
+
+    Made when the agent has joined the container: ``/proc`` is the container's, and the
+    working directory is the /proc of the agent's pid namespace.
+    """
+
+    def __init__(self, files: Files, identity: Identity) -> None:
+        self._files = files
+        self._identity = identity
+        self._agent_device = os.stat(".").st_dev
+        try:
+            self._device = os.stat("/proc").st_dev
+        except OSError:
+            self._device = self._agent_device
+        if self._device == os.stat("/").st_dev:
+            # A plain directory: nothing is mounted on it.
+            self._device = self._agent_device
+
+    def concerns(self, device: int) -> bool:
+        """Return whether a file on this device may be a process's."""
+        return device == self._device or device == self._agent_device
+
+    def owner(self, name: bytes, flags: int) -> tuple[int, int] | None:
+        """Return the effective IDs of the process that a file is about, None if there is none."""
+        fd = self._files.open_path(name, flags)
+        if fd < 0:
+            return None
+        try:
+            path = os.readlink(b"self/fd/%d" % fd)
+            if os.fstat(fd).st_dev == self._agent_device:
+                # Found by way of the caller's own directory.
+                credentials = self._identity.of(int(name.partition(b"/")[0]))
+            else:
+                credentials = self._identity.of_limit(_identity_limit(path))
+        except (OSError, ValueError):
+            return None
+        finally:
+            os.close(fd)
+        return credentials.uids[1], credentials.gids[1]
+
+
+def _identity_limit(path: bytes) -> int:
+    """Return the soft limit of RLIMIT_RTTIME of the process whose file is at ``path``.
+
+    By way of its file ``limits``, since the agent knows no process by the number that
+    the container gives it. Raises OSError, and ValueError where it is no process's file.
+    """
+    parts = path.split(b"/")
+    position = next(at for at, part in enumerate([*parts, b"0"]) if part.isdigit())
+    with open(b"/".join([*parts[: position + 1], b"limits"]), "rb", buffering=0) as file:
+        text = file.read(4096)
+    soft = text.partition(_LIMIT_NAME)[2].split(maxsplit=1)[0]
+    return INFINITY if soft == b"unlimited" else int(soft)

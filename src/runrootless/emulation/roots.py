@@ -1,0 +1,59 @@
+"""chroot(2), and the calls after which processes see different files."""
+
+from __future__ import annotations
+
+import errno
+import struct
+
+from runrootless.emulation.call import Call
+from runrootless.emulation.credentials import CAP_SYS_CHROOT
+from runrootless.emulation.identity import Identity
+from runrootless.emulation.paths import Paths
+from runrootless.linux.files import AT_FDCWD, Files
+from runrootless.linux.memory import Memory
+from runrootless.linux.namespaces import CLONE_NEWNS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Views(Protocol):
+        """Who follows the processes."""
+
+        varied: bool
+
+
+_FLAGS = struct.Struct("=Q")
+
+
+class Roots:
+    """Lets the calls through, but tells ``views`` that from now on views may vary."""
+
+    def __init__(
+        self, memory: Memory, files: Files, paths: Paths, identity: Identity, views: Views
+    ) -> None:
+        self._memory = memory
+        self._files = files
+        self._paths = paths
+        self._identity = identity
+        self._views = views
+
+    def chroot(self, call: Call) -> int | None:
+        """chroot(2)."""
+        if not self._identity.of(call.pid).can(CAP_SYS_CHROOT):
+            # The kernel looks for the directory before it looks at the privilege.
+            name, _ = self._paths.name(call, AT_FDCWD, call.arguments[0], 0)
+            result = self._files.stat(name.rstrip(b"/") + b"/.", 0)
+            return -errno.EPERM if result == 0 else result
+        self._views.varied = True
+        return None
+
+    def may_change(self, call: Call) -> None:
+        """pivot_root(2), setns(2), unshare(2), and clone(2) with CLONE_NEWNS."""
+        self._views.varied = True
+
+    def clone3(self, call: Call) -> None:
+        """clone3(2)."""
+        flags = self._memory.read(call.pid, call.arguments[0], _FLAGS.size)
+        if flags is None or _FLAGS.unpack(flags)[0] & CLONE_NEWNS:
+            self._views.varied = True
