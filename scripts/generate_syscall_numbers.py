@@ -84,9 +84,9 @@ def render(numbers: dict[str, dict[str, int]], names: set[str]) -> str:
 
 def main() -> None:
     """Generate the module for the names that the table of handlers lists."""
-    from runrootless.emulation.table import TABLE
+    from runrootless.emulation.table import I386_TABLE, TABLE
 
-    TARGET.write_text(render(read_headers(), {name for name, _, _ in TABLE} | {"seccomp"}))
+    TARGET.write_text(render(read_headers(), {name for name, _, _ in TABLE + I386_TABLE} | {"seccomp"}))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import _socket
 import os
 
+from runrootless import background
 from runrootless.errors import Error
 
 LISTENER_NAME = "listener"
@@ -60,23 +61,13 @@ def launch(settings: Settings) -> None:
         finally:
             os.umask(mask)
         socket.listen(_BACKLOG)
-        runtime = os.pidfd_open(os.getpid())
-        # Twice, so that the agent is nobody's child whom the runtime would wait for.
-        child = os.fork()
+        background.spawn(lambda runtime: _run(settings, socket, runtime))
     except OSError as error:
         raise Error(f"cannot start the agent for {path}: {error.strerror}") from None
-    if child:
-        os.waitpid(child, 0)
-        socket.close()
-        os.close(runtime)
-        return
-    status = 1
-    try:
-        os.setsid()
-        if os.fork() == 0:
-            from runrootless.agent.process import run
+    socket.close()
 
-            run(settings, socket, runtime)
-        status = 0
-    finally:
-        os._exit(status)
+
+def _run(settings: Settings, socket: _socket.socket, runtime: int) -> None:
+    from runrootless.agent.process import run
+
+    run(settings, socket, runtime)

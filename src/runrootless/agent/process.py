@@ -9,6 +9,7 @@ import resource
 import signal
 import sys
 
+from runrootless import background
 from runrootless.agent.launch import CREDENTIALS_NAME, Settings
 from runrootless.agent.log import Log
 from runrootless.agent.server import Server
@@ -53,7 +54,7 @@ def _serve(settings: Settings, socket: _socket.socket, runtime: int, log: Log) -
     rootfs_parent, rootfs_name = os.path.split(spec["root"]["path"])
     beside = os.open(rootfs_parent, _DIRECTORY)
     keep = {socket.fileno(), runtime, settings.lock_fd, log.fd, processes, base, credentials}
-    _close_others(keep | {states, beside})
+    background.close_others(keep | {states, beside})
     os.chdir(processes)
     _raise_descriptor_limit()
     server = Server(
@@ -87,25 +88,6 @@ def _open_log(path: str) -> int:
         return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError:
         return -1
-
-
-def _close_others(keep: set[int]) -> None:
-    """Close all inherited descriptors but ``keep``, and put /dev/null on the standard ones.
-
-    Whoever waits for the end of the runtime's output must not wait for the agent.
-    """
-    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    for descriptor in (0, 1, 2):
-        if descriptor not in keep:
-            os.dup2(null, descriptor)
-    for name in os.listdir("/proc/self/fd"):
-        descriptor = int(name)
-        if descriptor > 2 and descriptor not in keep:
-            try:
-                os.close(descriptor)
-            except OSError:
-                # The descriptor of the listing itself.
-                pass
 
 
 def _raise_descriptor_limit() -> None:

@@ -12,7 +12,7 @@ from runrootless.agent.log import Log
 from runrootless.agent.views import Views
 from runrootless.emulation.call import Call
 from runrootless.emulation.credential_table import CredentialTable
-from runrootless.emulation.emulator import Emulator
+from runrootless.emulation.emulator import AUDIT_ARCHITECTURES, Emulator
 from runrootless.emulation.side_store import SideStore
 from runrootless.errors import Error
 from runrootless.linux import seccomp
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from runrootless.emulation.emulator import Handler
 
 _CONNECTION_LIMIT = 64
+_X32_BIT = 0x40000000
 _UNPACK = seccomp.NOTIFICATION.unpack
 _PACK = seccomp.RESPONSE.pack
 
@@ -88,7 +89,10 @@ class Server:
         identifier, pid, _, number, architecture, _, *arguments = _UNPACK(data)
         handler = self._handlers.get((architecture, number))
         value: int | None = None
-        if handler is not None:
+        if number & _X32_BIT and architecture == AUDIT_ARCHITECTURES["x86_64"]:
+            # Programs of the x32 ABI see their calls fail, rather than a half-emulated system.
+            value = -errno.ENOSYS
+        elif handler is not None:
             call = Call(pid, arguments, listener, data[:8])
             try:
                 value = self._handle(handler, call)

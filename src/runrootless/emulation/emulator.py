@@ -7,6 +7,7 @@ from runrootless.emulation.chown import Chown
 from runrootless.emulation.creation import Creation
 from runrootless.emulation.credential_table import CredentialTable
 from runrootless.emulation.execution import Execution
+from runrootless.emulation.i386 import I386
 from runrootless.emulation.identity import Identity
 from runrootless.emulation.metadata import Metadata
 from runrootless.emulation.nodes import Nodes
@@ -16,7 +17,7 @@ from runrootless.emulation.process_files import ProcessFiles
 from runrootless.emulation.roots import Roots
 from runrootless.emulation.side_store import SideStore
 from runrootless.emulation.sockets import Sockets
-from runrootless.emulation.table import TABLE
+from runrootless.emulation.table import rows
 from runrootless.emulation.xattrs import Xattrs
 from runrootless.linux.files import Files
 from runrootless.linux.memory import Memory
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     Handler: TypeAlias = Callable[[Call], int | None]
 
-AUDIT_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+AUDIT_ARCHITECTURES = {"x86_64": 0xC000003E, "i386": 0x40000003, "aarch64": 0xC00000B7}
 """Machine to ``AUDIT_ARCH_*`` of <linux/audit.h>, as seccomp reports it."""
 
 
@@ -46,10 +47,11 @@ class Emulator:
         ownership = Ownership(files, side_store)
         identity = Identity(memory, table)
         creation = Creation(memory, files, paths, ownership, identity)
-        process_files = ProcessFiles(files, identity)
+        metadata = Metadata(memory, files, paths, ownership, ProcessFiles(files, identity))
         self._components: dict[str, object] = {
             "identity": identity,
-            "metadata": Metadata(memory, files, paths, ownership, process_files),
+            "metadata": metadata,
+            "i386": I386(memory, metadata),
             "creation": creation,
             "chown": Chown(files, paths, ownership, identity),
             "nodes": Nodes(paths, creation, identity),
@@ -68,7 +70,7 @@ class Emulator:
         """
         handlers: dict[tuple[int, int], Handler] = {}
         for machine, architecture in AUDIT_ARCHITECTURES.items():
-            for name, target, _ in TABLE:
+            for name, target, _ in rows(machine):
                 number = NUMBERS[machine].get(name)
                 if number is not None:
                     component, method = target.split(".")

@@ -17,6 +17,13 @@ from runrootless.emulation.process_files import ProcessFiles
 from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, Files
 from runrootless.linux.memory import Memory
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
+    Convert: TypeAlias = Callable[[bytearray], bytes]
+
 _DEVICE_INODE = struct.Struct("=QQ")
 _DEVICE = struct.Struct("=Q")
 _PERMISSIONS = 0o7777
@@ -60,22 +67,21 @@ class Metadata:
     def stat(self, call: Call) -> int | None:
         """stat(2)."""
         path, buffer = call.arguments[:2]
-        return self._stat_path(call, AT_FDCWD, path, buffer, 0)
+        return self.stat_path(call, AT_FDCWD, path, buffer, 0)
 
     def lstat(self, call: Call) -> int | None:
         """lstat(2)."""
         path, buffer = call.arguments[:2]
-        return self._stat_path(call, AT_FDCWD, path, buffer, AT_SYMLINK_NOFOLLOW)
+        return self.stat_path(call, AT_FDCWD, path, buffer, AT_SYMLINK_NOFOLLOW)
 
     def newfstatat(self, call: Call) -> int | None:
         """fstatat(2)."""
         _, path, buffer, flags = call.arguments[:4]
-        return self._stat_path(call, call.descriptor(0), path, buffer, flags)
+        return self.stat_path(call, call.descriptor(0), path, buffer, flags)
 
     def fstat(self, call: Call) -> int | None:
         """fstat(2)."""
-        name = self._paths.descriptor_name(call, call.descriptor(0))
-        return self._stat(call, name, 0, call.arguments[1])
+        return self.stat_descriptor(call, call.descriptor(0), call.arguments[1])
 
     def statx(self, call: Call) -> int | None:
         """statx(2)."""
@@ -110,16 +116,32 @@ class Metadata:
             _STATX_OWNER_MODE.pack_into(data, _STATX_OWNER_OFFSET, record.uid, record.gid, mode)
         return self._write(call, buffer, data)
 
-    def _stat_path(
-        self, call: Call, directory: int, path: int, buffer: int, flags: int
+    def stat_path(
+        self,
+        call: Call,
+        directory: int,
+        path: int,
+        buffer: int,
+        flags: int,
+        convert: Convert | None = None,
     ) -> int | None:
+        """Answer any call that asks by path; ``convert`` makes its structure of struct stat."""
         try:
             name, flags = self._paths.name(call, directory, path, flags)
         except OSError:
             return None
-        return self._stat(call, name, flags, buffer)
+        return self._stat(call, name, flags, buffer, convert)
 
-    def _stat(self, call: Call, name: bytes, flags: int, buffer: int) -> int | None:
+    def stat_descriptor(
+        self, call: Call, descriptor: int, buffer: int, convert: Convert | None = None
+    ) -> int | None:
+        """Answer any call that asks by descriptor."""
+        name = self._paths.descriptor_name(call, descriptor)
+        return self._stat(call, name, 0, buffer, convert)
+
+    def _stat(
+        self, call: Call, name: bytes, flags: int, buffer: int, convert: Convert | None
+    ) -> int | None:
         if self._files.stat(name, flags) < 0:
             return None
         data = self._files.stat_buffer
@@ -141,8 +163,8 @@ class Metadata:
                 mode = mode & _PERMISSIONS | record.device_type
                 _MODE.pack_into(data, _MODE_OFFSET, mode)
                 _DEVICE.pack_into(data, _RDEV_OFFSET, record.device)
-        return self._write(call, buffer, data)
+        return self._write(call, buffer, convert(data) if convert else data)
 
-    def _write(self, call: Call, buffer: int, data: bytearray) -> int:
+    def _write(self, call: Call, buffer: int, data: bytes | bytearray) -> int:
         require_valid(call)
         return 0 if self._memory.write(call.pid, buffer, data) else -errno.EFAULT

@@ -113,11 +113,47 @@ TABLE: tuple[tuple[str, str, Condition | None], ...] = (
 (index, comparison, value, second value: the OCI runtime spec's LinuxSyscallArg)."""
 
 
+I386_TABLE: tuple[tuple[str, str, Condition | None], ...] = (
+    ("stat64", "i386.stat64", None),
+    ("lstat64", "i386.lstat64", None),
+    ("fstat64", "i386.fstat64", None),
+    ("fstatat64", "i386.fstatat64", None),
+    ("chown32", "chown.chown", None),
+    ("lchown32", "chown.lchown", None),
+    ("fchown32", "chown.fchown", None),
+    *(
+        (f"{name}32", target, condition)
+        for name, target, condition in TABLE
+        if target.startswith("identity.") and "limit" not in name
+    ),
+    ("ugetrlimit", "i386.getrlimit", _equals(0, _RLIMIT_RTTIME)),
+    ("setrlimit", "i386.setrlimit", _equals(0, _RLIMIT_RTTIME)),
+)
+"""The same for what 32-bit programs on x86_64 call otherwise."""
+
+_NOT_I386 = frozenset(
+    ("stat", "lstat", "fstat", "chown", "lchown", "fchown", "getrlimit", "setrlimit")
+)
+
+
+def rows(machine: str) -> list[tuple[str, str, Condition | None]]:
+    """Return what is intercepted of programs for ``machine``: x86_64, i386 or aarch64."""
+    if machine != "i386":
+        return list(TABLE)
+    return [
+        (name, target, condition)
+        for name, target, condition in TABLE
+        # Without "32", these are the calls with 16-bit IDs.
+        if name not in _NOT_I386 and (not target.startswith("identity.") or name == "prlimit64")
+    ] + list(I386_TABLE)
+
+
 def seccomp_rules() -> list[dict[str, Any]]:
-    """Return the table as ``linux.seccomp.syscalls`` of the OCI runtime spec."""
-    unconditional = [name for name, _, condition in TABLE if condition is None]
+    """Return the tables as ``linux.seccomp.syscalls`` of the OCI runtime spec."""
+    every = {**dict.fromkeys(TABLE), **dict.fromkeys(I386_TABLE)}
+    unconditional = [name for name, _, condition in every if condition is None]
     rules: list[dict[str, Any]] = [{"names": unconditional, "action": "SCMP_ACT_NOTIFY"}]
-    for name, _, condition in TABLE:
+    for name, _, condition in every:
         if condition is not None:
             index, operator, value, value_two = condition
             argument = {"index": index, "value": value, "op": operator}

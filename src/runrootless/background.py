@@ -1,0 +1,52 @@
+"""A process that stays beside the runtime: detached from the caller, nobody's child."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+_STANDARD = (0, 1, 2)
+
+
+def spawn(run: Callable[[int], object]) -> None:
+    """Start a process that calls ``run`` with a pidfd of this one; return at once.
+
+    This process is about to become the runtime, so the pidfd tells when the runtime
+    has ended. Raises OSError as fork(2) and pidfd_open(2) say.
+    """
+    caller = os.pidfd_open(os.getpid())
+    # Twice, so that it is not a child of the runtime, which waits for all of its own.
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        os.close(caller)
+        return
+    try:
+        os.setsid()
+        if os.fork() == 0:
+            run(caller)
+    finally:
+        os._exit(0)
+
+
+def close_others(keep: Iterable[int]) -> None:
+    """Close all descriptors but ``keep``, and put /dev/null on the standard ones.
+
+    Whoever waits for the end of the runtime's output must not wait for this process.
+    """
+    kept = set(keep)
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for descriptor in _STANDARD:
+        if descriptor not in kept:
+            os.dup2(null, descriptor)
+    for name in os.listdir("/proc/self/fd"):
+        descriptor = int(name)
+        if descriptor not in _STANDARD and descriptor not in kept:
+            try:
+                os.close(descriptor)
+            except OSError:
+                # The descriptor of the listing itself.
+                pass
