@@ -93,11 +93,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     invocation = None
     try:
         if not options.error:
-            if options.is_on("help") or options.arguments in ([], ["help"], ["h"]):
-                if not options.is_on("version"):
-                    return _help()
             if options.is_on("version"):
                 return _version(options)
+            if options.is_on("help") or options.arguments in ([], ["help"], ["h"]):
+                return _help()
         invocation = Invocation(options, runtimes.choose(options.get("runtime")))
         _execute(invocation)
         return 0
@@ -116,6 +115,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from runrootless.report import report
 
     report(str(failure), options.get("log"), options.get("log-format"))
+    if options.arguments[:1] == ["exec"]:
+        # As runc: the others are the codes of the process itself.
+        return 255
     return failure.exit_code if isinstance(failure, Error) else 1
 
 
@@ -131,6 +133,10 @@ def _execute(invocation: Invocation) -> None:
         from runrootless import exec_command
 
         command = exec_command.prepare(invocation)
+    elif invocation.command == "delete":
+        from runrootless import delete_command
+
+        command = delete_command.prepare(invocation)
     else:
         command = invocation.unchanged()
     become(command)
@@ -141,8 +147,8 @@ def become(command: list[str]) -> None:
 
     Raises ``Error`` if it cannot be executed.
     """
-    import _signal
-
+    # The C half of the module "signal", which imports enum.
+    _signal = __import__("_signal")
     # Python ignores these two, and an ignored signal stays ignored over execve(2).
     for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
         _signal.signal(number, _signal.SIG_DFL)

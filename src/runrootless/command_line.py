@@ -60,6 +60,10 @@ RUN = Flags(
     switches="no-pivot no-new-keyring detach,d keep no-subreaper help,h",
     numbers="preserve-fds",
 )
+DELETE = Flags(
+    # "regex" is crun's.
+    switches="force,f regex,r help,h",
+)
 EXEC = Flags(
     values="console-socket cwd user,u process,p pid-file process-label apparmor pidfd-socket",
     switches="tty,t detach,d no-new-privs no-subreaper ignore-paused help,h",

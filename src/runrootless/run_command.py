@@ -9,6 +9,7 @@ from runrootless.bundle import json_file
 from runrootless.bundle.host import HostFacts
 from runrootless.bundle.spec import load
 from runrootless.bundle.transform import transform
+from runrootless.runtimes import user_namespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def prepare(invocation: Invocation) -> list[str]:
     invocation.directory = directory.path
     engine.apply(spec, directory.path, identity)
     json_file.write(os.path.join(directory.path, state.CONFIG), spec, state.MODE)
+    # The agent too has to be in it.
+    user_namespace.enter_new()
     engine.launch(
         directory.path,
         directory.lock_fd,

@@ -312,3 +312,20 @@ def _is_garbage(path: str) -> bool:
         return not container_id or not os.path.lexists(os.path.join(root, container_id))
     finally:
         os.close(lock)
+
+
+def remove_abandoned_directory(path: str, state_directory: str) -> None:
+    """Remove a container's directory when its agent has left it.
+
+    ``state_directory`` is where the runtime would keep the container's state; if there
+    is one again by then, the directory stays.
+    """
+    lock = _open_lock(path)
+    if lock is None:
+        return
+    try:
+        flock(lock, LOCK_EX)
+        if os.fstat(lock).st_nlink and not os.path.lexists(state_directory):
+            remove_container_directory(path)
+    finally:
+        os.close(lock)

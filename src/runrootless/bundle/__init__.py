@@ -1,0 +1,1 @@
+"""The bundle: reading its spec, transforming it and writing the derived one."""

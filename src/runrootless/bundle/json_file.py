@@ -44,8 +44,9 @@ def parse(text: str, name: str) -> Any:
     and column if the text is not one JSON document (RFC 8259).
     """
     try:
-        from _json import make_scanner
+        import _json
 
+        make_scanner: Any = _json.make_scanner
         # The scanner wants to start on the first character of a value.
         start = len(text) - len(text.lstrip(_WHITESPACE))
         value, end = make_scanner(_ScannerContext)(text, start)
@@ -74,11 +75,11 @@ def _parse_slowly(text: str, name: str) -> Any:
 def dump(value: Any) -> str:
     """Return ``value`` as a JSON text in ASCII, on one line."""
     try:
-        from _json import encode_basestring_ascii, make_encoder
+        import _json
 
-        encode = make_encoder(
-            None, _refuse, encode_basestring_ascii, None, ":", ",", False, False, False
-        )
+        make_encoder: Any = _json.make_encoder
+        quote = _json.encode_basestring_ascii
+        encode = make_encoder(None, _refuse, quote, None, ":", ",", False, False, False)
         return "".join(encode(value, 0))
     except (ImportError, AttributeError, TypeError):
         import json

@@ -50,7 +50,10 @@ def take_user(process: Process) -> Identity:
     user = process.get("user", {})
     identity = Identity.of_user(user)
     if not identity.is_valid():
-        raise Error("process.user: an ID is not between 0 and 4294967294")
+        raise Error(
+            "process.user.uid, gid and additionalGids must be from 0 to 4294967294, "
+            f"not {identity.uid}, {identity.gid} and {list(identity.additional_gids)}"
+        )
     process["user"] = {"uid": 0, "gid": 0}
     if "umask" in user:
         process["user"]["umask"] = user["umask"]

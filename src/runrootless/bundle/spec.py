@@ -82,7 +82,7 @@ def load(bundle: str) -> Spec:
     except FileNotFoundError:
         if os.path.isdir(bundle):
             raise Error(
-                f"no config.json in the bundle {bundle}: `runrootless spec` there makes one"
+                f"there is no {path}: `runrootless spec` in that directory makes one"
             ) from None
         raise Error(f"there is no bundle directory {bundle}: give one with --bundle") from None
     except OSError as error:
@@ -93,6 +93,8 @@ def load(bundle: str) -> Spec:
             raise Error(f"{path}: {name} is missing: `runrootless spec` writes a complete file")
     if not spec["root"].get("path"):
         raise Error(f"{path}: root.path is missing: it names the root file system")
+    if not spec["process"].get("args"):
+        raise Error(f"{path}: process.args is missing: it is the command to run")
     return spec  # type: ignore[no-any-return]
 
 
@@ -114,7 +116,7 @@ def _check(value: Any, shape: Any, path: str, where: str) -> None:
 
     Null is dropped because the runtimes take it for an absent field.
     """
-    kind = shape if isinstance(shape, type) else type(shape)
+    kind: Any = shape if isinstance(shape, type) else type(shape)
     if type(value) is not kind:
         raise Error(
             f"{path}: {where or 'the file'} must be {_TYPE_NAMES[kind]}, "

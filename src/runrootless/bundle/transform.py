@@ -55,10 +55,12 @@ def transform(spec: Spec, bundle: str, host: HostFacts, systemd_cgroup: bool) ->
 
 
 def locate_root(spec: Spec, bundle: str) -> None:
-    """Make ``root.path`` absolute; raise ``Error`` if there is no such directory."""
+    """Make ``root.path`` absolute; raise ``Error`` if it is no directory to enter."""
     path = spec["root"]["path"] = os.path.join(bundle, spec["root"]["path"])
     if not os.path.isdir(path):
         raise Error(f"the root file system {path} is missing: unpack an image there")
+    if not os.access(path, os.X_OK):
+        raise Error(f"the root file system {path} is closed to you: it must be your own")
 
 
 def map_one_id(spec: Spec, host: HostFacts) -> None:

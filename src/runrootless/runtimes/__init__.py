@@ -9,6 +9,8 @@ from runrootless.errors import Error
 
 # In the order of preference.
 _KNOWN = ("runc", "crun")
+# Where they keep a container's first process: runc, then crun.
+_STATE_FILES = (("state.json", "init_process_pid"), ("status", "pid"))
 # Distributions install runtimes where an unprivileged PATH often does not lead.
 _MORE_DIRECTORIES = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
@@ -25,6 +27,30 @@ class Runtime:
     def default_root(self) -> str:
         """Return the state root that the runtime takes itself when real root calls it."""
         return f"/run/{self.name}"
+
+    def execs_from_bundle(self) -> bool:
+        """Return whether ``exec`` without ``--process`` does all that the bundle says.
+
+        crun ignores ``noNewPrivileges`` and ``rlimits`` of the bundle then.
+        """
+        return self.name == "runc"
+
+    def init_pid(self, state_directory: str) -> int | None:
+        """Return the process ID of a container's first process, ``None`` if unknown.
+
+        ``state_directory`` is where the runtime keeps the state of the container.
+        """
+        from runrootless.bundle import json_file
+
+        for file, key in _STATE_FILES:
+            try:
+                state = json_file.read(os.path.join(state_directory, file))
+            except (OSError, Error):
+                continue
+            pid = state.get(key) if isinstance(state, dict) else None
+            if isinstance(pid, int) and pid > 0:
+                return pid
+        return None
 
 
 def choose(name: str) -> Runtime:

@@ -1,0 +1,160 @@
+"""How long apt-get takes to install some servers, in runrootless and as the real root.
+
+Packages and lists are in the tree already and nothing is downloaded. Each run has a
+fresh copy of the tree, which is made before the clock starts.
+"""
+
+import ctypes
+import os
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from bench.measure import Contender, Report, Sample, interleave, parser
+from bench.stage import COMMAND, Stage, debian_archive, proot_is_there, stage
+from support.processes import Result
+from support.trees import RECIPES
+
+PACKAGES = (
+    "nginx-light",
+    "postgresql-common",
+    "openssh-server",
+    "dbus",
+    "cowsay",
+    "python3-minimal",
+    "git",
+)
+RECIPE = "apt-install"
+TARGET = 1.15
+TIMEOUT = 600
+INSTALL = [
+    "/usr/bin/env",
+    "DEBIAN_FRONTEND=noninteractive",
+    "apt-get",
+    "install",
+    "--yes",
+    "--no-download",
+    *PACKAGES,
+]
+# No daemon is to be started, as in every image of Debian for containers.
+POLICY = "#!/bin/sh\nexit 101\n"
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def archive() -> str:
+    """Return the tar of the tree with all that will be installed in apt's cache."""
+    # mmdebstrap has turned the recommended packages off while it is at work.
+    download = "apt-get install --download-only --yes --install-recommends"
+    RECIPES[RECIPE] = [
+        "--skip=cleanup/apt",
+        f'--customize-hook=chroot "$1" {download} {" ".join(PACKAGES)}',
+        # Downloaded by apt outside the tree, and no part of the installation.
+        '--customize-hook=rm -f "$1"/var/cache/apt/*.bin',
+    ]
+    return debian_archive(RECIPE)
+
+
+def forbid_daemons(root: str) -> str:
+    """Write the policy of a tree, which mmdebstrap would have removed, and return its path."""
+    path = os.path.join(root, "usr", "sbin", "policy-rc.d")
+    with open(path, "x") as file:
+        file.write(POLICY)
+    os.chmod(path, 0o755)
+    return path
+
+
+def adopt_orphans() -> None:
+    """Become the parent of the agents, so that their use of the processor is known."""
+    if ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise SystemExit("this process cannot become a subreaper")
+
+
+def reap(deadline: float) -> dict[str, float]:
+    """Wait for the orphans that a contender left, and return what they used."""
+    seconds = 0.0
+    while time.monotonic() < deadline:
+        try:
+            pid, _, usage = os.wait4(-1, os.WNOHANG)
+        except ChildProcessError:
+            break
+        if pid:
+            seconds += usage.ru_utime + usage.ru_stime
+        else:
+            time.sleep(0.01)
+    return {"processor time of the agent": seconds} if seconds else {}
+
+
+def outcome(result: Result, seconds: float) -> Sample:
+    """Return what an installation took; it must have come off."""
+    result.check()
+    return {"apt-get install": seconds, **reap(time.monotonic() + 5)}
+
+
+def real_root(here: Stage, tree: str) -> Sample:
+    """Install as the real root in a chroot."""
+    directory, root = here.oracle_copy(tree)
+    forbid_daemons(root)
+    began = time.monotonic()
+    result = here.chroot(root, INSTALL, TIMEOUT)
+    taken = outcome(result, time.monotonic() - began)
+    here.trees.discard(directory)
+    return taken
+
+
+def runrootless(here: Stage, tree: str) -> Sample:
+    """Install in a container of runrootless."""
+    directory, root = here.rootless_copy(tree)
+    here.user.give(forbid_daemons(root))
+    bundle = here.bundle(directory, root, INSTALL)
+    began = time.monotonic()
+    result = here.runrootless.run(bundle, timeout=TIMEOUT)
+    taken = outcome(result, time.monotonic() - began)
+    here.trees.discard(directory)
+    return taken
+
+
+def proot(here: Stage, tree: str) -> Sample:
+    """Install under PRoot. That it fails is told, and does not end the benchmark."""
+    directory, root = here.rootless_copy(tree)
+    here.user.give(forbid_daemons(root))
+    began = time.monotonic()
+    result = here.proot(root, INSTALL, TIMEOUT)
+    seconds = time.monotonic() - began
+    reap(time.monotonic() + 5)
+    here.trees.discard(directory)
+    if result.returncode == 0:
+        return {"apt-get install": seconds}
+    last = (result.stderr.strip() or result.stdout.strip()).splitlines()[-1:]
+    print(f"PRoot: exit code {result.returncode} after {seconds:.1f} s: {' '.join(last)}")
+    return {f"apt-get install, which failed ({result.returncode})": seconds}
+
+
+def main() -> None:
+    """Measure and print."""
+    options = parser(__doc__ or "", rounds=5)
+    options.add_argument("--proot", action="store_true", help="also under PRoot")
+    arguments = options.parse_args()
+    if arguments.proot and not proot_is_there():
+        raise SystemExit("PRoot is not installed")
+    report = Report("apt_install", COMMAND, arguments.json)
+    adopt_orphans()
+    with stage() as here:
+        tree = archive()
+        ways = [
+            Contender("real root", lambda: real_root(here, tree)),
+            Contender("runrootless", lambda: runrootless(here, tree)),
+        ]
+        if arguments.proot:
+            ways.append(Contender("PRoot", lambda: proot(here, tree)))
+        # Unpacked before the first round.
+        here.trees.oracle(tree)
+        here.trees.rootless(tree)
+        series = report.add(interleave("installation", "s", ways, arguments.rounds))
+        report.judge("apt-get install", series.ratio("runrootless", "apt-get install"), TARGET)
+    report.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""What one stat() costs: in a chroot of the real root, in runrootless, under PRoot.
+
+A static C program asks for the same things again and again, in one process and in
+several at once. The figures are microseconds of time that goes by, divided by the
+calls of all its processes.
+"""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from bench.measure import Contender, Report, Sample, interleave, parser
+from bench.stage import COMMAND, Stage, build_probe, debian_archive, proot_is_there, stage
+from support.processes import Result
+
+PROCESSES = ("1", "2", "8")
+
+
+def sample(result: Result) -> Sample:
+    """Read what the probe printed."""
+    taken = {}
+    for line in result.check().stdout.splitlines():
+        processes, kind, microseconds = line.split("\t")
+        plural = "" if processes == "1" else "es"
+        taken[f"{kind}, {processes} process{plural}"] = float(microseconds)
+    return taken
+
+
+def contenders(here: Stage, seconds: float, with_proot: bool) -> list[Contender]:
+    """Return the ways to run the probe, each in a tree of its own."""
+    archive = debian_archive("debian")
+    command = ["/srv/probe", "time", str(seconds), *PROCESSES]
+    timeout = 120 + 100 * seconds
+    _, oracle = here.oracle_copy(archive)
+    directory, rootless = here.rootless_copy(archive)
+    for root in (oracle, rootless):
+        build_probe(os.path.join(root, "srv", "probe"))
+    bundle = here.bundle(directory, rootless, command)
+    found = [
+        Contender("real root", lambda: sample(here.chroot(oracle, command, timeout))),
+        Contender("runrootless", lambda: sample(here.runrootless.run(bundle, timeout=timeout))),
+    ]
+    if with_proot:
+        found.append(Contender("PRoot", lambda: sample(here.proot(rootless, command, timeout))))
+    return found
+
+
+def main() -> None:
+    """Measure and print."""
+    options = parser(__doc__ or "", rounds=7)
+    options.add_argument("--seconds", type=float, default=0.2, help="for each figure of a round")
+    arguments = options.parse_args()
+    report = Report("stat", COMMAND, arguments.json)
+    with stage() as here:
+        ways = contenders(here, arguments.seconds, proot_is_there())
+        report.add(interleave("one system call", "µs", ways, arguments.rounds))
+    report.close()
+
+
+if __name__ == "__main__":
+    main()

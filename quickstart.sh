@@ -1,0 +1,126 @@
+#!/bin/bash
+# From a fresh Debian to a container of a user without privileges, in one command:
+# installs what is missing, makes the bundle examples/debian, and runs in it
+#   apt-get update && apt-get install -y cowsay && /usr/games/cowsay hello rootless world
+# Root, by itself or through sudo, is needed for the packages only. Started by root
+# the rest is done as a user without privileges and without subordinate IDs.
+set -euo pipefail
+cd "$(dirname "$(readlink -f "$0")")"
+# shellcheck source=scripts/lib.sh
+. scripts/lib.sh
+umask 022
+
+has_subordinate_ids() {
+    grep -qs -e "^$1:" -e "^$(id -u "$1"):" /etc/subuid /etc/subgid
+}
+
+# Prints the user to go on as: who called sudo, or a system user, which useradd
+# gives no subordinate IDs.
+choose_user() {
+    local user=${SUDO_USER:-}
+    if [ -n "$user" ] && [ "$(id -u "$user")" -ne 0 ] && ! has_subordinate_ids "$user"; then
+        printf '%s\n' "$user"
+        return
+    fi
+    user=runrootless
+    id "$user" >/dev/null 2>&1 ||
+        useradd --system --create-home --home-dir /var/lib/runrootless --shell /bin/bash "$user"
+    ! has_subordinate_ids "$user" || die "the user $user has subordinate IDs"
+    printf '%s\n' "$user"
+}
+
+# Runs a command as that user for good, with a clean environment but for what the
+# way to the network needs.
+as_user() {
+    local user=$1 name
+    shift
+    local -a keep=()
+    for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY LANG; do
+        [ -z "${!name:-}" ] || keep+=("$name=${!name}")
+    done
+    setpriv --reuid "$user" --regid "$(id -g "$user")" --init-groups --reset-env \
+        env -C / "${keep[@]}" "$@"
+}
+
+install_packages \
+    ca-certificates debian-archive-keyring fakechroot fakeroot mmdebstrap passwd python3 \
+    python3-setuptools python3-venv python3-wheel runc util-linux
+
+if [ "$(id -u)" -eq 0 ]; then
+    user=$(choose_user)
+    if as_user "$user" test -r "$PWD/pyproject.toml" -a -w "$PWD" -a -w "$PWD/examples/debian"; then
+        directory=$PWD
+    else
+        directory=$(getent passwd "$user" | cut -d: -f6)/runrootless-quickstart
+        step "$user can't work in $PWD: copying it to $directory"
+        as_user "$user" mkdir -p "$directory"
+        as_user "$user" rm -rf "$directory/src"
+        tar --exclude=__pycache__ --exclude=examples/debian/rootfs -cf - \
+            bin examples LICENSE pyproject.toml quickstart.sh README.md scripts src |
+            as_user "$user" tar -C "$directory" -xf - --no-same-owner
+    fi
+    step "going on as the user $user: $(as_user "$user" id)"
+    as_user "$user" bash "$directory/quickstart.sh" "$@"
+    exit
+fi
+
+venv=$PWD/.venv
+bundle=$PWD/examples/debian
+mkdir -p "$bundle"
+if has_subordinate_ids "$(id -un)"; then
+    step "$(id -un) has subordinate IDs; they are not used here"
+fi
+
+# Installed again only when the checkout is another.
+installed=$(find pyproject.toml bin src -type f -not -path '*/__pycache__/*' -not -path '*.egg-info/*' \
+    -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum)
+if [ "$installed" != "$(cat "$venv/installed" 2>/dev/null)" ]; then
+    step "installing runrootless into $venv"
+    make_venv "$venv"
+    install_checkout "$venv" "$PWD"
+    printf '%s\n' "$installed" >"$venv/installed"
+fi
+
+if [ ! -d "$bundle/rootfs" ]; then
+    step "making a minimal Debian as $(id -un): about half a minute"
+    work=$(mktemp -d)
+    trap 'chmod -R u+rwX "$work" "$bundle/rootfs.new" 2>/dev/null || true; rm -rf "$work" "$bundle/rootfs.new"' EXIT
+    quietly env TMPDIR="$work" mmdebstrap --mode=fakechroot --variant=minbase \
+        bookworm "$work/rootfs.tar" "$(debian_mirror)" || die "mmdebstrap failed"
+    step "unpacking it to $bundle/rootfs"
+    /usr/bin/python3 -I scripts/unpack-rootfs.py "$work/rootfs.tar" "$bundle/rootfs.new"
+    mv "$bundle/rootfs.new" "$bundle/rootfs"
+    rm -rf "$work"
+fi
+
+# A regular bundle, as for real root: nothing in it is rootless.
+[ -e "$bundle/config.json" ] || runc spec --bundle "$bundle"
+if [ -t 0 ] && [ -t 1 ]; then terminal=true; else terminal=false; fi
+/usr/bin/python3 -I - "$bundle/config.json" "$terminal" <<'PYTHON'
+import json
+import sys
+
+path, terminal = sys.argv[1:]
+with open(path) as file:
+    config = json.load(file)
+config["root"]["readonly"] = False
+config["process"]["terminal"] = terminal == "true"
+script = "apt-get update && apt-get install -y cowsay && /usr/games/cowsay hello rootless world"
+config["process"]["args"] = ["sh", "-c", script]
+with open(path, "w") as file:
+    json.dump(config, file, indent="\t")
+    file.write("\n")
+PYTHON
+
+step "plain runc refuses the bundle:"
+state=$(mktemp -d)
+echo "\$ runc run --bundle $bundle demo"
+if runc --root "$state" run --bundle "$bundle" demo </dev/null; then
+    die "runc ran the bundle: this machine lets $(id -un) do more than it should"
+fi
+rm -rf "$state"
+
+step "runrootless runs it:"
+echo "\$ $venv/bin/runrootless run --bundle $bundle demo"
+"$venv/bin/runrootless" run --bundle "$bundle" "quickstart-$$"
+step "done; the bundle stays in $bundle"

@@ -1,0 +1,127 @@
+# shellcheck shell=bash
+# What quickstart.sh and test.sh share. Sourced, not run.
+
+die() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+# A header with the seconds since the script began, so that a long step is seen to be one.
+step() {
+    printf '[%3ds] %s\n' "$SECONDS" "$*"
+}
+
+# Shows a long command's output as one moving line on a terminal, as nothing
+# elsewhere; when the command fails, the end of its output is printed in full.
+quietly() {
+    local log status=0
+    log=$(mktemp)
+    if [ -t 1 ]; then
+        local columns
+        columns=$(tput cols 2>/dev/null || echo 80)
+        "$@" 2>&1 </dev/null | tee "$log" | while IFS= read -r line; do
+            printf '\r\033[K       %s' "${line:0:columns-8}"
+        done || status=$?
+        printf '\r\033[K'
+    else
+        "$@" >"$log" 2>&1 </dev/null || status=$?
+    fi
+    if [ "$status" -ne 0 ]; then
+        tail -n 20 "$log" >&2
+    fi
+    rm -f "$log"
+    return "$status"
+}
+
+# Prints those of the named Debian packages that are not installed.
+missing_packages() {
+    local package
+    for package in "$@"; do
+        if [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" != installed ]; then
+            printf '%s\n' "$package"
+        fi
+    done
+}
+
+# Installs what is missing of the named Debian packages, as root or through sudo.
+# Where neither is to be had, names the one command that an administrator must run.
+install_packages() {
+    command -v dpkg-query >/dev/null ||
+        die "this is not a Debian-like system: install the equivalents of: $*"
+    local missing
+    mapfile -t missing < <(missing_packages "$@")
+    [ "${#missing[@]}" -gt 0 ] || return 0
+    local command="apt-get update && apt-get install -y --no-install-recommends ${missing[*]}"
+    step "installing ${missing[*]}"
+    local -a root=()
+    if [ "$(id -u)" -ne 0 ]; then
+        # Without a terminal sudo could only hang or fail on its password prompt.
+        if ! command -v sudo >/dev/null || { [ ! -t 0 ] && ! sudo -n true 2>/dev/null; } || ! sudo true; then
+            die "packages are missing; an administrator must run: $command"
+        fi
+        root=(sudo)
+    fi
+    # A foreign source that is down must not stop what the others can give.
+    quietly "${root[@]}" apt-get update || true
+    quietly "${root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y --no-install-recommends "${missing[@]}" ||
+        die "could not install packages; the command was: $command"
+}
+
+# True if every user can list this directory and go through all those above it.
+world_readable() {
+    local path
+    path=$(readlink -f "$1") || return 1
+    [ $((0$(stat -c %a "$path") & 05)) -eq 5 ] || return 1
+    while [ "$path" != / ]; do
+        path=$(dirname "$path")
+        [ $((0$(stat -c %a "$path") & 01)) -eq 1 ] || return 1
+    done
+}
+
+# Prints a directory of the caller's own under /var/tmp, making it if need be.
+# Anyone may have made it there first: one that is not ours is refused.
+own_directory() {
+    local path
+    path=/var/tmp/runrootless-$(id -u)
+    mkdir -m 0755 "$path" 2>/dev/null || true
+    if [ -L "$path" ] || [ "$(stat -c %u "$path")" -ne "$(id -u)" ]; then
+        die "$path belongs to somebody else: remove it"
+    fi
+    printf '%s\n' "$path"
+}
+
+# Prints the mirror of Debian that this machine's own apt uses.
+debian_mirror() {
+    local uri
+    uri=$(apt-get indextargets --format '$(ORIGIN) $(LABEL) $(REPO_URI)' 2>/dev/null |
+        awk '$1 == "Debian" && $2 == "Debian" { sub("/$", "", $3); print $3; exit }') || true
+    printf '%s\n' "${uri:-http://deb.debian.org/debian}"
+}
+
+# Makes a virtual environment of Debian's own Python, which every user may run,
+# whatever "python3" is on the caller's PATH.
+make_venv() {
+    local venv=$1
+    [ -x "$venv/bin/python" ] || quietly /usr/bin/python3 -m venv "$venv" ||
+        die "could not make a virtual environment in $venv"
+}
+
+# Builds a wheel of this checkout with Debian's setuptools and installs it into a
+# virtual environment: not editable, as users get it, and without PyPI.
+install_checkout() {
+    local venv=$1 checkout=$2 build status=0
+    # A copy: what an earlier build left in the checkout would be installed as well.
+    build=$(mktemp -d)
+    cp -r "$checkout/pyproject.toml" "$checkout/src" "$checkout/bin" "$build"
+    find "$checkout" -maxdepth 1 -type f \( -name 'README*' -o -name 'LICENSE*' \) \
+        -exec cp -t "$build" {} +
+    find "$build" -name '*.egg-info' -prune -exec rm -r {} +
+    quietly env -C "$build" -u PYTHONPATH /usr/bin/python3 -c '
+from setuptools import build_meta
+build_meta.build_wheel(".")' &&
+        quietly "$venv/bin/python" -m pip install --no-index --no-deps --force-reinstall \
+            "$build"/*.whl || status=$?
+    rm -rf "$build"
+    [ "$status" -eq 0 ] || die "could not install $checkout into $venv"
+}

@@ -1,0 +1,291 @@
+"""One seccomp profile from the user's and from what an engine wants notified.
+
+The rule is: what the user's profile denies stays denied, and what it allows and
+an engine emulates becomes SCMP_ACT_NOTIFY.
+
+Two rules for one system call must not overlap, because then the outcome
+depends on how libseccomp sorts them: a rule without conditions swallows all
+others, and others may get lost (tried, 2.5.4).  So conditions are treated as
+regions of the argument space here, and split until they are disjoint.  That is
+done for one region of the profile and one of the engine; with more of them, and
+where the difference would need two conditions for one argument, more than
+necessary is notified (the engine lets it go on), or less if that would notify
+what the profile denies.
+"""
+
+from __future__ import annotations
+
+import os
+
+from runrootless.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Profile = dict[str, Any]
+    Rule = dict[str, Any]
+    # Operator, value and second value: an OCI LinuxSyscallArg without its index.
+    Condition = tuple[str, int, int]
+    # A condition for each argument that matters; all have to hold.
+    Region = dict[int, Condition]
+
+NOTIFY = "SCMP_ACT_NOTIFY"
+_PERMISSIVE = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG")
+_OPPOSITES = {
+    "SCMP_CMP_EQ": "SCMP_CMP_NE",
+    "SCMP_CMP_NE": "SCMP_CMP_EQ",
+    "SCMP_CMP_LT": "SCMP_CMP_GE",
+    "SCMP_CMP_GE": "SCMP_CMP_LT",
+    "SCMP_CMP_LE": "SCMP_CMP_GT",
+    "SCMP_CMP_GT": "SCMP_CMP_LE",
+}
+_MASKED = "SCMP_CMP_MASKED_EQ"
+_MAXIMUM_MASK_BITS = 8
+# With their 32-bit companions, which the kernel of each can run.
+_ARCHITECTURES = {
+    "x86_64": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+    "aarch64": ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
+    "riscv64": ["SCMP_ARCH_RISCV64"],
+    "ppc64le": ["SCMP_ARCH_PPC64LE"],
+    "s390x": ["SCMP_ARCH_S390X", "SCMP_ARCH_S390"],
+}
+
+
+class _InexpressibleError(Exception):
+    """A region that no rule of libseccomp describes."""
+
+
+def merge(profile: Profile | None, rules: list[Rule], listener_path: str) -> Profile:
+    """Return a ``linux.seccomp`` that notifies ``rules`` as far as ``profile`` allows them.
+
+    ``rules`` are OCI LinuxSyscall objects whose action is SCMP_ACT_NOTIFY,
+    ``listener_path`` is the socket that the runtime sends the listener to
+    (OCI config-linux.md, "Seccomp").  ``profile`` is not changed.
+
+    Raises ``Error`` if the profile has a listener of its own: there can be one only.
+    """
+    if not profile:
+        return {
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "architectures": _ARCHITECTURES.get(os.uname().machine, []),
+            "listenerPath": listener_path,
+            "syscalls": rules,
+        }
+    syscalls = profile.get("syscalls", [])
+    default = profile.get("defaultAction", "")
+    if profile.get("listenerPath") or NOTIFY in (
+        default,
+        *(rule.get("action") for rule in syscalls),
+    ):
+        raise Error(
+            "linux.seccomp: SCMP_ACT_NOTIFY and listenerPath cannot be used, "
+            "because root is emulated with them: remove them from the profile"
+        )
+    wanted: dict[str, list[Region]] = {}
+    for rule in rules:
+        for name in rule["names"]:
+            wanted.setdefault(name, []).extend(_regions(rule))
+    theirs: dict[str, list[Rule]] = {name: [] for name in wanted}
+    for rule in syscalls:
+        for name in rule.get("names", ()):
+            # A rule with the default action is none; the runtimes skip it too.
+            if name in wanted and not _is_default(rule, profile):
+                theirs[name].append(rule)
+    merged = []
+    for rule in syscalls:
+        names = [name for name in rule.get("names", ()) if name not in wanted]
+        if names:
+            merged.append({**rule, "names": names})
+    merged += _group(
+        (name, _merge_one(theirs[name], regions, default)) for name, regions in wanted.items()
+    )
+    return {**profile, "listenerPath": listener_path, "syscalls": merged}
+
+
+def _is_default(rule: Rule, profile: Profile) -> bool:
+    action = rule.get("action")
+    return action == profile.get("defaultAction") and (
+        action not in ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
+        or rule.get("errnoRet") == profile.get("defaultErrnoRet")
+    )
+
+
+def _merge_one(theirs: list[Rule], wanted: list[Region], default: str) -> list[Rule]:
+    """Return the rules (less their names) for a system call.
+
+    ``theirs`` are the profile's for it, ``wanted`` the regions to notify.
+    """
+    if len(wanted) > 1:
+        wanted = [{}]
+    split = [(rule, region) for rule in theirs for region in _regions(rule)]
+    for rule, region in split:
+        if not region:
+            # For libseccomp the first one without conditions is the only one.
+            split = [(rule, region)]
+            break
+    if default in _PERMISSIVE:
+        denials = [(rule, region) for rule, region in split if not _permits(rule)]
+        if not split:
+            return [_rule(_NOTIFY_RULE, region) for region in wanted]
+        if not denials:
+            return [_NOTIFY_RULE]
+        kept = [_rule(rule, region) for rule, region in split]
+        if len(split) == 1:
+            try:
+                left = _difference(wanted[0], denials[0][1])
+            except _InexpressibleError:
+                return kept
+            kept += [_rule(_NOTIFY_RULE, region) for region in left]
+        return kept
+    merged = []
+    for rule, region in split:
+        if not _permits(rule):
+            merged.append(_rule(rule, region))
+        elif len(split) > 1:
+            merged.append(_rule(_NOTIFY_RULE, region))
+        else:
+            merged += _share(rule, region, wanted[0])
+    return merged
+
+
+def _permits(rule: Rule) -> bool:
+    return rule["action"] in _PERMISSIVE
+
+
+def _share(rule: Rule, allowed: Region, wanted: Region) -> list[Rule]:
+    """Return rules for the region ``allowed`` of ``rule``: notify what is wanted of it."""
+    try:
+        both = _intersection(allowed, wanted)
+        rest = _difference(allowed, wanted)
+    except _InexpressibleError:
+        return [_rule(_NOTIFY_RULE, allowed)]
+    notified = [] if both is None else [_rule(_NOTIFY_RULE, both)]
+    return notified + [_rule(rule, region) for region in rest]
+
+
+_NOTIFY_RULE = {"action": NOTIFY}
+
+
+def _rule(like: Rule, region: Region) -> Rule:
+    rule: Rule = {name: like[name] for name in ("action", "errnoRet") if name in like}
+    if region:
+        rule["args"] = [
+            {"index": index, "value": value, "valueTwo": second, "op": operator}
+            for index, (operator, value, second) in sorted(region.items())
+        ]
+    return rule
+
+
+def _group(rules: Any) -> list[Rule]:
+    """Return rules with names from (name, rules less their names), equal ones joined."""
+    groups: list[tuple[Rule, list[str]]] = []
+    for name, rules_of_name in rules:
+        seen: list[Rule] = []
+        for rule in rules_of_name:
+            # The same rule twice is an error to some versions of libseccomp.
+            if rule in seen:
+                continue
+            seen.append(rule)
+            for other, names in groups:
+                if other == rule:
+                    names.append(name)
+                    break
+            else:
+                groups.append((rule, [name]))
+    return [{"names": names, **rule} for rule, names in groups]
+
+
+def _regions(rule: Rule) -> list[Region]:
+    """Return the regions that a rule is about, one of them usually."""
+    conditions = [
+        (
+            argument.get("index", 0),
+            (argument.get("op", ""), argument.get("value", 0), argument.get("valueTwo", 0)),
+        )
+        for argument in rule.get("args") or ()
+    ]
+    region = dict(conditions)
+    if len(region) == len(conditions):
+        return [region]
+    # Two conditions for one argument: runc and crun take them all as alternatives.
+    return [{index: condition} for index, condition in conditions]
+
+
+def _difference(region: Region, other: Region) -> list[Region]:
+    """Return disjoint regions that together are ``region`` without ``other``."""
+    pieces = [_intersection(region, outside) for outside in _complement(other)]
+    return [piece for piece in pieces if piece is not None]
+
+
+def _complement(region: Region) -> list[Region]:
+    """Return disjoint regions that together are all that is not in ``region``."""
+    complement: list[Region] = []
+    inside: Region = {}
+    for index, condition in sorted(region.items()):
+        complement += [{**inside, index: outside} for outside in _opposites(condition)]
+        inside[index] = condition
+    return complement
+
+
+def _opposites(condition: Condition) -> list[Condition]:
+    operator, value, second = condition
+    if operator in _OPPOSITES:
+        return [(_OPPOSITES[operator], value, 0)]
+    if operator != _MASKED or value.bit_count() > _MAXIMUM_MASK_BITS:
+        raise _InexpressibleError
+    # The first bit differs, or the first is as wanted and the second differs, ...
+    opposites = []
+    mask = 0
+    for position in range(value.bit_length()):
+        bit = 1 << position
+        if value & bit:
+            opposites.append((_MASKED, mask | bit, second & mask | ~second & bit))
+            mask |= bit
+    return opposites
+
+
+def _intersection(one: Region, other: Region) -> Region | None:
+    both = dict(one)
+    for index, condition in other.items():
+        if index in both:
+            joined = _join(both[index], condition)
+            if joined is None:
+                return None
+            both[index] = joined
+        else:
+            both[index] = condition
+    return both
+
+
+def _join(one: Condition, other: Condition) -> Condition | None:
+    """Return the condition that holds where both do, ``None`` if that is nowhere."""
+    if one == other:
+        return one
+    for equal, test in ((one, other), (other, one)):
+        if equal[0] == "SCMP_CMP_EQ":
+            return equal if _holds(test, equal[1]) else None
+    if one[0] == other[0] == _MASKED:
+        if (one[2] ^ other[2]) & one[1] & other[1]:
+            return None
+        return (_MASKED, one[1] | other[1], one[2] & one[1] | other[2] & other[1])
+    if _OPPOSITES.get(one[0]) == other[0] and one[1] == other[1]:
+        return None
+    raise _InexpressibleError
+
+
+def _holds(condition: Condition, argument: int) -> bool:
+    operator, value, second = condition
+    if operator == _MASKED:
+        return argument & value == second & value
+    tests = {
+        "SCMP_CMP_EQ": argument == value,
+        "SCMP_CMP_NE": argument != value,
+        "SCMP_CMP_LT": argument < value,
+        "SCMP_CMP_LE": argument <= value,
+        "SCMP_CMP_GE": argument >= value,
+        "SCMP_CMP_GT": argument > value,
+    }
+    if operator not in tests:
+        raise _InexpressibleError
+    return tests[operator]

@@ -1,0 +1,169 @@
+"""``exec``: a further process in a container, which may want to be another user.
+
+Without such a wish runc makes the process from the derived bundle, which has all
+it needs.  Otherwise the process is written out in full and given to the runtime
+with ``--process``, because the runtime itself knows ID 0 only.
+"""
+
+from __future__ import annotations
+
+import os
+
+from runrootless import command_line, engines, state
+from runrootless.bundle import json_file
+from runrootless.bundle.host import HostFacts
+from runrootless.bundle.identity import Identity
+from runrootless.bundle.process import (
+    clamp_rlimits,
+    drop_oom_score_adj,
+    set_home,
+    take_user,
+    use_default_capabilities,
+)
+from runrootless.bundle.transform import MEMORY
+from runrootless.errors import Error
+from runrootless.runtimes import user_namespace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from runrootless.cli import Invocation
+    from runrootless.command_line import Parsed
+
+    Process = dict[str, Any]
+    Spec = dict[str, Any]
+
+_IN_THE_PROCESS = (
+    "user",
+    "additional-gids",
+    "process",
+    "cwd",
+    "env",
+    "tty",
+    "cap",
+    "no-new-privs",
+    "apparmor",
+    "process-label",
+)
+
+
+def prepare(invocation: Invocation) -> list[str]:
+    """Return the runtime's command line for an ``exec``.
+
+    What the runtime would refuse is left to it, and so is a container that is not ours.
+    Raises ``Error`` for a process file that cannot be used, and an unknown user.
+    """
+    parsed = command_line.parse(command_line.EXEC, invocation.arguments)
+    process_file = parsed.get("process")
+    if (
+        parsed.error
+        or parsed.is_on("help")
+        or not parsed.arguments[0 if process_file else 1 :]
+        or not state.is_valid_id(parsed.arguments[0])
+    ):
+        return invocation.unchanged()
+    container_id, *arguments = parsed.arguments
+    root = invocation.state_root()
+    directory = state.find_container_directory(container_id, root)
+    if directory is None:
+        return invocation.unchanged()
+    pid = invocation.runtime.init_pid(os.path.join(root, container_id))
+    if pid is not None:
+        user_namespace.enter_around(pid)
+    if invocation.runtime.execs_from_bundle() and not (
+        process_file or parsed.get("user") or parsed.get_all("additional-gids")
+    ):
+        return invocation.runtime_command([*parsed.without(), "--", container_id, *arguments])
+    try:
+        spec = json_file.read(os.path.join(directory, state.CONFIG))
+    except OSError as error:
+        raise Error(f"cannot read the derived bundle {directory}: {error.strerror}") from None
+
+    if process_file:
+        process, identity = _from_file(process_file)
+    else:
+        process, identity = _from_flags(spec, parsed, arguments)
+    set_home(process, identity, spec["root"]["path"])
+    engines.choose(invocation.options.get("engine")).apply_process(process, directory, identity)
+    path = _hand_over(process, command_line.number(parsed.get("preserve-fds", "0")) or 0)
+    return invocation.runtime_command(
+        [*parsed.without(*_IN_THE_PROCESS), f"--process={path}", "--", container_id]
+    )
+
+
+def _from_file(path: str) -> tuple[Process, Identity]:
+    from runrootless.bundle.spec import load_process
+
+    process = load_process(path)
+    if process.get("capabilities") is not None:
+        # Without any it gets those of the container.
+        use_default_capabilities(process)
+    host = HostFacts()
+    clamp_rlimits(process, host)
+    drop_oom_score_adj(process, host)
+    return process, take_user(process)
+
+
+def _from_flags(spec: Spec, parsed: Parsed, arguments: list[str]) -> tuple[Process, Identity]:
+    """Return the container's own process, changed by the flags as runc's exec.go does."""
+    process = spec["process"]
+    process["args"] = arguments
+    environment = process.get("env", [])
+    if spec[MEMORY]["homeAdded"]:
+        # It was the home of another user.
+        environment = [entry for entry in environment if not entry.startswith("HOME=")]
+    process["env"] = environment + parsed.get_all("env")
+    for flag, name in (
+        ("cwd", "cwd"),
+        ("apparmor", "apparmorProfile"),
+        ("process-label", "selinuxLabel"),
+    ):
+        if parsed.get(flag):
+            process[name] = parsed.get(flag)
+    process["terminal"] = parsed.is_on("tty")
+    added = parsed.get_all("cap")
+    if added:
+        sets = process["capabilities"]
+        for name in ("bounding", "effective", "permitted"):
+            sets[name] = sets.get(name, []) + added
+    return process, _wanted_identity(spec, parsed)
+
+
+def _wanted_identity(spec: Spec, parsed: Parsed) -> Identity:
+    identity = Identity.of_user(spec[MEMORY]["user"])
+    user = parsed.get("user")
+    if user:
+        from runrootless.bundle.accounts import resolve
+
+        identity = resolve(spec["root"]["path"], user, identity)
+    gids = [command_line.number(gid) or 0 for gid in parsed.get_all("additional-gids")]
+    if gids:
+        identity = Identity(identity.uid, identity.gid, (*identity.additional_gids, *gids))
+        if not identity.is_valid():
+            raise Error("--additional-gids takes numbers from 0 to 4294967294")
+    return identity
+
+
+def _hand_over(process: Process, preserved: int) -> str:
+    """Return a path at which the runtime can read ``process``, and nobody needs to remove.
+
+    It is a file in memory whose descriptor survives execve(2).  The descriptor
+    is above those that ``--preserve-fds`` and $LISTEN_FDS pass to the container,
+    and all the others the runtimes close.
+    """
+    from fcntl import F_DUPFD, fcntl
+
+    listen = os.environ.get("LISTEN_FDS", "")
+    if listen.isascii() and listen.isdigit():
+        preserved += int(listen)
+    file = os.memfd_create("process.json")
+    try:
+        json_file.write_all(file, json_file.dump(process).encode())
+        return f"/proc/self/fd/{fcntl(file, F_DUPFD, 3 + preserved)}"
+    except OSError as error:
+        raise Error(
+            f"no file descriptor above the {preserved} passed to the container: {error.strerror}"
+        ) from None
+    finally:
+        os.close(file)

@@ -1,0 +1,169 @@
+"""A user namespace around the runtime, in which it and the agent may trace processes.
+
+A runtime makes itself non-dumpable before it joins a container (CVE-2016-9962).
+Then its parent may not take the seccomp listener out of it with pidfd_getfd(2),
+nor the agent look into /proc/PID, unless they have CAP_SYS_PTRACE in the user
+namespace in which the runtime was executed: ptrace(2), "Ptrace access mode
+checking".  On the host an unprivileged caller never has that, and so ``runc
+exec`` would fail ("performing SYS_PIDFD_GETFD syscall: operation not permitted").
+
+So the runtime is executed in a user namespace of its own, between the host's and
+the container's.  The caller has the same IDs in it, to keep the runtime in its
+rootless ways, and that one capability.  ``exec`` joins it again.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from fcntl import ioctl
+
+from runrootless.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+_CLONE_NEWUSER = 0x10000000
+# <linux/nsfs.h>: the parent of a user namespace, see ioctl_ns(2).
+_NS_GET_PARENT = 0xB702
+# <linux/prctl.h> and <linux/capability.h>.
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_RAISE = 2
+_CAP_SYS_PTRACE = 19
+_LINUX_CAPABILITY_VERSION_3 = 0x20080522
+# Of the low half, where that one is; the agent needs none of the others.
+_EVERY_CAPABILITY = (1 << 32) - 1
+
+
+def enter_new() -> None:
+    """Put this process in a new user namespace with the same IDs, unless it needs none.
+
+    None is needed with CAP_SYS_PTRACE in the present one.  Where the kernel or
+    AppArmor keeps user namespaces from this program the process stays where it is:
+    then the runtime may still be allowed its own, and all but ``exec`` works.
+
+    Raises ``Error`` if the IDs cannot be mapped.
+    """
+    if _may_trace() or _is_restricted():
+        return
+    uid, gid = os.geteuid(), os.getegid()
+    call = _library()
+    if call("unshare", _CLONE_NEWUSER) != 0:
+        return
+    try:
+        # Without that, an unprivileged gid_map is refused: user_namespaces(7).
+        _write("/proc/self/setgroups", "deny")
+        _write("/proc/self/uid_map", f"{uid} {uid} 1")
+        _write("/proc/self/gid_map", f"{gid} {gid} 1")
+    except OSError as error:
+        raise Error(
+            f"cannot map user {uid} in a user namespace: {error.filename}: {error.strerror}"
+        ) from None
+    _keep_tracing(call)
+
+
+def enter_around(pid: int) -> None:
+    """Put this process in the user namespace that was made for the container of ``pid``.
+
+    ``pid`` is a process of the container.  Nothing happens if there is none: the
+    container is a child of the present user namespace, or the process is gone.
+    """
+    try:
+        inner = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY)
+        try:
+            outer = ioctl(inner, _NS_GET_PARENT)
+        finally:
+            os.close(inner)
+    except OSError:
+        return
+    try:
+        if os.path.samestat(os.fstat(outer), os.stat("/proc/self/ns/user")):
+            return
+        call = _library()
+        if call("setns", outer, _CLONE_NEWUSER) == 0:
+            _keep_tracing(call)
+    finally:
+        os.close(outer)
+
+
+def _keep_tracing(call: Callable[..., int]) -> None:
+    """Let CAP_SYS_PTRACE survive execve(2): capabilities(7), "Ambient"."""
+    header = _words(_LINUX_CAPABILITY_VERSION_3, 0)
+    # Effective, permitted and inheritable, the low half of each, then the high ones.
+    every = _EVERY_CAPABILITY
+    if call("capset", header, _words(every, every, 1 << _CAP_SYS_PTRACE, 0, 0, 0)) == 0:
+        call("prctl", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_SYS_PTRACE, 0, 0)
+
+
+def _words(*values: int) -> bytes:
+    return b"".join(value.to_bytes(4, sys.byteorder) for value in values)
+
+
+def _may_trace() -> bool:
+    if os.geteuid() != 0:
+        return False
+    effective = _read("/proc/self/status").partition(b"\nCapEff:")[2].split(b"\n", 1)[0]
+    return bool(int(effective, 16) >> _CAP_SYS_PTRACE & 1)
+
+
+def _is_restricted() -> bool:
+    """Return whether AppArmor takes the capabilities in a new user namespace away.
+
+    Ubuntu does so from 23.10 on, but for the programs that it has a profile of; the
+    runtimes are among these, Python is not.
+    """
+    try:
+        return _read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").strip() == b"1"
+    except OSError:
+        return False
+
+
+def _read(path: str) -> bytes:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(file, 1 << 14)
+    finally:
+        os.close(file)
+
+
+def _write(path: str, text: str) -> None:
+    file = os.open(path, os.O_WRONLY)
+    try:
+        os.write(file, text.encode())
+    except OSError as error:
+        error.filename = path
+        raise
+    finally:
+        os.close(file)
+
+
+def _library() -> Callable[..., int]:
+    """Return ``call(name, *arguments)`` for functions of the C library that return an int.
+
+    It goes without ``ctypes``, which takes two milliseconds to import, by its C
+    half; that is private to CPython, so if it is different ``ctypes`` it is.
+    """
+    try:
+        import _ctypes
+
+        half: Any = _ctypes
+        integer = type("integer", (half._SimpleCData,), {"_type_": "i"})
+        flags = half.FUNCFLAG_CDECL
+        function: Any = type("function", (half.CFuncPtr,), {"_flags_": flags, "_restype_": integer})
+        handle = half.dlopen(None, 0)
+
+        def call(name: str, *arguments: int | bytes) -> int:
+            result: int = function(half.dlsym(handle, name))(*arguments)
+            return result
+    except (ImportError, AttributeError, TypeError):
+        import ctypes
+
+        library = ctypes.CDLL(None)
+
+        def call(name: str, *arguments: int | bytes) -> int:
+            result: int = library[name](*arguments)
+            return result
+
+    return call

@@ -1,0 +1,49 @@
+#!/bin/bash
+# Everything CI checks: lint, format, types, then the tests. Arguments go to pytest:
+#   ./test.sh tests/unit -k transform
+# Run as root it runs all tests: the containers as a user without privileges, and
+# beside them the same scripts in a plain chroot, whose answers are the right ones.
+# Run as any other user it skips those that need the chroot, and says so.
+set -euo pipefail
+cd "$(dirname "$(readlink -f "$0")")"
+# shellcheck source=scripts/lib.sh
+. scripts/lib.sh
+umask 022
+
+install_packages \
+    attr ca-certificates crun debian-archive-keyring fakechroot fakeroot gcc libc6-dev \
+    mmdebstrap passwd procps python3 python3-setuptools python3-venv python3-wheel runc util-linux
+
+if world_readable .; then
+    venv=$PWD/.venv
+else
+    # The tests run what is installed as another user, who could not read it here.
+    checkout=$(printf '%s' "$PWD" | sha256sum | cut -c1-12)
+    venv=$(own_directory)/venv-$checkout
+fi
+make_venv "$venv"
+
+# The test tools are those of pyproject.toml; installed again only when it says others.
+tools=$("$venv/bin/python" - <<'PYTHON'
+import tomllib
+with open("pyproject.toml", "rb") as file:
+    project = tomllib.load(file)
+print("\n".join(project["project"]["optional-dependencies"]["test"]))
+PYTHON
+)
+if [ "$tools" != "$(cat "$venv/tools" 2>/dev/null)" ]; then
+    step "installing the test tools"
+    mapfile -t requirements <<<"$tools"
+    quietly "$venv/bin/python" -m pip install "${requirements[@]}" ||
+        die "could not install the test tools into $venv"
+    printf '%s\n' "$tools" >"$venv/tools"
+fi
+install_checkout "$venv" "$PWD"
+
+step "ruff, mypy"
+"$venv/bin/ruff" check
+"$venv/bin/ruff" format --check
+"$venv/bin/mypy"
+
+step "pytest"
+exec "$venv/bin/python" -m pytest "$@"

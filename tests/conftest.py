@@ -1,0 +1,131 @@
+"""Fixtures for tests with real containers; see ``support`` for what they are made of."""
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from support.bundles import Bundle
+from support.containers import COMMAND, Runrootless
+from support.oracle import Differential, Tally
+from support.trees import Tree, Trees, alpine_archive, debian_archive
+from support.users import AS_ROOT, Account, Unprivileged
+
+TALLY = pytest.StashKey[Tally]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[TALLY] = Tally()
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    tally = config.stash[TALLY]
+    if tally.cases:
+        limits = f", {tally.limits} known limits" if tally.limits else ""
+        terminalreporter.write_line(
+            f"differential: {tally.cases} cases, {tally.equal} equal{limits}"
+        )
+
+
+@pytest.fixture(scope="session")
+def account() -> Account:
+    """The user that containers are run as. It has no subordinate IDs."""
+    if not os.access(COMMAND, os.X_OK):
+        pytest.exit(f"{COMMAND} is not there: run the tests with ./test.sh", 4)
+    return Account.find()
+
+
+@pytest.fixture(scope="session")
+def session_user(account: Account) -> Iterator[Unprivileged]:
+    """That user, for what is made once for all tests."""
+    user = Unprivileged(account)
+    yield user
+    user.close()
+
+
+@pytest.fixture
+def unprivileged(account: Account) -> Iterator[Unprivileged]:
+    """Runs commands as that user, in a login session of the test's own."""
+    user = Unprivileged(account)
+    yield user
+    user.close()
+
+
+@pytest.fixture(scope="session")
+def trees(session_user: Unprivileged) -> Iterator[Trees]:
+    """Unpacks and copies root file systems."""
+    trees = Trees(session_user)
+    yield trees
+    trees.close()
+
+
+@pytest.fixture(scope="session")
+def debian_tree(trees: Trees) -> Tree:
+    """A minimal Debian as mmdebstrap makes it."""
+    return Tree(debian_archive("debian"), trees)
+
+
+@pytest.fixture(scope="session")
+def servers_tree(trees: Trees) -> Tree:
+    """A minimal Debian with the packages of some servers downloaded, not installed."""
+    return Tree(debian_archive("servers"), trees)
+
+
+@pytest.fixture(scope="session")
+def alpine_tree(trees: Trees) -> Tree:
+    """Alpine's minirootfs, with musl and busybox."""
+    archive = alpine_archive()
+    if archive is None:
+        pytest.skip("no alpine-minirootfs-*.tar.gz in $RUNROOTLESS_TEST_IMAGES")
+    return Tree(archive, trees)
+
+
+MakeBundle = Callable[..., Bundle]
+
+
+@pytest.fixture
+def bundle(
+    request: pytest.FixtureRequest, trees: Trees, runrootless: Runrootless
+) -> Iterator[MakeBundle]:
+    """Make regular bundles: ``bundle()``, or ``bundle(tree, copy=True)``.
+
+    The tree is Debian's where none is given. Without ``copy`` all tests share
+    it, so that what a container changes in it must not matter to others.
+    """
+    directories = []
+
+    def make(tree: Tree | None = None, *, copy: bool = False) -> Bundle:
+        tree = tree or request.getfixturevalue("debian_tree")
+        assert isinstance(tree, Tree)
+        directory = trees.new_directory("bundle", for_user=True)
+        directories.append(directory)
+        rootfs = tree.rootless
+        if copy:
+            rootfs = trees.copy(rootfs, f"{directory}/rootfs")
+        return runrootless.bundle_at(directory, rootfs)
+
+    yield make
+    for directory in directories:
+        trees.discard(directory)
+
+
+@pytest.fixture
+def runrootless(unprivileged: Unprivileged) -> Iterator[Runrootless]:
+    """Runs the command; in the end nothing of its containers may be left."""
+    command = Runrootless(unprivileged)
+    yield command
+    command.assert_nothing_left()
+
+
+@pytest.fixture(scope="session")
+def differential(
+    request: pytest.FixtureRequest, trees: Trees, session_user: Unprivileged
+) -> Differential:
+    """Runs scripts in a plain chroot as real root and in a container, to compare them."""
+    if not AS_ROOT:
+        pytest.skip("the oracle is a chroot of the real root: run the tests as root")
+    return Differential(
+        trees, Runrootless(session_user), debian_archive("python"), request.config.stash[TALLY]
+    )

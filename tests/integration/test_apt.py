@@ -1,0 +1,164 @@
+"""Debian's package manager in a container of a user without privileges."""
+
+import glob
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from conftest import MakeBundle
+from support.bundles import Bundle
+from support.containers import Runrootless
+from support.oracle import in_chroot
+from support.trees import (
+    DATABASE,
+    INSPECT,
+    MOUNTED,
+    SERVERS,
+    Excepted,
+    Snapshot,
+    Tree,
+    Trees,
+    compare,
+    inspected,
+    snapshot,
+)
+from support.users import AS_ROOT, Unprivileged
+
+APT = "DEBIAN_FRONTEND=noninteractive apt-get install --yes"
+
+# Else the servers would be started, in the chroot with the host's network.
+NO_SERVICES = (
+    "printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d; chmod 755 /usr/sbin/policy-rc.d"
+)
+
+
+def test_apt_update_and_install_from_the_mirror(
+    bundle: MakeBundle, runrootless: Runrootless
+) -> None:
+    installing = bundle(copy=True).script(
+        "apt-get update && apt-get install -y cowsay && /usr/games/cowsay hello rootless world"
+    )
+    done = runrootless.run(installing, timeout=300).check()
+    assert "< hello rootless world >" in done.stdout
+    # apt downloads as its own user, and warns when it can't.
+    assert "W:" not in done.stdout + done.stderr
+
+
+@dataclass
+class Installed:
+    """The same packages installed on both sides."""
+
+    oracle: str
+    bundle: Bundle
+    output: str
+    runrootless: Runrootless
+
+
+@pytest.fixture(scope="module")
+def installed(servers_tree: Tree, trees: Trees, session_user: Unprivileged) -> Iterator[Installed]:
+    """Servers installed without the network, by the real root and in a container."""
+    if not AS_ROOT:
+        pytest.skip("the oracle is a chroot of the real root: run the tests as root")
+    script = f"{NO_SERVICES} && {APT} --no-download {' '.join(SERVERS)}"
+    root = trees.new_directory("oracle", for_user=False)
+    oracle = trees.copy(servers_tree.oracle, f"{root}/rootfs")
+    in_chroot(oracle, ["/bin/sh", "-c", script], timeout=300).check()
+
+    directory = trees.new_directory("bundle", for_user=True)
+    rootfs = trees.copy(servers_tree.rootless, f"{directory}/rootfs")
+    runrootless = Runrootless(session_user)
+    bundle = runrootless.bundle_at(directory, rootfs).script(script)
+    done = runrootless.run(bundle, timeout=300).check()
+    runrootless.assert_nothing_left()
+    yield Installed(oracle, bundle, done.stdout + done.stderr, runrootless)
+    trees.discard(root)
+    trees.discard(directory)
+
+
+# But for the last, what differs between two installations by the real root as well.
+EXCEPTIONS = [
+    Excepted("etc/ssh/ssh_host_*_key*", "random", "content"),
+    Excepted("etc/ssl/certs/ssl-cert-snakeoil.pem", "random", "content"),
+    Excepted("etc/ssl/private/ssl-cert-snakeoil.key", "random", "content"),
+    Excepted("etc/ssl/certs/*.0", "named after the random certificate"),
+    Excepted("etc/machine-id", "random", "content"),
+    Excepted("var/lib/dbus/machine-id", "random", "content"),
+    Excepted("var/cache/apt/*pkgcache.bin", "dates", "content"),
+    Excepted("etc/hosts", "the container has the host's, mounted over it"),
+    Excepted("var/cache/ldconfig/aux-cache", "inode numbers", "content"),
+    Excepted("var/log/*", "dates", "content"),
+]
+
+
+def owned_by_packages(root: str) -> set[str]:
+    """Return the files that ``dpkg -L`` of all installed packages prints and that are there."""
+    names = set()
+    for path in glob.glob(f"{root}/var/lib/dpkg/info/*.list"):
+        with open(path) as file:
+            for line in file:
+                # Packages still ship /bin/ls, which is /usr/bin/ls by way of a symlink.
+                name = re.sub(r"^/(bin|sbin|lib\w*)/", r"/usr/\1/", line.rstrip("\n"))
+                names.add(os.path.normpath(name.lstrip("/") or "."))
+    return {name for name in names if os.path.lexists(os.path.join(root, name))}
+
+
+def check_same(oracle: Snapshot, rootless: Snapshot, root: str) -> None:
+    differences = compare(oracle, rootless, EXCEPTIONS)
+    assert not differences, "\n".join([f"{len(differences)} differences:", *differences[:60]])
+    # None of the packages' files was left out of the comparison, but for where
+    # the container has file systems of its own.
+    owned = {name for name in owned_by_packages(root) if name not in MOUNTED}
+    assert owned <= rootless.keys()
+    assert len(owned) > 10000
+
+
+def test_owner_and_mode_of_all_files_seen_in_a_later_container(installed: Installed) -> None:
+    bundle = installed.bundle.script(INSPECT)
+    done = installed.runrootless.run(bundle).check()
+    installed.runrootless.assert_nothing_left()
+    rootless = inspected(done.stdout, bundle.rootfs)
+    check_same(snapshot(installed.oracle, rootless=False), rootless, installed.oracle)
+
+
+def test_owner_and_mode_of_all_files_recorded_on_disk(installed: Installed) -> None:
+    rootless = snapshot(installed.bundle.rootfs, rootless=True)
+    check_same(snapshot(installed.oracle, rootless=False), rootless, installed.oracle)
+
+
+def test_the_comparison_sees_a_difference(installed: Installed) -> None:
+    rootless = snapshot(installed.bundle.rootfs, rootless=True)
+    oracle = snapshot(installed.oracle, rootless=False)
+    assert oracle["etc/shadow"].gid == 42
+    rootless["etc/shadow"] = rootless["etc/passwd"]
+    assert [d for d in compare(oracle, rootless, EXCEPTIONS) if "etc/shadow: owner 0:42" in d]
+
+
+def test_dpkg_finds_nothing_to_complain_about(installed: Installed) -> None:
+    assert "warning" not in installed.output.lower().replace("warnings", "")
+    done = installed.runrootless.run(installed.bundle.script("dpkg --audit; dpkg --verify"))
+    assert done.check().stdout == ""
+
+
+POSTGRESQL = f"""
+set -e
+{APT} --no-download --no-install-recommends {" ".join(DATABASE)} >/tmp/log 2>&1 ||
+    {{ cat /tmp/log; exit 1; }}
+pg_lsclusters --no-header
+pg_createcluster 15 second -- --auth-local=peer
+stat -c '%U:%G %a %n' /etc/postgresql/15/second /var/lib/postgresql/15/second
+pg_ctlcluster 15 second start
+su postgres -c "psql --cluster 15/second --no-align --tuples-only -c 'select current_user'"
+pg_ctlcluster 15 second stop
+"""
+
+
+def test_postgresql_makes_starts_and_answers_from_a_cluster(installed: Installed) -> None:
+    # The server refuses to run as root, and the peer's user decides who may log in.
+    done = installed.runrootless.run(installed.bundle.script(POSTGRESQL), timeout=300).check()
+    installed.runrootless.assert_nothing_left()
+    assert "postgres:postgres 755 /etc/postgresql/15/second" in done.stdout
+    assert "postgres:postgres 700 /var/lib/postgresql/15/second" in done.stdout
+    assert done.stdout.splitlines()[-1] == "postgres"

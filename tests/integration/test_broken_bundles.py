@@ -1,0 +1,117 @@
+"""What is wrong with a bundle is said in one line that names it."""
+
+import os
+import re
+
+import pytest
+
+from conftest import MakeBundle
+from support.bundles import Bundle, Config
+from support.containers import Runrootless
+from support.processes import Result
+
+
+def one_line(done: Result) -> str:
+    """Return the only line that a failed command printed."""
+    assert done.returncode == 1, str(done)
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, str(done)
+    return lines[0]
+
+
+def test_no_bundle(runrootless: Runrootless) -> None:
+    line = one_line(runrootless("run", "--bundle", "/no/such/bundle", "x"))
+    assert "/no/such/bundle" in line
+
+
+def test_no_configuration(runrootless: Runrootless) -> None:
+    empty = runrootless.user.home
+    line = one_line(runrootless("run", "--bundle", empty, "x"))
+    assert f"{empty}/config.json" in line
+
+
+def test_invalid_json(bundle: MakeBundle, runrootless: Runrootless) -> None:
+    broken = bundle()
+    with open(broken.config_path, "w") as file:
+        file.write('{\n  "ociVersion": "1.0.2",\n  "process": {"args" ["sh"]}\n}\n')
+    line = one_line(runrootless.run(broken))
+    assert "config.json" in line
+    assert re.search(r"line 3\b.*column 23\b|:3:23\b", line), line
+
+
+def test_json_of_another_kind(bundle: MakeBundle, runrootless: Runrootless) -> None:
+    broken = bundle()
+    with open(broken.config_path, "w") as file:
+        file.write("[]\n")
+    assert "config.json" in one_line(runrootless.run(broken))
+
+
+def changed(bundle: Bundle, path: str, value: object) -> Bundle:
+    """Set, or with None remove, what a dotted path of the configuration names."""
+
+    def change(config: Config) -> None:
+        *parents, last = path.split(".")
+        for parent in parents:
+            config = config[parent]
+        if value is None:
+            del config[last]
+        else:
+            config[last] = value
+
+    return bundle.change(change)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "named"),
+    [
+        ("root.path", "no-such-rootfs", "no-such-rootfs"),
+        ("root.path", None, "root.path"),
+        ("root", None, "root"),
+        ("process", None, "process"),
+        ("process.args", None, "process.args"),
+        ("process.args", "sh", "process.args"),
+        ("process.user", {"uid": -1, "gid": 0}, "process.user.uid"),
+        ("process.user", {"uid": "root", "gid": 0}, "process.user.uid"),
+        ("mounts", {}, "mounts"),
+    ],
+)
+def test_wrong_fields(
+    path: str, value: object, named: str, bundle: MakeBundle, runrootless: Runrootless
+) -> None:
+    line = one_line(runrootless.run(changed(bundle(), path, value)))
+    assert named in line
+
+
+@pytest.mark.parametrize("where", ["rule", "default"])
+def test_notify_of_its_own(where: str, bundle: MakeBundle, runrootless: Runrootless) -> None:
+    seccomp = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "listenerPath": "/tmp/listener",
+        "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}],
+    }
+    if where == "default":
+        seccomp.update(defaultAction="SCMP_ACT_NOTIFY", syscalls=[])
+    line = one_line(runrootless.run(changed(bundle(), "linux.seccomp", seccomp)))
+    assert "SCMP_ACT_NOTIFY" in line
+
+
+def test_rootfs_of_somebody_else(bundle: MakeBundle, runrootless: Runrootless) -> None:
+    """A container whose root directory cannot be entered is refused, not half started."""
+    ours = bundle()
+    locked = os.path.join(ours.path, "locked")
+    os.mkdir(locked, 0o700)
+    if os.geteuid() != 0:
+        os.chmod(locked, 0)
+    done = runrootless.run(changed(ours, "root.path", locked))
+    assert done.returncode == 1
+    assert "locked" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_container_ids_that_are_paths(bundle: MakeBundle, runrootless: Runrootless) -> None:
+    ours = bundle()
+    for name in ("../x", "a/b", "", ".."):
+        done = runrootless("run", "--bundle", ours.path, name)
+        assert done.returncode == 1, str(done)
+        assert "Traceback" not in done.stderr

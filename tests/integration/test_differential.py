@@ -1,0 +1,39 @@
+"""What programs see in a container, compared with what the real root's programs see.
+
+Each case is a script that is run by the real root in a plain chroot and in a
+container of a user without privileges; every line must be the same. The cases
+are in the files beside this one, each under a line ``### name (sh or python)``.
+Those of a file share one chroot and one container, and have a directory each.
+Python scripts begin with what ``support.oracle.PRELUDE`` defines.
+"""
+
+import glob
+import os
+
+import pytest
+
+from support.oracle import Differential, read_cases
+
+CASES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "cases")
+GROUPS = {
+    os.path.basename(path).removesuffix(".cases"): read_cases(path)
+    for path in sorted(glob.glob(f"{CASES}/*.cases"))
+}
+
+
+PARAMETERS = [
+    pytest.param(
+        group,
+        case.name,
+        id=f"{group}-{case.name}",
+        # Strict: when it is the same one day, it is a limit no more.
+        marks=pytest.mark.xfail(strict=True, reason=case.limit) if case.limit else (),
+    )
+    for group, cases in GROUPS.items()
+    for case in cases.values()
+]
+
+
+@pytest.mark.parametrize(("group", "case"), PARAMETERS)
+def test_same_as_the_real_root(group: str, case: str, differential: Differential) -> None:
+    differential.assert_same(group, GROUPS[group], case)

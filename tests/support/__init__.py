@@ -1,0 +1,1 @@
+"""What the tests run containers with: users, trees, bundles, and the oracle."""

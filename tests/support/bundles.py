@@ -1,0 +1,86 @@
+"""Regular OCI bundles, as ``runc spec`` writes them."""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from support.users import Unprivileged
+
+Config = dict[str, Any]
+
+
+class Bundle:
+    """A bundle that the user owns: a directory with config.json, and a root file system."""
+
+    def __init__(self, path: str, rootfs: str) -> None:
+        self.path = path
+        self.rootfs = rootfs
+        self.config_path = os.path.join(path, "config.json")
+
+    def read(self) -> Config:
+        """Return the configuration."""
+        with open(self.config_path) as file:
+            config: Config = json.load(file)
+        return config
+
+    def change(self, change: Callable[[Config], object]) -> "Bundle":
+        """Let a function change the configuration in place."""
+        config = self.read()
+        change(config)
+        # Into the same file, which stays the user's.
+        with open(self.config_path, "w") as file:
+            json.dump(config, file, indent="\t")
+        return self
+
+    def set(
+        self,
+        args: Sequence[str] | None = None,
+        *,
+        user: tuple[int, int, Sequence[int]] | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        terminal: bool | None = None,
+    ) -> "Bundle":
+        """Set what of ``process`` is given."""
+
+        def change(config: Config) -> None:
+            process = config["process"]
+            if args is not None:
+                process["args"] = list(args)
+            if user is not None:
+                process["user"] = {"uid": user[0], "gid": user[1]}
+                if user[2]:
+                    process["user"]["additionalGids"] = list(user[2])
+            for name, value in (env or {}).items():
+                process["env"].append(f"{name}={value}")
+            if cwd is not None:
+                process["cwd"] = cwd
+            if terminal is not None:
+                process["terminal"] = terminal
+
+        return self.change(change)
+
+    def script(self, script: str) -> "Bundle":
+        """Let the container run a shell script."""
+        return self.set(["/bin/sh", "-c", script])
+
+
+def make_bundle(user: Unprivileged, path: str, rootfs: str) -> Bundle:
+    """Make a bundle in a directory of the user's.
+
+    What is written is what ``runc spec`` wrote, but for a root file system that
+    can be written to, and no terminal.
+    """
+    user.run(["runc", "spec"], cwd=path).check()
+    bundle = Bundle(path, rootfs)
+
+    def change(config: Config) -> None:
+        inside = os.path.dirname(rootfs) == path
+        config["root"] = {
+            "path": os.path.basename(rootfs) if inside else rootfs,
+            "readonly": False,
+        }
+        config["process"]["terminal"] = False
+
+    return bundle.change(change)

@@ -1,0 +1,259 @@
+"""The differential harness: the same script as real root, and in a rootless container.
+
+The kernel is the oracle: whatever a script prints in a plain chroot of the real
+root, it must print in a container of a user without privileges as well.
+"""
+
+import difflib
+import os
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from support.containers import Runrootless
+from support.processes import Output, Result
+from support.trees import Trees
+
+CHROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "chroot.sh")
+
+# The environment of the container, as `runc spec` has it and runc adds to it.
+ENVIRONMENT = {
+    "HOME": "/root",
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "TERM": "xterm",
+}
+
+NAMESPACES = ["--mount", "--propagation=private", "--pid", "--fork", "--kill-child"]
+
+
+def in_chroot(root: str, args: Sequence[str], *, timeout: float = 60) -> Result:
+    """Run a command as the real root in a chroot that looks like a container.
+
+    It has mount, pid, uts and ipc namespaces of its own, the runtime's /dev, and
+    the network of the host.
+    """
+    command = ["unshare", *NAMESPACES, "--uts", "--ipc", "sh", CHROOT, root, *args]
+    with Output() as output:
+        process = subprocess.Popen(
+            command,
+            env=ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            stdout=output.stdout,
+            stderr=output.stderr,
+            text=True,
+            start_new_session=True,
+            umask=0o022,
+        )
+        return output.finish(process, timeout)
+
+
+# For Python scripts: what is tried is printed with its outcome, errors by name.
+PRELUDE = '''\
+import ctypes, errno, os, socket, stat, struct, sys
+sys.stdout.reconfigure(line_buffering=True)
+libc = ctypes.CDLL(None, use_errno=True)
+
+def short(value):
+    """Represent a value in a few words."""
+    text = repr(value)
+    return text if len(text) < 60 else f"{text[:20]}...{len(text)}"
+
+def show(function, *args, **options):
+    """Print what a call returns, or the name of its error."""
+    name = getattr(function, "__name__", str(function))
+    shown = ", ".join([short(a) for a in args] + [f"{k}={v!r}" for k, v in options.items()])
+    try:
+        print(f"{name}({shown}) = {function(*args, **options)!r}")
+    except OSError as error:
+        print(f"{name}({shown}): {errno.errorcode[error.errno]}")
+
+def raw(name, *args):
+    """Call a function of the C library, and print its result or the name of its error."""
+    ctypes.set_errno(0)
+    result = getattr(libc, name)(*args)
+    number = ctypes.get_errno()
+    print(f"{name} = {result}" + (f" {errno.errorcode[number]}" if result == -1 else ""))
+
+def st(path, **options):
+    """Print what stat says of a file."""
+    try:
+        s = os.stat(path, **options)
+        print(f"{short(path)}: {stat.filemode(s.st_mode)} {s.st_uid}:{s.st_gid} {s.st_rdev:#x}")
+    except OSError as error:
+        print(f"{short(path)}: {errno.errorcode[error.errno]}")
+
+def ids():
+    """Print all IDs of this process."""
+    print("uid", os.getresuid(), "gid", os.getresgid(), "groups", sorted(os.getgroups()))
+
+def child(function):
+    """Run a function in a child, and print how it ended."""
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            function()
+            os._exit(0)
+        except BaseException as error:
+            print(type(error).__name__, error)
+            os._exit(99)
+    print("child:", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+def touch(path, mode=0o644):
+    """Make an empty file."""
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, mode))
+
+'''
+
+# Each case has a fresh directory of its own, whose path is the same on both sides.
+BATCH = """\
+umask 022
+for case in /.cases/*/; do
+    name=$(basename "$case")
+    mkdir -p "/srv/$name" && cd "/srv/$name" || exit 1
+    timeout -k 5 60 "$(cat "$case/interpreter")" "$case/script" \
+        </dev/null >"$case/output" 2>&1
+    echo "exit code $?" >>"$case/output"
+done
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A script, what runs it (``sh`` or ``python3``), and why it may differ, if it may."""
+
+    name: str
+    interpreter: str
+    script: str
+    limit: str
+
+
+HEADING = re.compile(r"^### (\w+) \((sh|python)(?:; limit: (.+))?\)\n", re.MULTILINE)
+
+
+def read_cases(path: str) -> dict[str, Case]:
+    """Read a file of cases, each under a line ``### name (sh)`` or ``### name (python)``.
+
+    A difference that is a known limit is written ``### name (sh; limit: why)``.
+    """
+    with open(path) as file:
+        text = file.read()
+    headings = list(HEADING.finditer(text))
+    ends = [heading.start() for heading in headings[1:]] + [len(text)]
+    cases = {}
+    for heading, end in zip(headings, ends, strict=True):
+        name, language, limit = heading.groups()
+        assert name not in cases, f"{path}: {name} is there twice"
+        script = text[heading.end() : end]
+        if language == "python":
+            cases[name] = Case(name, "python3", PRELUDE + script, limit or "")
+        else:
+            cases[name] = Case(name, "sh", script, limit or "")
+    assert len(cases) == text.count("\n### ") + text.startswith("### "), f"{path}: a wrong heading"
+    return cases
+
+
+@dataclass
+class Tally:
+    """How many cases were compared, how many were equal, and how many are known limits."""
+
+    cases: int = 0
+    equal: int = 0
+    limits: int = 0
+
+
+@dataclass
+class Comparison:
+    """What one case printed on the two sides."""
+
+    name: str
+    oracle: str
+    rootless: str
+
+    def diff(self) -> str:
+        """Return the lines that differ; empty when none does."""
+        return "\n".join(
+            difflib.unified_diff(
+                self.oracle.splitlines(),
+                self.rootless.splitlines(),
+                "real root",
+                "runrootless",
+                lineterm="",
+            )
+        )
+
+
+@dataclass
+class Differential:
+    """Runs cases on both sides, all cases of a group in one chroot and one container."""
+
+    trees: Trees
+    runrootless: Runrootless
+    archive: str
+    tally: Tally
+    _done: dict[str, dict[str, Comparison]] = field(default_factory=dict)
+
+    def compare(self, group: str, cases: Mapping[str, Case], name: str) -> Comparison:
+        """Return what a case of a group printed on the two sides.
+
+        All cases of the group are run at the first call.
+        """
+        if group not in self._done:
+            self._done[group] = self._run(cases)
+        return self._done[group][name]
+
+    def assert_same(self, group: str, cases: Mapping[str, Case], name: str) -> None:
+        """Fail, showing the lines that differ, unless the case printed the same on both sides."""
+        comparison = self.compare(group, cases, name)
+        difference = comparison.diff()
+        self.tally.cases += 1
+        self.tally.equal += not difference
+        self.tally.limits += bool(difference and cases[name].limit)
+        script = cases[name].script.removeprefix(PRELUDE).strip()
+        assert not difference, f"{name} differs:\n{difference}\n--- script\n{script}"
+
+    def _run(self, cases: Mapping[str, Case]) -> dict[str, Comparison]:
+        outputs = []
+        for rootless in (False, True):
+            form = self.trees.rootless if rootless else self.trees.oracle
+            directory = self.trees.new_directory("differential", for_user=rootless)
+            root = self.trees.copy(form(self.archive), os.path.join(directory, "rootfs"))
+            self._write(cases, root, rootless=rootless)
+            batch = ["/bin/sh", "/.cases/run"]
+            if rootless:
+                bundle = self.runrootless.bundle_at(directory, root).set(batch)
+                done = self.runrootless.run(bundle, timeout=60 + 10 * len(cases))
+            else:
+                done = in_chroot(root, batch, timeout=60 + 10 * len(cases))
+            outputs.append({name: self._output(root, name, done) for name in cases})
+            self.trees.discard(directory)
+        return {name: Comparison(name, outputs[0][name], outputs[1][name]) for name in cases}
+
+    def _write(self, cases: Mapping[str, Case], root: str, *, rootless: bool) -> None:
+        directory = os.path.join(root, ".cases")
+        os.mkdir(directory)
+        written = [directory]
+
+        def write(path: str, text: str) -> None:
+            path = os.path.join(directory, path)
+            with open(path, "w") as file:
+                file.write(text)
+            written.append(path)
+
+        write("run", BATCH)
+        for case in cases.values():
+            os.mkdir(os.path.join(directory, case.name))
+            written.append(os.path.join(directory, case.name))
+            write(f"{case.name}/interpreter", case.interpreter)
+            write(f"{case.name}/script", case.script)
+        if rootless:
+            for path in written:
+                self.trees.user.give(path)
+
+    def _output(self, root: str, name: str, done: Result) -> str:
+        path = os.path.join(root, ".cases", name, "output")
+        if not os.path.exists(path):
+            return f"not run; the whole: {done}"
+        with open(path, errors="replace") as file:
+            return file.read()

@@ -1,0 +1,225 @@
+"""The user without privileges that containers are run as."""
+
+import fcntl
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import IO
+
+from support.processes import Output, Process, Result, Terminal, eventually, processes
+
+AS_ROOT = os.geteuid() == 0
+
+# What a login gives, and nothing of the environment that the tests run in.
+PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+
+
+@dataclass(frozen=True)
+class Account:
+    """A user that may do nothing special, and has no subordinate IDs.
+
+    Where the tests are root this is a system user of their own, for which
+    ``useradd --system`` enters nothing in /etc/subuid and /etc/subgid; elsewhere
+    it is whoever runs the tests. That there is no such entry is checked.
+    """
+
+    name: str
+    uid: int
+    gid: int
+    lock: IO[str] | None = field(default=None, compare=False, repr=False)
+
+    @staticmethod
+    def find() -> "Account":
+        """Return the account to test with, making it if need be."""
+        account = Account._reserve() if AS_ROOT else Account._of(pwd.getpwuid(os.getuid()))
+        for path in ("/etc/subuid", "/etc/subgid"):
+            with open(path) if os.path.exists(path) else open(os.devnull) as file:
+                owners = [line.split(":")[0] for line in file]
+            if account.name in owners or str(account.uid) in owners:
+                raise RuntimeError(f"{account.name} has subordinate IDs in {path}")
+        return account
+
+    @staticmethod
+    def _of(entry: pwd.struct_passwd, lock: IO[str] | None = None) -> "Account":
+        return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, lock)
+
+    @staticmethod
+    def _reserve() -> "Account":
+        """Take a user that no other run of the tests has: each counts its user's processes."""
+        for number in range(1, 10):
+            name = "runrootless-test" + (f"-{number}" if number > 1 else "")
+            lock = open(f"/run/lock/{name}", "w")  # noqa: SIM115
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.close()
+                continue
+            try:
+                entry = pwd.getpwnam(name)
+            except KeyError:
+                command = ["useradd", "--system", "--user-group", "--no-create-home"]
+                subprocess.run([*command, "--shell", "/bin/sh", name], check=True)
+                entry = pwd.getpwnam(name)
+            account = Account._of(entry, lock)
+            # Left by a run that was broken off.
+            account.kill_all()
+            return account
+        raise RuntimeError("nine other runs of these tests are under way")
+
+    def processes(self) -> list[Process]:
+        """Return this user's processes."""
+        return [process for process in processes() if process.uid == self.uid]
+
+    def kill_all(self) -> None:
+        """End all of this user's processes. Never done to a user who is not the tests' own."""
+        if not AS_ROOT:
+            return
+
+        def none_left() -> bool:
+            for process in self.processes():
+                try:
+                    os.kill(process.pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+            return not self.processes()
+
+        eventually(none_left, f"the end of {self.name}'s processes")
+
+
+class Unprivileged:
+    """Runs commands as a user without privileges, in a login session of its own.
+
+    The session has its own HOME and XDG_RUNTIME_DIR, and nothing of the
+    environment of the tests. Where the tests are root the privileges are given
+    up for good: user, group and all supplementary groups change.
+    """
+
+    def __init__(self, account: Account) -> None:
+        self.account = account
+        # Short, as sockets are made in it, and outside what only root may enter.
+        self.session = tempfile.mkdtemp(prefix="rr-", dir="/tmp")
+        self.home = os.path.join(self.session, "home")
+        self.runtime_dir = os.path.join(self.session, "run")
+        # Where the command keeps its state without XDG_RUNTIME_DIR.
+        self.fallback_dir = f"/tmp/runrootless-{account.uid}"
+        os.chmod(self.session, 0o755)
+        for path in (self.home, self.runtime_dir):
+            os.mkdir(path, 0o700)
+            self.give(path)
+        self.env = {
+            "HOME": self.home,
+            "LANG": "C.UTF-8",
+            "LOGNAME": account.name,
+            "PATH": PATH,
+            "SHELL": "/bin/sh",
+            "TERM": "xterm",
+            "USER": account.name,
+            "XDG_RUNTIME_DIR": self.runtime_dir,
+        }
+
+    def give(self, path: str) -> None:
+        """Make the user the owner of a file of the tests."""
+        if AS_ROOT:
+            os.chown(path, self.account.uid, self.account.gid, follow_symlinks=False)
+
+    @property
+    def _user(self) -> tuple[int, int] | None:
+        return (self.account.uid, self.account.gid) if AS_ROOT else None
+
+    def start(
+        self,
+        args: Sequence[str],
+        *,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: int | None = None,
+        stdout: int | None = subprocess.PIPE,
+        stderr: int | None = subprocess.PIPE,
+        before: Callable[[], None] | None = None,
+    ) -> "subprocess.Popen[str]":
+        """Start a command as the leader of a session of its own."""
+        user = self._user
+        return subprocess.Popen(
+            list(args),
+            cwd=cwd or self.home,
+            env={**self.env, **(env or {})},
+            stdin=subprocess.DEVNULL if stdin is None else stdin,
+            stdout=stdout,
+            stderr=stderr,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+            preexec_fn=before,
+            user=user and user[0],
+            group=user and user[1],
+            extra_groups=user and [],
+            umask=0o022,
+        )
+
+    def run(
+        self,
+        args: Sequence[str],
+        *,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        input: str | None = None,
+        timeout: float = 60,
+    ) -> Result:
+        """Run a command to its end, or kill it when it takes longer than ``timeout`` seconds."""
+        # Into files: a container that goes on in the background holds what it writes to.
+        with tempfile.TemporaryFile() as stdin, Output() as output:
+            stdin.write((input or "").encode())
+            stdin.seek(0)
+            process = self.start(
+                args,
+                cwd=cwd,
+                env=env,
+                stdin=stdin.fileno(),
+                stdout=output.stdout.fileno(),
+                stderr=output.stderr.fileno(),
+            )
+            return output.finish(process, timeout)
+
+    def terminal(
+        self, args: Sequence[str], *, cwd: str | None = None, rows: int = 24, columns: int = 80
+    ) -> Terminal:
+        """Start a command at a terminal."""
+        return Terminal(
+            args,
+            cwd=cwd or self.home,
+            env=self.env,
+            user=self._user,
+            rows=rows,
+            columns=columns,
+        )
+
+    def leftovers(self) -> list[str]:
+        """Return what is there of containers that should be gone: processes and directories."""
+        found = []
+        for process in self.account.processes():
+            # Somebody's own account has other things to do as well.
+            if AS_ROOT or "runrootless" in process.command:
+                found.append(f"process {process.pid} ({process.state}): {process.command}")
+        for directory in (
+            os.path.join(self.runtime_dir, "runrootless"),
+            os.path.join(self.runtime_dir, "runc"),
+            os.path.join(self.fallback_dir, "runc"),
+            self.fallback_dir,
+        ):
+            if os.path.isdir(directory):
+                names = os.listdir(directory)
+                # The runtime's own directory stays, when it is empty.
+                found += [os.path.join(directory, name) for name in names if name != "runc"]
+        return found
+
+    def close(self) -> None:
+        """End the session: what still runs is ended, what it kept is removed."""
+        self.account.kill_all()
+        if AS_ROOT:
+            shutil.rmtree(self.fallback_dir, ignore_errors=True)
+        shutil.rmtree(self.session, ignore_errors=True)
