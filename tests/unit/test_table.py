@@ -1,0 +1,68 @@
+"""The table of intercepted calls against what it is made for."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+from runrootless.emulation.credential_table import CredentialTable
+from runrootless.emulation.emulator import AUDIT_ARCHITECTURES, Emulator
+from runrootless.emulation.side_store import SideStore
+from runrootless.emulation.table import I386_TABLE, TABLE, rows, seccomp_rules
+from runrootless.linux import syscall_numbers
+
+GENERATOR = Path(__file__).parents[2] / "scripts/generate_syscall_numbers.py"
+
+
+class NoViews:
+    varied = False
+
+
+@pytest.fixture
+def emulator(monkeypatch: pytest.MonkeyPatch) -> Emulator:
+    monkeypatch.chdir("/proc")
+    return Emulator(CredentialTable(-1), SideStore(-1, "", 0), NoViews())
+
+
+def test_every_call_has_a_handler(emulator: Emulator) -> None:
+    handlers = emulator.handlers()
+    for machine, architecture in AUDIT_ARCHITECTURES.items():
+        for name, _, _ in rows(machine):
+            number = syscall_numbers.NUMBERS[machine].get(name)
+            assert number is None or callable(handlers[architecture, number])
+
+
+def test_one_handler_for_one_call() -> None:
+    for machine in AUDIT_ARCHITECTURES:
+        targets: dict[str, set[str]] = {}
+        for name, target, _ in rows(machine):
+            targets.setdefault(name, set()).add(target)
+        assert [name for name, found in targets.items() if len(found) > 1] == []
+
+
+def test_a_condition_is_on_every_rule_of_its_call_or_on_none() -> None:
+    conditional = {name for name, _, condition in TABLE + I386_TABLE if condition}
+    assert conditional.isdisjoint(
+        name for name, _, condition in TABLE + I386_TABLE if not condition
+    )
+
+
+def test_the_rules_name_all_calls() -> None:
+    named = {name for rule in seccomp_rules() for name in rule["names"]}
+    assert named == {name for name, _, _ in TABLE + I386_TABLE}
+
+
+@pytest.mark.skipif(
+    os.uname().machine != "x86_64", reason="linux-libc-dev of amd64 holds all three tables"
+)
+def test_numbers_are_those_of_the_kernels_headers() -> None:
+    specification = importlib.util.spec_from_file_location("generator", GENERATOR)
+    assert specification and specification.loader
+    generator = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(generator)
+    headers = generator.read_headers()
+    for machine, numbers in syscall_numbers.NUMBERS.items():
+        assert {name: headers[machine][name] for name in numbers} == numbers
+        assert {name for name, _, _ in rows(machine)} & headers[machine].keys() <= numbers.keys()
+    assert len(syscall_numbers.NUMBERS["aarch64"]) > 40
