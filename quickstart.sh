@@ -55,8 +55,7 @@ if [ "$(id -u)" -eq 0 ]; then
         step "$user can't work in $PWD: copying it to $directory"
         as_user "$user" mkdir -p "$directory"
         as_user "$user" rm -rf "$directory/src"
-        tar --exclude=__pycache__ --exclude=examples/debian/rootfs -cf - \
-            bin examples LICENSE pyproject.toml quickstart.sh README.md scripts src |
+        tar --exclude='./.*' --exclude=./build --exclude=./examples/debian/rootfs -cf - . |
             as_user "$user" tar -C "$directory" -xf - --no-same-owner
     fi
     step "going on as the user $user: $(as_user "$user" id)"

@@ -6,6 +6,7 @@ fresh copy of the tree, which is made before the clock starts.
 
 import ctypes
 import os
+import resource
 import sys
 import time
 
@@ -13,7 +14,6 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from bench.measure import Contender, Report, Sample, interleave, parser
 from bench.stage import COMMAND, Stage, debian_archive, proot_is_there, stage
-from support.processes import Result
 from support.trees import RECIPES
 
 PACKAGES = (
@@ -26,6 +26,7 @@ PACKAGES = (
     "git",
 )
 RECIPE = "apt-install"
+INSTALLATION = "apt-get install"
 TARGET = 1.15
 TIMEOUT = 600
 INSTALL = [
@@ -83,22 +84,38 @@ def reap(deadline: float) -> dict[str, float]:
             seconds += usage.ru_utime + usage.ru_stime
         else:
             time.sleep(0.01)
-    return {"processor time of the agent": seconds} if seconds else {}
+    return {"processor time of the agent alone": seconds} if seconds else {}
 
 
-def outcome(result: Result, seconds: float) -> Sample:
-    """Return what an installation took; it must have come off."""
-    result.check()
-    return {"apt-get install": seconds, **reap(time.monotonic() + 5)}
+class Clock:
+    """Takes the time of an installation: what goes by, and what the processors spend on it."""
+
+    def __init__(self) -> None:
+        self._spent = self._children()
+        self._began = time.monotonic()
+        self.seconds = 0.0
+
+    @staticmethod
+    def _children() -> float:
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
+
+    def stop(self, what: str = INSTALLATION) -> Sample:
+        """Return what was taken, once the orphans that a contender left have ended."""
+        self.seconds = time.monotonic() - self._began
+        agent = reap(time.monotonic() + 5)
+        spent = self._children() - self._spent
+        return {what: self.seconds, f"{what}: processor time": spent, **agent}
 
 
 def real_root(here: Stage, tree: str) -> Sample:
     """Install as the real root in a chroot."""
     directory, root = here.oracle_copy(tree)
     forbid_daemons(root)
-    began = time.monotonic()
+    clock = Clock()
     result = here.chroot(root, INSTALL, TIMEOUT)
-    taken = outcome(result, time.monotonic() - began)
+    taken = clock.stop()
+    result.check()
     here.trees.discard(directory)
     return taken
 
@@ -108,9 +125,10 @@ def runrootless(here: Stage, tree: str) -> Sample:
     directory, root = here.rootless_copy(tree)
     here.user.give(forbid_daemons(root))
     bundle = here.bundle(directory, root, INSTALL)
-    began = time.monotonic()
+    clock = Clock()
     result = here.runrootless.run(bundle, timeout=TIMEOUT)
-    taken = outcome(result, time.monotonic() - began)
+    taken = clock.stop()
+    result.check()
     here.trees.discard(directory)
     return taken
 
@@ -119,16 +137,15 @@ def proot(here: Stage, tree: str) -> Sample:
     """Install under PRoot. That it fails is told, and does not end the benchmark."""
     directory, root = here.rootless_copy(tree)
     here.user.give(forbid_daemons(root))
-    began = time.monotonic()
+    clock = Clock()
     result = here.proot(root, INSTALL, TIMEOUT)
-    seconds = time.monotonic() - began
-    reap(time.monotonic() + 5)
+    failed = f"{INSTALLATION}, which failed ({result.returncode})"
+    taken = clock.stop(failed if result.returncode else INSTALLATION)
     here.trees.discard(directory)
-    if result.returncode == 0:
-        return {"apt-get install": seconds}
-    last = (result.stderr.strip() or result.stdout.strip()).splitlines()[-1:]
-    print(f"PRoot: exit code {result.returncode} after {seconds:.1f} s: {' '.join(last)}")
-    return {f"apt-get install, which failed ({result.returncode})": seconds}
+    if result.returncode:
+        last = (result.stderr.strip() or result.stdout.strip()).splitlines()[-1:]
+        print(f"PRoot: exit code {result.returncode}: {' '.join(last)}")
+    return taken
 
 
 def main() -> None:
@@ -152,7 +169,7 @@ def main() -> None:
         here.trees.oracle(tree)
         here.trees.rootless(tree)
         series = report.add(interleave("installation", "s", ways, arguments.rounds))
-        report.judge("apt-get install", series.ratio("runrootless", "apt-get install"), TARGET)
+        report.judge(INSTALLATION, series.ratio("runrootless", INSTALLATION), TARGET)
     report.close()
 
 

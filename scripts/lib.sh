@@ -52,7 +52,6 @@ install_packages() {
     mapfile -t missing < <(missing_packages "$@")
     [ "${#missing[@]}" -gt 0 ] || return 0
     local command="apt-get update && apt-get install -y --no-install-recommends ${missing[*]}"
-    step "installing ${missing[*]}"
     local -a root=()
     if [ "$(id -u)" -ne 0 ]; then
         # Without a terminal sudo could only hang or fail on its password prompt.
@@ -61,6 +60,7 @@ install_packages() {
         fi
         root=(sudo)
     fi
+    step "installing ${missing[*]}"
     # A foreign source that is down must not stop what the others can give.
     quietly "${root[@]}" apt-get update || true
     quietly "${root[@]}" env DEBIAN_FRONTEND=noninteractive \

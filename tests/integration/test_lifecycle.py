@@ -99,10 +99,10 @@ def test_init_killed_from_outside(detached: Detached) -> None:
 
 
 def test_create_and_start(bundle: MakeBundle, runrootless: Runrootless) -> None:
-    writing = bundle(copy=True).script("stat -c %U:%G /etc/shadow >/tmp/seen; chown 5:6 /tmp/seen")
+    writing = bundle().script("stat -c %U:%G /etc/shadow >/srv/seen; chown 5:6 /srv/seen")
     created = Detached(runrootless, writing, "create")
     assert created.status() == "created"
-    seen = f"{writing.rootfs}/tmp/seen"
+    seen = f"{writing.rootfs}/srv/seen"
     assert not os.path.exists(seen)
     runrootless("start", created.id).check()
     created.wait_stopped()
@@ -265,12 +265,12 @@ def test_list_and_ps(detached: Detached) -> None:
 
 
 def test_two_containers_of_one_bundle(bundle: MakeBundle, runrootless: Runrootless) -> None:
-    shared = bundle(copy=True).script(SLEEP)
+    shared = bundle().script(SLEEP)
     first, second = Detached(runrootless, shared), Detached(runrootless, shared)
-    first.exec("sh", "-c", "touch /srv/file; chown 12:34 /srv/file")
-    assert second.exec("stat", "-c", "%u:%g", "/srv/file") == "12:34\n"
+    first.exec("sh", "-c", "touch /srv/both; chown 12:34 /srv/both")
+    assert second.exec("stat", "-c", "%u:%g", "/srv/both") == "12:34\n"
     first.delete("--force")
-    assert second.exec("stat", "-c", "%u:%g", "/srv/file") == "12:34\n"
+    assert second.exec("stat", "-c", "%u:%g", "/srv/both") == "12:34\n"
     second.delete("--force")
 
 
@@ -298,10 +298,12 @@ def test_the_bundle_is_not_changed(bundle: MakeBundle, runrootless: Runrootless)
 
 
 def test_ownership_outlives_the_container(bundle: MakeBundle, runrootless: Runrootless) -> None:
-    ours = bundle(copy=True).script("cd /srv; touch f; mkdir d; chown 1:2 f; chown 3000000000:4 d")
+    ours = bundle().script(
+        "mkdir -p /srv/kept/d; cd /srv/kept; touch f; chown 1:2 f; chown 3000000000:4 d"
+    )
     runrootless.run(ours).check()
     runrootless.assert_nothing_left()
-    done = runrootless.run(ours.script("cd /srv; stat -c '%u:%g %n' f d"))
+    done = runrootless.run(ours.script("cd /srv/kept; stat -c '%u:%g %n' f d"))
     assert done.check().stdout == "1:2 f\n3000000000:4 d\n"
 
 

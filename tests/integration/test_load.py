@@ -6,11 +6,11 @@ from support.containers import Runrootless
 # 200 processes start together, and each sees exactly what it set itself.
 PARALLEL = r"""
 use strict; use POSIX ();
-mkdir "/tmp/parallel" or die; pipe(my $reader, my $writer) or die;
+mkdir "/srv/parallel" or die; pipe(my $reader, my $writer) or die;
 for my $n (1 .. 200) {
     my $pid = fork() // die "fork: $!"; next if $pid;
     close $writer; read $reader, my $byte, 1;    # the start: the end of the pipe
-    my $file = "/tmp/parallel/$n"; open(my $made, ">", $file) or POSIX::_exit(1); close $made;
+    my $file = "/srv/parallel/$n"; open(my $made, ">", $file) or POSIX::_exit(1); close $made;
     for my $round (1 .. 50) {
         my ($uid, $gid) = ($n * 1000 + $round, $n + $round);
         chown($uid, $gid, $file) == 1 or POSIX::_exit(2);
@@ -26,7 +26,7 @@ print join(" ", map { "$_:$codes{$_}" } sort keys %codes), "\n";
 
 
 def test_200_processes_at_once(bundle: MakeBundle, runrootless: Runrootless) -> None:
-    done = runrootless.run(bundle(copy=True).set(["perl", "-e", PARALLEL]), timeout=120).check()
+    done = runrootless.run(bundle().set(["perl", "-e", PARALLEL]), timeout=120).check()
     assert done.stdout == "0:200\n"
 
 
@@ -34,20 +34,20 @@ def test_200_processes_at_once(bundle: MakeBundle, runrootless: Runrootless) -> 
 # to after some hundreds.
 KILLED = r"""
 use strict; use POSIX (); use Time::HiRes ();
-open(my $made, ">", "/tmp/file") or die; my ($midway, $rounds) = (0, 400);
+open(my $made, ">", "/srv/file") or die; my ($midway, $rounds) = (0, 400);
 for my $n (1 .. $rounds) {
     pipe(my $reader, my $writer) or die;
     my $pid = fork() // die "fork: $!";
     if (!$pid) {
         syswrite $writer, "x"; close $writer;
-        while (1) { chown $n, $n, "/tmp/file"; stat "/tmp/file"; POSIX::getuid(); }
+        while (1) { chown $n, $n, "/srv/file"; stat "/srv/file"; POSIX::getuid(); }
     }
     close $writer; sysread $reader, my $byte, 1;
     my $until = Time::HiRes::time() + $n * 0.00001; 1 while Time::HiRes::time() < $until;
     kill "KILL", $pid; waitpid $pid, 0; $midway++ if $? == 9;
-    my @stat = stat "/tmp/file"; @stat && $stat[4] == $stat[5] or die "the agent is gone: $!";
+    my @stat = stat "/srv/file"; @stat && $stat[4] == $stat[5] or die "the agent is gone: $!";
 }
-chown 7, 8, "/tmp/file"; my @stat = stat "/tmp/file";
+chown 7, 8, "/srv/file"; my @stat = stat "/srv/file";
 print "$midway of $rounds killed, then $stat[4]:$stat[5]\n";
 """
 
@@ -55,27 +55,28 @@ print "$midway of $rounds killed, then $stat[4]:$stat[5]\n";
 def test_processes_killed_while_the_agent_answers_them(
     bundle: MakeBundle, runrootless: Runrootless
 ) -> None:
-    done = runrootless.run(bundle(copy=True).set(["perl", "-e", KILLED]), timeout=120).check()
+    done = runrootless.run(bundle().set(["perl", "-e", KILLED]), timeout=120).check()
     assert done.stdout == "400 of 400 killed, then 7:8\n"
 
 
 # A signal handler runs every millisecond; no call may fail or lie because of it.
 INTERRUPTED = r"""
 use strict; use POSIX (); use Time::HiRes ();
-my $signals = 0; open(my $made, ">", "/tmp/file") or die;
+my $signals = 0; open(my $made, ">", "/srv/another") or die;
 POSIX::sigaction(POSIX::SIGALRM(), POSIX::SigAction->new(sub { $signals++ },
     POSIX::SigSet->new, POSIX::SA_RESTART())) or die;
 Time::HiRes::setitimer(Time::HiRes::ITIMER_REAL(), 0.001, 0.001);
 for (my $n = 0; $n < 5000 || $signals < 100; $n++) {
-    chown($n % 60000, 5, "/tmp/file") == 1 or die "chown: $!";
-    my @stat = stat "/tmp/file" or die "stat: $!"; $stat[4] == $n % 60000 or die "owner: $stat[4]";
+    chown($n % 60000, 5, "/srv/another") == 1 or die "chown: $!";
+    my @stat = stat "/srv/another" or die "stat: $!";
+    $stat[4] == $n % 60000 or die "owner: $stat[4]";
 }
 print "fine\n";
 """
 
 
 def test_calls_interrupted_by_signals(bundle: MakeBundle, runrootless: Runrootless) -> None:
-    done = runrootless.run(bundle(copy=True).set(["perl", "-e", INTERRUPTED]), timeout=120).check()
+    done = runrootless.run(bundle().set(["perl", "-e", INTERRUPTED]), timeout=120).check()
     assert done.stdout == "fine\n"
 
 
@@ -84,9 +85,9 @@ def test_eight_processes_that_look_at_all_files(
 ) -> None:
     """The find of a whole tree by eight processes gives what one gives."""
     script = (
-        "cd /usr; find . -printf '%P %U:%G %m\\n' | sort >/tmp/one;"
+        "cd /usr; find . -printf '%P %U:%G %m\\n' | sort >/srv/one;"
         " for n in 1 2 3 4 5 6 7 8; do"
-        " (find . -printf '%P %U:%G %m\\n' | sort | cmp - /tmp/one && echo same) & done; wait"
+        " (find . -printf '%P %U:%G %m\\n' | sort | cmp - /srv/one && echo same) & done; wait"
     )
-    done = runrootless.run(bundle(copy=True).script(script), timeout=120).check()
+    done = runrootless.run(bundle().script(script), timeout=120).check()
     assert done.stdout == "same\n" * 8

@@ -27,13 +27,18 @@ ENVIRONMENT = {
 NAMESPACES = ["--mount", "--propagation=private", "--pid", "--fork", "--kill-child"]
 
 
+def chroot_command(root: str, args: Sequence[str]) -> list[str]:
+    """Return what runs a command as ``in_chroot`` does, given ``ENVIRONMENT``."""
+    return ["unshare", *NAMESPACES, "--uts", "--ipc", "sh", CHROOT, root, *args]
+
+
 def in_chroot(root: str, args: Sequence[str], *, timeout: float = 60) -> Result:
     """Run a command as the real root in a chroot that looks like a container.
 
     It has mount, pid, uts and ipc namespaces of its own, the runtime's /dev, and
     the network of the host.
     """
-    command = ["unshare", *NAMESPACES, "--uts", "--ipc", "sh", CHROOT, root, *args]
+    command = chroot_command(root, args)
     with Output() as output:
         process = subprocess.Popen(
             command,

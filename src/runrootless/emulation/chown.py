@@ -12,7 +12,7 @@ from runrootless.emulation.identity import Identity
 from runrootless.emulation.ownership import Ownership
 from runrootless.emulation.paths import Paths
 from runrootless.emulation.record import NOTHING, Record
-from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_PATH, Files
+from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, Files
 
 _CAPABILITIES = b"security.capability"
 
@@ -50,9 +50,7 @@ class Chown:
         """fchown(2)."""
         _, uid, gid = call.arguments[:3]
         descriptor = call.descriptor(0)
-        if not self._is_open_file(call, descriptor):
-            return -errno.EBADF
-        name = self._paths.descriptor_name(call, descriptor)
+        name = self._paths.open_file_name(call, descriptor)
         return self._chown(call, descriptor, name, uid, gid, 0)
 
     def _chown_path(
@@ -103,19 +101,6 @@ class Chown:
                 kept &= ~stat.S_ISGID
             if kept != mode:
                 os.chmod(handle, stat.S_IMODE(kept))
-
-    def _is_open_file(self, call: Call, descriptor: int) -> bool:
-        """Return whether a descriptor is open, and not just a place (O_PATH)."""
-        try:
-            fd = os.open(b"%d/fdinfo/%d" % (call.pid, descriptor), os.O_RDONLY)
-        except OSError:
-            return False
-        try:
-            text = os.read(fd, 256)
-        finally:
-            os.close(fd)
-        flags = text.partition(b"flags:")[2].split(maxsplit=1)[0]
-        return not int(flags, 8) & O_PATH
 
 
 def _may_change(credentials: Credentials, old: Record, uid: int, gid: int) -> bool:

@@ -15,6 +15,7 @@ from runrootless.emulation.record import Record
 from runrootless.linux.files import AT_FDCWD
 
 _DEVICE_TYPES = (stat.S_IFCHR, stat.S_IFBLK)
+_TYPES = (*_DEVICE_TYPES, 0, stat.S_IFREG, stat.S_IFIFO, stat.S_IFSOCK)
 
 
 class Nodes:
@@ -41,13 +42,13 @@ class Nodes:
         kind = stat.S_IFMT(mode)
         # A whiteout (character device 0:0) is anyone's to make, as the other types are.
         is_device = kind in _DEVICE_TYPES and (kind == stat.S_IFBLK or device != 0)
-        if is_device and not self._identity.of(call.pid).can(CAP_MKNOD):
-            return -errno.EPERM
+        if kind not in _TYPES:
+            return None
         name, _ = self._paths.name(call, directory, path, 0)
         record = self._creation.owner(call, name)
         if is_device:
-            if name.endswith(b"/"):
-                return -errno.ENOENT
+            if not self._identity.of(call.pid).can(CAP_MKNOD) and _could_be_made(name):
+                return -errno.EPERM
             record = record or Record()
             record = Record(record.uid, record.gid, kind, device)
             mode = stat.S_IMODE(mode) | stat.S_IFREG
@@ -56,3 +57,9 @@ class Nodes:
         return self._creation.make(
             call, directory, name, record, lambda: os.mknod(name, mode, device)
         )
+
+
+def _could_be_made(name: bytes) -> bool:
+    """Return whether there is room for a file: the kernel looks there before at privileges."""
+    parent = os.path.dirname(name.rstrip(b"/")) or b"/"
+    return not name.endswith(b"/") and not os.path.lexists(name) and os.path.isdir(parent)

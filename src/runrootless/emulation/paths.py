@@ -10,8 +10,15 @@ from __future__ import annotations
 import errno
 
 from runrootless.emulation.call import Call, failure
-from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, Files
+from runrootless.linux.files import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    AT_SYMLINK_NOFOLLOW,
+    O_PATH,
+    Files,
+)
 from runrootless.linux.memory import Memory
+from runrootless.linux.processes import descriptor_flags
 
 PATH_MAX = 4096
 
@@ -69,6 +76,19 @@ class Paths:
         if descriptor == AT_FDCWD:
             return b"%d/cwd" % call.pid
         return b"%d/fd/%d" % (call.pid, descriptor)
+
+    def open_file_name(self, call: Call, descriptor: int) -> bytes:
+        """Return the name of the file that a descriptor is open for.
+
+        Raises OSError: EBADF where it is not open, or open just as a place (O_PATH).
+        """
+        try:
+            flags = descriptor_flags(call.pid, descriptor)
+        except OSError:
+            raise failure(errno.EBADF) from None
+        if flags & O_PATH:
+            raise failure(errno.EBADF)
+        return self.descriptor_name(call, descriptor)
 
     def explain(self, call: Call, directory: int, name: bytes, result: int) -> int:
         """Return the negative error number that the caller is to see for a failed ``name``.

@@ -30,6 +30,7 @@ PREFIX = b"user.runrootless."
 
 _NAME_LIMIT = 256
 _VALUE_LIMIT = 65536
+_ABSENT = b"security.runrootless"
 _NATIVE = b"security.capability"
 _TRUSTED = b"trusted."
 _SECURITY = b"security."
@@ -111,17 +112,19 @@ class Xattrs:
         text = self._memory.read_string(call.pid, attribute, _NAME_LIMIT)
         if text is None:
             return None
-        if _is_ours(text):
-            return -errno.ENODATA
-        kept = _kept_name(text)
+        # Our own is looked for under a name that no file has, for the sake of other errors.
+        kept = PREFIX if _is_ours(text) else _kept_name(text)
         if kept is None:
             return None
         if text.startswith(_TRUSTED) and not self._credentials(call).can(CAP_SYS_ADMIN):
             return -errno.ENODATA
         name, nofollow = locate(call)
-        return self._return(
-            call, os.getxattr(name, kept, follow_symlinks=not nofollow), buffer, size
-        )
+        try:
+            value = os.getxattr(name, kept, follow_symlinks=not nofollow)
+        except OSError:
+            # Where there is none, what the file system says of those that it could have.
+            value = os.getxattr(name, _ABSENT, follow_symlinks=not nofollow)
+        return self._return(call, value, buffer, size)
 
     def _list(self, call: Call, locate: Locate) -> int | None:
         _, buffer, size = call.arguments[:3]
@@ -174,7 +177,7 @@ class Xattrs:
         return self._paths.name(call, AT_FDCWD, call.arguments[0], AT_SYMLINK_NOFOLLOW)
 
     def _descriptor(self, call: Call) -> tuple[bytes, int]:
-        return self._paths.descriptor_name(call, call.descriptor(0)), 0
+        return self._paths.open_file_name(call, call.descriptor(0)), 0
 
 
 def _is_ours(attribute: bytes) -> bool:

@@ -20,6 +20,15 @@ def creation_mask(pid: int) -> int:
     return int(status_fields(read_status(pid), b"Umask")[0], 8)
 
 
+def descriptor_flags(pid: int, descriptor: int) -> int:
+    """Return the flags that a descriptor of a process was opened with: open(2).
+
+    Raises OSError where it is not open.
+    """
+    text = _read(b"%d/fdinfo/%d" % (pid, descriptor))
+    return int(text.partition(b"flags:")[2].split(maxsplit=1)[0], 8)
+
+
 def memory_layout(pid: int) -> bytes:
     """Return what a successful execve(2) changes: where code, stack and arguments begin.
 

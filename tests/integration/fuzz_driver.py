@@ -1,0 +1,213 @@
+"""Runs system calls that it reads, with any arguments, and writes what they returned.
+
+One line of JSON is a list of calls; the answer is a line of JSON. Each list is carried
+out by a process of its own in a fresh directory with the same few files. Standard
+library only: it runs inside the root file systems of the tests.
+"""
+
+import ctypes
+import errno
+import json
+import mmap
+import os
+import socket
+import stat
+import sys
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+LIBC.syscall.restype = ctypes.c_long
+LIBC.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+
+NUMBERS = {
+    "stat": 4, "fstat": 5, "lstat": 6, "newfstatat": 262, "statx": 332,
+    "chown": 92, "fchown": 93, "lchown": 94, "fchownat": 260,
+    "mknod": 133, "mknodat": 259, "open": 2, "openat": 257, "mkdir": 83, "mkdirat": 258,
+    "symlink": 88, "symlinkat": 266, "getuid": 102, "geteuid": 107, "getgid": 104, "getegid": 108,
+    "getresuid": 118, "getresgid": 120, "getgroups": 115, "setuid": 105, "setgid": 106,
+    "setreuid": 113, "setregid": 114, "setresuid": 117, "setresgid": 119, "setfsuid": 122,
+    "setfsgid": 123, "setgroups": 116, "getxattr": 191, "lgetxattr": 192, "fgetxattr": 193,
+    "listxattr": 194, "llistxattr": 195, "flistxattr": 196, "setxattr": 188, "removexattr": 197,
+    "getsockopt": 55, "capget": 125,
+}  # fmt: skip
+"""Of x86_64."""
+
+PAGE = mmap.PAGESIZE
+BUFFER_SIZE = 512
+FILES = ("f", "suid", "d", "l", "dangling", "loop", "p", "s", "n", "sg", "new", "d/new", "sg/new")
+
+
+class Arena:
+    """Memory to point to: readable, writable, at the end of what is mapped."""
+
+    def __init__(self):
+        self.maps = [mmap.mmap(-1, 3 * PAGE) for _ in range(2)]
+        self.base = [ctypes.addressof(ctypes.c_char.from_buffer(m)) for m in self.maps]
+        # The last page of the first map is not there, that of the second is read-only.
+        LIBC.mprotect(self.base[0] + 2 * PAGE, PAGE, 0)
+        LIBC.mprotect(self.base[1] + 2 * PAGE, PAGE, 1)
+        self.keep = []
+
+    def text(self, text):
+        self.keep.append(ctypes.create_string_buffer(text))
+        return ctypes.addressof(self.keep[-1])
+
+    def pointer(self, kind):
+        end = self.base[0] + 2 * PAGE
+        if kind == "unterminated":
+            ctypes.memset(end - 16, ord("f"), 16)
+            return end - 16
+        if kind == "at the end":
+            ctypes.memmove(end - 2, b"f\0", 2)
+            return end - 2
+        if kind == "across pages":
+            middle = self.base[0] + PAGE
+            ctypes.memmove(middle - 3, b"d/../f\0", 7)
+            return middle - 3
+        return {
+            "null": 0,
+            "one": 1,
+            "high": 2**64 - 1,
+            "kernel": 0xFFFF800000000000,
+            "absent": end,
+            "short": end - 8,
+            "read-only": self.base[1] + 2 * PAGE,
+        }[kind]
+
+
+def prepare():
+    """Make the files that the calls are about."""
+    os.umask(0)
+    os.chmod(".", 0o777)
+    for name, mode in (("f", 0o666), ("suid", 0o6755)):
+        os.close(os.open(name, os.O_CREAT | os.O_WRONLY, 0o777))
+        os.chmod(name, mode)
+    os.mkdir("d", 0o777)
+    os.mkdir("sg", 0o777)
+    os.chown("sg", 7, 8)
+    os.chmod("sg", 0o2777)
+    os.symlink("f", "l")
+    os.symlink("nowhere", "dangling")
+    os.symlink("loop", "loop")
+    os.mkfifo("p")
+    os.mknod("n", stat.S_IFBLK | 0o600, os.makedev(7, 300))
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind("s")
+    return listener
+
+
+def descriptors(listener):
+    """Return the descriptors that the calls may name."""
+    closed = os.open("f", os.O_RDONLY)
+    os.close(closed)
+    return {
+        "cwd": -100,
+        "closed": closed,
+        "file": os.open("f", os.O_RDWR),
+        "directory": os.open("d", os.O_RDONLY),
+        "place": os.open("f", os.O_PATH),
+        "symlink": os.open("l", os.O_PATH | os.O_NOFOLLOW),
+        "pipe": os.pipe()[0],
+        "socket": listener.fileno(),
+        "minus one": -1,
+        "huge": 2**31 - 1,
+    }
+
+
+def value_of(argument, arena, there):
+    """Return what to pass for an argument as it was written: a number or a pair."""
+    if isinstance(argument, int):
+        return argument, None
+    kind, what = argument
+    if kind == "path":
+        return arena.text(what.encode()), None
+    if kind == "pointer":
+        return arena.pointer(what), None
+    if kind == "descriptor":
+        return there[what], None
+    if kind == "ids":
+        array = (ctypes.c_uint * max(1, len(what)))(*what)
+    else:
+        array = (ctypes.c_ubyte * BUFFER_SIZE)()
+    arena.keep.append(array)
+    return ctypes.addressof(array), array if kind == "buffer" else None
+
+
+def shown(name, result, buffers):
+    """Return what a successful call has written, as far as it is the same everywhere."""
+    data = bytes(buffers[-1]) if buffers else b""
+    if name in ("stat", "lstat", "fstat", "newfstatat") and data:
+        word = int.from_bytes
+        return [word(data[at : at + 4], "little") for at in (24, 28, 32, 40)]
+    if name == "statx" and data:
+        return [data[20:30].hex(), data[128:136].hex()]
+    if name.startswith("getres"):
+        return [bytes(buffer[:4]).hex() for buffer in buffers]
+    if name == "getgroups" and data:
+        return data[: 4 * max(0, result)].hex()
+    if "getxattr" in name or "listxattr" in name:
+        return data[: max(0, result)].hex() if data else None
+    return None
+
+
+def call(name, arguments, arena, there):
+    """Make one call; return its result or the name of its error, and what it has written."""
+    values, buffers = [], []
+    for argument in arguments:
+        value, buffer = value_of(argument, arena, there)
+        values.append(ctypes.c_ulong(value & (2**64 - 1)))
+        if buffer is not None:
+            buffers.append(buffer)
+    ctypes.set_errno(0)
+    result = LIBC.syscall(NUMBERS[name], *values)
+    if result == -1 and ctypes.get_errno():
+        number = ctypes.get_errno()
+        return errno.errorcode.get(number, number)
+    if name in ("open", "openat"):
+        os.close(result)
+        result = "opened"
+    return [result, shown(name, result, buffers) if result != "opened" else None]
+
+
+def state():
+    """Return what is there after all."""
+    found = []
+    for name in FILES:
+        try:
+            s = os.lstat(name)
+        except OSError as error:
+            found.append([name, errno.errorcode[error.errno]])
+        else:
+            found.append([name, oct(s.st_mode), s.st_uid, s.st_gid, s.st_rdev])
+    return found
+
+
+def carry_out(calls):
+    """Carry out a list of calls in this process; return all that came of it."""
+    listener = prepare()
+    arena, there = Arena(), descriptors(listener)
+    results = [call(name, arguments, arena, there) for name, arguments in calls]
+    return [results, os.getresuid(), os.getresgid(), os.getgroups(), state()]
+
+
+def main():
+    """Answer line by line until the input ends."""
+    for number, line in enumerate(sys.stdin):
+        directory = f"/srv/fuzz-{number}"
+        os.mkdir(directory)
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.chdir(directory)
+                os.write(writer, json.dumps(carry_out(json.loads(line))).encode())
+            finally:
+                os._exit(0)
+        os.close(writer)
+        with os.fdopen(reader) as stream:
+            answer = stream.read()
+        status = os.waitpid(pid, 0)[1]
+        print(answer or json.dumps(f"status {status}"), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""Any calls with any arguments: the same results, errors and files as for real root."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from support.containers import Runrootless
+from support.oracle import ENVIRONMENT, chroot_command
+from support.trees import Tree, Trees, debian_archive
+from support.users import AS_ROOT, Unprivileged
+
+DRIVER = Path(__file__).with_name("fuzz_driver.py")
+
+pytestmark = [
+    pytest.mark.skipif(not AS_ROOT, reason="the oracle is a chroot of the real root"),
+    pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers are x86_64's"),
+]
+
+NAMES = st.sampled_from(
+    ("f", "suid", "d", "d/", "l", "l/", "dangling", "loop", "loop/x", "p", "s", "n", "sg", "new",
+     "d/new", "sg/new", "f/x", "missing/x", "", ".", "..", "/", "x" * 255, "x" * 256, "./" * 2047)
+)  # fmt: skip
+POINTER = st.sampled_from(
+    ("null", "one", "high", "kernel", "absent", "short", "read-only")
+).map(lambda kind: ["pointer", kind])  # fmt: skip
+TEXT_POINTER = st.sampled_from(("unterminated", "at the end", "across pages")).map(
+    lambda kind: ["pointer", kind]
+)
+PATH = st.one_of(NAMES.map(lambda name: ["path", name]), TEXT_POINTER, POINTER)
+BUFFER = st.one_of(st.just(["buffer", 0]), st.just(["buffer", 0]), POINTER)
+DESCRIPTOR = st.sampled_from(
+    ("cwd", "closed", "file", "directory", "place", "symlink", "pipe", "socket", "minus one",
+     "huge")
+).map(lambda kind: ["descriptor", kind])  # fmt: skip
+# Since Linux 6.13 the calls on descriptors take AT_FDCWD as well, which emulation does not.
+OPENED = DESCRIPTOR.filter(lambda descriptor: descriptor[1] != "cwd")
+ID = st.sampled_from((0, 1, 7, 8, 65534, 65536, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF))
+FLAGS = st.one_of(
+    st.sampled_from((0, 0x100, 0x1000, 0x1100, 0x800, 0x400, 0x2000)), st.integers(0, 0xFFFFFFFF)
+)
+MODE = st.sampled_from((0o644, 0o100755, 0o20600, 0o60640, 0o10600, 0o140777, 0o6755, 0o170000, 0))
+DEVICE = st.sampled_from((0, 0x103, 0x12C07, 0xFFFFFFFF))
+CREATE = st.sampled_from((0o100 | 0o200 | 1, 0o100 | 0o200 | 2, 0o100 | 0o200 | 1 | 0o2000000))
+XATTR = st.sampled_from(
+    ("user.x", "trusted.x", "security.x", "security.capability", "user.rootlesscontainers", "x", "")
+).map(lambda name: ["path", name])  # fmt: skip
+SIZE = st.sampled_from((0, 1, 20, 512))
+IDS = st.lists(ID, max_size=4)
+
+
+def of(name: str, *arguments: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.tuples(st.just(name), st.tuples(*arguments)).map(lambda c: [c[0], list(c[1])])
+
+
+FILE_CALLS = (
+    of("stat", PATH, BUFFER),
+    of("lstat", PATH, BUFFER),
+    of("fstat", DESCRIPTOR, BUFFER),
+    of("newfstatat", DESCRIPTOR, PATH, BUFFER, FLAGS),
+    of("statx", DESCRIPTOR, PATH, FLAGS, st.sampled_from((0, 0x7FF, 0xFFF, 0x80000000)), BUFFER),
+    of("chown", PATH, ID, ID),
+    of("lchown", PATH, ID, ID),
+    of("fchown", DESCRIPTOR, ID, ID),
+    of("fchownat", DESCRIPTOR, PATH, ID, ID, FLAGS),
+    of("mknod", PATH, MODE, DEVICE),
+    of("mknodat", DESCRIPTOR, PATH, MODE, DEVICE),
+    of("open", PATH, CREATE, MODE),
+    of("openat", DESCRIPTOR, PATH, CREATE, MODE),
+    of("mkdir", PATH, MODE),
+    of("mkdirat", DESCRIPTOR, PATH, MODE),
+    of("symlink", PATH, PATH),
+    of("symlinkat", PATH, DESCRIPTOR, PATH),
+    of("getxattr", PATH, XATTR, BUFFER, SIZE),
+    of("lgetxattr", PATH, XATTR, BUFFER, SIZE),
+    of("fgetxattr", OPENED, XATTR, BUFFER, SIZE),
+    of("listxattr", PATH, BUFFER, SIZE),
+    of("llistxattr", PATH, BUFFER, SIZE),
+    of("flistxattr", OPENED, BUFFER, SIZE),
+)
+ID_CALLS = (
+    *(of(name) for name in ("getuid", "geteuid", "getgid", "getegid")),
+    *(of(name, BUFFER, BUFFER, BUFFER) for name in ("getresuid", "getresgid")),
+    of("getgroups", st.sampled_from((0, 1, 4, 65536, 2**31, 2**32 - 1)), BUFFER),
+    *(of(name, ID) for name in ("setuid", "setgid", "setfsuid", "setfsgid")),
+    *(of(name, ID, ID) for name in ("setreuid", "setregid")),
+    *(of(name, ID, ID, ID) for name in ("setresuid", "setresgid")),
+    IDS.map(lambda ids: ["setgroups", [len(ids), ["ids", ids]]]),
+    of("setgroups", st.sampled_from((0, 1, 65537, 2**31)), POINTER),
+    of("getsockopt", DESCRIPTOR, st.sampled_from((1, 0, 6)), st.just(17), BUFFER, POINTER),
+)
+
+
+class Driver:
+    """The driver of one side, kept running."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self.process = process
+
+    def carry_out(self, calls: list[Any]) -> Any:
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(json.dumps(calls) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        assert line, f"the driver ended: {self.process.wait()}"
+        return json.loads(line)
+
+    def close(self) -> None:
+        assert self.process.stdin
+        self.process.stdin.close()
+        assert self.process.wait(timeout=30) == 0
+
+
+@pytest.fixture(scope="module")
+def drivers(trees: Trees, session_user: Unprivileged) -> Iterator[tuple[Driver, Driver]]:
+    """The drivers of real root's side and of the container's."""
+    args = ["python3", "/fuzz_driver.py"]
+    tree = Tree(debian_archive("python"), trees)
+    roots = []
+    for form, for_user in ((tree.oracle, False), (tree.rootless, True)):
+        directory = trees.new_directory("fuzz", for_user=for_user)
+        root = trees.copy(form, f"{directory}/rootfs")
+        path = f"{root}/fuzz_driver.py"
+        Path(path).write_text(DRIVER.read_text())
+        if for_user:
+            session_user.give(path)
+        roots.append((directory, root))
+    runrootless = Runrootless(session_user)
+    bundle = runrootless.bundle_at(*roots[1]).set(args)
+    command = runrootless.command("run", "--bundle", bundle.path, runrootless.new_id())
+    oracle = subprocess.Popen(
+        chroot_command(roots[0][1], args),
+        env=ENVIRONMENT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=sys.stderr.fileno(),
+        text=True,
+    )
+    ours = session_user.start(command, stdin=subprocess.PIPE, stderr=sys.stderr.fileno())
+    both = Driver(oracle), Driver(ours)
+    yield both
+    for driver in both:
+        driver.close()
+    runrootless.assert_nothing_left()
+    for directory, _ in roots:
+        trees.discard(directory)
+
+
+def assert_same(drivers: tuple[Driver, Driver], calls: list[Any]) -> None:
+    expected, found = (driver.carry_out(calls) for driver in drivers)
+    assert found == expected, json.dumps(calls)
+
+
+ANY = settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@ANY
+@given(calls=st.lists(st.one_of(*FILE_CALLS), min_size=1, max_size=8))
+def test_any_calls_about_files(drivers: tuple[Driver, Driver], calls: list[Any]) -> None:
+    assert_same(drivers, calls)
+
+
+@ANY
+@given(calls=st.lists(st.one_of(*ID_CALLS), min_size=1, max_size=8))
+def test_any_calls_about_ids(drivers: tuple[Driver, Driver], calls: list[Any]) -> None:
+    assert_same(drivers, calls)
