@@ -13,6 +13,7 @@ import os
 import socket
 import stat
 import sys
+from typing import Any
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 LIBC.syscall.restype = ctypes.c_long
@@ -39,19 +40,19 @@ FILES = ("f", "suid", "d", "l", "dangling", "loop", "p", "s", "n", "sg", "new", 
 class Arena:
     """Memory to point to: readable, writable, at the end of what is mapped."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.maps = [mmap.mmap(-1, 3 * PAGE) for _ in range(2)]
         self.base = [ctypes.addressof(ctypes.c_char.from_buffer(m)) for m in self.maps]
         # The last page of the first map is not there, that of the second is read-only.
         LIBC.mprotect(self.base[0] + 2 * PAGE, PAGE, 0)
         LIBC.mprotect(self.base[1] + 2 * PAGE, PAGE, 1)
-        self.keep = []
+        self.keep: list[Any] = []
 
-    def text(self, text):
+    def text(self, text: bytes) -> int:
         self.keep.append(ctypes.create_string_buffer(text))
         return ctypes.addressof(self.keep[-1])
 
-    def pointer(self, kind):
+    def pointer(self, kind: str) -> int:
         end = self.base[0] + 2 * PAGE
         if kind == "unterminated":
             ctypes.memset(end - 16, ord("f"), 16)
@@ -74,7 +75,7 @@ class Arena:
         }[kind]
 
 
-def prepare():
+def prepare() -> socket.socket:
     """Make the files that the calls are about."""
     os.umask(0)
     os.chmod(".", 0o777)
@@ -95,7 +96,7 @@ def prepare():
     return listener
 
 
-def descriptors(listener):
+def descriptors(listener: socket.socket) -> dict[str, int]:
     """Return the descriptors that the calls may name."""
     closed = os.open("f", os.O_RDONLY)
     os.close(closed)
@@ -113,7 +114,7 @@ def descriptors(listener):
     }
 
 
-def value_of(argument, arena, there):
+def value_of(argument: Any, arena: Arena, there: dict[str, int]) -> tuple[int, Any]:
     """Return what to pass for an argument as it was written: a number or a pair."""
     if isinstance(argument, int):
         return argument, None
@@ -125,14 +126,14 @@ def value_of(argument, arena, there):
     if kind == "descriptor":
         return there[what], None
     if kind == "ids":
-        array = (ctypes.c_uint * max(1, len(what)))(*what)
+        array: Any = (ctypes.c_uint * max(1, len(what)))(*what)
     else:
         array = (ctypes.c_ubyte * BUFFER_SIZE)()
     arena.keep.append(array)
     return ctypes.addressof(array), array if kind == "buffer" else None
 
 
-def shown(name, result, buffers):
+def shown(name: str, result: int, buffers: list[Any]) -> Any:
     """Return what a successful call has written, as far as it is the same everywhere."""
     data = bytes(buffers[-1]) if buffers else b""
     if name in ("stat", "lstat", "fstat", "newfstatat") and data:
@@ -149,9 +150,10 @@ def shown(name, result, buffers):
     return None
 
 
-def call(name, arguments, arena, there):
+def call(name: str, arguments: list[Any], arena: Arena, there: dict[str, int]) -> Any:
     """Make one call; return its result or the name of its error, and what it has written."""
-    values, buffers = [], []
+    values: list[ctypes.c_ulong] = []
+    buffers: list[Any] = []
     for argument in arguments:
         value, buffer = value_of(argument, arena, there)
         values.append(ctypes.c_ulong(value & (2**64 - 1)))
@@ -160,17 +162,17 @@ def call(name, arguments, arena, there):
     ctypes.set_errno(0)
     result = LIBC.syscall(NUMBERS[name], *values)
     if result == -1 and ctypes.get_errno():
-        number = ctypes.get_errno()
+        number = ctypes.get_errno() or 0
         return errno.errorcode.get(number, number)
     if name in ("open", "openat"):
         os.close(result)
-        result = "opened"
-    return [result, shown(name, result, buffers) if result != "opened" else None]
+        return "opened"
+    return [result, shown(name, result, buffers)]
 
 
-def state():
+def state() -> list[Any]:
     """Return what is there after all."""
-    found = []
+    found: list[Any] = []
     for name in FILES:
         try:
             s = os.lstat(name)
@@ -181,7 +183,7 @@ def state():
     return found
 
 
-def carry_out(calls):
+def carry_out(calls: list[Any]) -> Any:
     """Carry out a list of calls in this process; return all that came of it."""
     listener = prepare()
     arena, there = Arena(), descriptors(listener)
@@ -189,7 +191,7 @@ def carry_out(calls):
     return [results, os.getresuid(), os.getresgid(), os.getgroups(), state()]
 
 
-def main():
+def main() -> None:
     """Answer line by line until the input ends."""
     for number, line in enumerate(sys.stdin):
         directory = f"/srv/fuzz-{number}"

@@ -42,6 +42,8 @@ _OPPOSITES = {
 }
 _MASKED = "SCMP_CMP_MASKED_EQ"
 _MAXIMUM_MASK_BITS = 8
+# libseccomp 2.5.4 hangs on some sets of rules with three conditions each.
+_MAXIMUM_CONDITIONS = 2
 # With their 32-bit companions, which the kernel of each can run.
 _ARCHITECTURES = {
     "x86_64": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
@@ -214,6 +216,8 @@ def _regions(rule: Rule) -> list[Region]:
 
 def _difference(region: Region, other: Region) -> list[Region]:
     """Return disjoint regions that together are ``region`` without ``other``."""
+    if len(region) + len(other) > _MAXIMUM_CONDITIONS:
+        raise _InexpressibleError
     pieces = [_intersection(region, outside) for outside in _complement(other)]
     return [piece for piece in pieces if piece is not None]
 
