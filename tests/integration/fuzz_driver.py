@@ -177,7 +177,7 @@ def state() -> list[Any]:
         try:
             s = os.lstat(name)
         except OSError as error:
-            found.append([name, errno.errorcode[error.errno]])
+            found.append([name, errno.errorcode[error.errno or 0]])
         else:
             found.append([name, oct(s.st_mode), s.st_uid, s.st_gid, s.st_rdev])
     return found
