@@ -86,7 +86,8 @@ def main() -> None:
     """Generate the module for the names that the table of handlers lists."""
     from runrootless.emulation.table import I386_TABLE, TABLE
 
-    TARGET.write_text(render(read_headers(), {name for name, _, _ in TABLE + I386_TABLE} | {"seccomp"}))
+    names = {name for name, _, _ in TABLE + I386_TABLE}
+    TARGET.write_text(render(read_headers(), names))
 
 
 if __name__ == "__main__":

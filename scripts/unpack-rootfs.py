@@ -2,6 +2,7 @@
 """Unpack a root file system's tar as an ordinary user, keeping who owns what.
 
     unpack-rootfs.py ROOTFS.tar[.gz|.xz] DIRECTORY
+    unpack-rootfs.py - DIRECTORY <ROOTFS.tar
 
 Every file belongs to the caller then. An owner other than root is recorded in
 the extended attribute ``user.rootlesscontainers``, as ``umoci unpack
@@ -38,11 +39,14 @@ def resource(uid: int, gid: int) -> bytes:
 
 
 def unpack(archive: str, directory: str) -> None:
-    """Unpack the archive into a directory that need not exist."""
+    """Unpack the archive, or with ``-`` standard input, into a directory that need not exist."""
     os.umask(0o022)
     os.makedirs(directory, exist_ok=True)
     directories = []
-    with tarfile.open(archive) as tar:
+    with (
+        open(0 if archive == "-" else archive, "rb") as source,
+        tarfile.open(fileobj=source, mode="r|*") as tar,
+    ):
         for member in tar:
             path = os.path.normpath(os.path.join(directory, member.name))
             inside = os.path.commonpath([directory, path]) == directory
@@ -56,10 +60,10 @@ def unpack(archive: str, directory: str) -> None:
                 os.makedirs(path, exist_ok=True)
                 directories.append((path, member))
             elif member.isreg():
-                source = tar.extractfile(member)
-                assert source is not None
+                content = tar.extractfile(member)
+                assert content is not None
                 with open(path, "xb") as target:
-                    while block := source.read(1 << 20):
+                    while block := content.read(1 << 20):
                         target.write(block)
             elif member.issym():
                 os.symlink(member.linkname, path)

@@ -1,6 +1,7 @@
 """Fixtures for tests with real containers; see ``support`` for what they are made of."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -16,6 +17,8 @@ TALLY = pytest.StashKey[Tally]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[TALLY] = Tally()
+    # Ended by a time limit, the tests still clean up.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_terminal_summary(

@@ -5,10 +5,6 @@ from __future__ import annotations
 import os
 
 from runrootless import command_line, engines, state
-from runrootless.bundle import json_file
-from runrootless.bundle.host import HostFacts
-from runrootless.bundle.spec import load
-from runrootless.bundle.transform import transform
 from runrootless.runtimes import user_namespace
 
 TYPE_CHECKING = False
@@ -21,7 +17,8 @@ def prepare(invocation: Invocation) -> list[str]:
 
     What the runtime would refuse is left to it, so that the user reads its words.
     When this returns with a derived bundle, the engine is waiting for the runtime
-    to be executed by this process, and ``invocation.directory`` is set.
+    to be executed by this process, and ``invocation.directory`` is set. If that does
+    not happen, what the engine has started ends with this process.
 
     Raises ``Error`` for a bundle that cannot be run, and a container that exists.
     """
@@ -35,18 +32,12 @@ def prepare(invocation: Invocation) -> list[str]:
 
     options = invocation.options
     engine = engines.choose(options.get("engine"))
-    bundle = parsed.get("bundle") or "."
-    spec = load(bundle)
-    identity = transform(spec, bundle, HostFacts(), options.is_on("systemd-cgroup"))
-
     base = state.open_base()
     state.collect_garbage(base)
     root = invocation.state_root()
     directory = state.create_container_directory(base, container_id, root)
     # From here on a failure removes it.
     invocation.directory = directory.path
-    engine.apply(spec, directory.path, identity)
-    json_file.write(os.path.join(directory.path, state.CONFIG), spec, state.MODE)
     # The agent too has to be in it.
     user_namespace.enter_new()
     engine.launch(
@@ -57,6 +48,11 @@ def prepare(invocation: Invocation) -> list[str]:
         options.get("log-format"),
         options.is_on("debug"),
     )
+    # Not before: meanwhile the agent gets ready on another processor.
+    from runrootless.derived_bundle import write
+
+    bundle = parsed.get("bundle") or "."
+    write(engine, bundle, directory.path, options.is_on("systemd-cgroup"))
     return invocation.runtime_command(
         [*parsed.without("bundle"), f"--bundle={directory.path}", "--", container_id]
     )

@@ -14,7 +14,7 @@ import pytest
 from conftest import MakeBundle
 from support.bundles import Bundle
 from support.containers import Runrootless
-from support.processes import eventually, processes
+from support.processes import eventually, processes, read_line
 from support.users import Unprivileged
 
 SLEEP = "trap 'exit 3' TERM; echo up >/dev/shm/up; while :; do sleep 0.05; done"
@@ -201,7 +201,7 @@ def test_exit_code_of_an_init_that_is_killed(bundle: MakeBundle, runrootless: Ru
     pid = int(eventually(lambda: read(pid_file), "its start"))
     os.kill(pid, signal.SIGKILL)
     assert process.wait(20) == 128 + signal.SIGKILL
-    process.communicate()
+    process.communicate(timeout=20)
 
 
 def test_exit_codes_of_exec(detached: Detached) -> None:
@@ -231,12 +231,12 @@ def test_foreground_runtime_killed(bundle: MakeBundle, runrootless: Runrootless)
         if re.search(r"runc\b.* run ", other.command):
             os.kill(other.pid, signal.SIGKILL)
     process.kill()
-    process.wait()
+    process.wait(20)
     exec_ = runrootless("exec", name, "stat", "-c", "%G", "/etc/shadow")
     assert exec_.check().stdout == "shadow\n"
     runrootless("kill", name, "KILL").check()
     runrootless("delete", "--force", name).check()
-    process.communicate()
+    process.communicate(timeout=20)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -248,12 +248,11 @@ def test_signals_reach_the_container(
     process = runrootless.user.start(
         runrootless.command("run", "--bundle", bundle().script(script).path, name)
     )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "up\n"
+    assert read_line(process) == "up\n"
     process.send_signal(number)
-    assert process.stdout.readline() == "got it\n"
+    assert read_line(process) == "got it\n"
     assert process.wait(20) == 9
-    process.communicate()
+    process.communicate(timeout=20)
 
 
 def test_list_and_ps(detached: Detached) -> None:

@@ -5,6 +5,8 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
+import pytest
+
 from support.bundles import Bundle, make_bundle
 from support.processes import Result, Terminal, eventually
 from support.users import Unprivileged
@@ -12,7 +14,11 @@ from support.users import Unprivileged
 # Beside the Python that runs the tests: the script that a user gets.
 COMMAND = os.path.join(os.path.dirname(sys.executable), "runrootless")
 
+# When nothing works the tests should say so soon, not wait for each container in turn.
+MAX_HANGING = 5
+
 _numbers = itertools.count(1)
+_hanging = 0
 
 
 class Runrootless:
@@ -35,7 +41,13 @@ class Runrootless:
         timeout: float = 60,
     ) -> Result:
         """Run the command with these arguments."""
-        return self.user.run(self.command(*args), cwd=cwd, env=env, input=input, timeout=timeout)
+        done = self.user.run(self.command(*args), cwd=cwd, env=env, input=input, timeout=timeout)
+        if done.timed_out:
+            global _hanging
+            _hanging += 1
+            if _hanging > MAX_HANGING:
+                pytest.exit(f"more than {MAX_HANGING} containers hang, the last: {done}", 1)
+        return done
 
     @staticmethod
     def new_id() -> str:

@@ -27,10 +27,12 @@ class Result:
     stdout: str
     stderr: str
     seconds: float
+    timed_out: bool = False
 
     def __str__(self) -> str:
         return (
-            f"{' '.join(self.args)}\nexit code {self.returncode} after {self.seconds:.1f} s\n"
+            f"{' '.join(self.args)}\nexit code {self.returncode} after {self.seconds:.1f} s"
+            f"{', killed as it took too long' if self.timed_out else ''}\n"
             f"--- stdout\n{self.stdout[-6000:]}\n--- stderr\n{self.stderr[-6000:]}"
         )
 
@@ -55,20 +57,20 @@ class Output:
     def finish(self, process: "subprocess.Popen[str]", timeout: float) -> Result:
         """Wait for the process, which leads a session; kill it when it takes too long."""
         began = time.monotonic()
-        note = ""
+        timed_out = False
         try:
             process.wait(timeout)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            note = f"\n(killed after {timeout:g} s)"
+            timed_out = True
         texts = []
         for file in (self.stdout, self.stderr):
             file.seek(0)
             texts.append(file.read().decode(errors="replace"))
         assert isinstance(process.args, list)
         seconds = time.monotonic() - began
-        return Result(process.args, process.returncode, texts[0], texts[1] + note, seconds)
+        return Result(process.args, process.returncode, *texts, seconds, timed_out)
 
 
 def eventually(condition: Callable[[], T], what: str | Callable[[], str], timeout: float = 10) -> T:
@@ -86,6 +88,14 @@ def eventually(condition: Callable[[], T], what: str | Callable[[], str], timeou
             description = what if isinstance(what, str) else what()
             raise AssertionError(f"not within {timeout:g} s: {description}")
         time.sleep(0.01)
+
+
+def read_line(process: "subprocess.Popen[str]", timeout: float = 20) -> str:
+    """Return the next line that a process prints, of which nothing has been read before."""
+    assert process.stdout is not None
+    ready, _, _ = select.select([process.stdout], [], [], timeout)
+    assert ready, f"{process.args} printed nothing for {timeout:g} s"
+    return process.stdout.readline()
 
 
 @dataclass(frozen=True)

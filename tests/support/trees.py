@@ -76,10 +76,12 @@ def debian_archive(recipe: str) -> str:
     # Runs at the same time wait for each other here.
     with open(archive + ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        # Those of other recipes, of other versions of this file, age as well.
+        for path in glob.glob(os.path.join(directory, "*.tar")):
+            if time.time() - os.stat(path).st_mtime > MAX_AGE_DAYS * 86400:
+                os.unlink(path)
         if os.path.exists(archive):
-            if time.time() - os.stat(archive).st_mtime < MAX_AGE_DAYS * 86400:
-                return archive
-            os.unlink(archive)
+            return archive
         print(f"making {archive}", file=sys.stderr)
         unfinished = archive + ".new.tar"
         command = ["mmdebstrap", *options, unfinished, mirror()]
@@ -129,9 +131,10 @@ class Trees:
 
         def unpack(path: str) -> None:
             self.user.give(path)
-            command = ["/usr/bin/python3", "-I", "-", archive, path]
-            with open(UNPACK) as script:
-                self.user.run(command, input=script.read(), timeout=300).check()
+            # The user may be able to read neither this checkout nor the archive.
+            with open(UNPACK) as script, open(archive, "rb") as source:
+                command = ["/usr/bin/python3", "-I", "-c", script.read(), "-", path]
+                self.user.run(command, stdin=source.fileno(), timeout=300).check()
 
         return self._unpacked(archive, "rootless", unpack)
 

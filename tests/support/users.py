@@ -168,18 +168,19 @@ class Unprivileged:
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
         input: str | None = None,
+        stdin: int | None = None,
         timeout: float = 60,
     ) -> Result:
         """Run a command to its end, or kill it when it takes longer than ``timeout`` seconds."""
         # Into files: a container that goes on in the background holds what it writes to.
-        with tempfile.TemporaryFile() as stdin, Output() as output:
-            stdin.write((input or "").encode())
-            stdin.seek(0)
+        with tempfile.TemporaryFile() as typed, Output() as output:
+            typed.write((input or "").encode())
+            typed.seek(0)
             process = self.start(
                 args,
                 cwd=cwd,
                 env=env,
-                stdin=stdin.fileno(),
+                stdin=typed.fileno() if stdin is None else stdin,
                 stdout=output.stdout.fileno(),
                 stderr=output.stderr.fileno(),
             )

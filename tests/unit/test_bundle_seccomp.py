@@ -186,8 +186,55 @@ class TestCompiled:
         assert run("clone", 0x11) == bpf.ALLOW
         assert run("clone", mount_namespace | 0x11) == bpf.NOTIFY
 
+    def test_several_conditions_of_the_profile(self) -> None:
+        """Then all that it allows is notified: libseccomp gets the rules that it had."""
+        conditions = [[condition(1, "EQ", 5)], [condition(1, "EQ", 6), condition(2, "NE", 0)]]
+        profile = {
+            "defaultAction": "SCMP_ACT_ERRNO",
+            "syscalls": [rule("ALLOW", "fchown", args=one) for one in conditions],
+        }
+        run = merged(profile, notify("fchown", args=[condition(0, "EQ", 3)]))
+        for call in ((3, 5, 0), (3, 6, 1)):
+            assert run("fchown", *call) == bpf.NOTIFY
+        for call in ((3, 6, 0), (3, 7, 0)):
+            assert run("fchown", *call) == bpf.action("SCMP_ACT_ERRNO")
+
+    def test_several_denials(self) -> None:
+        """Then nothing is notified: better not emulated than allowed."""
+        profile = {
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [rule("ERRNO", "fchown", args=[condition(1, "EQ", n)]) for n in (5, 6)],
+        }
+        run = merged(profile, notify("fchown"))
+        assert run("fchown", 3, 5) == run("fchown", 3, 6) == bpf.action("SCMP_ACT_ERRNO")
+        assert run("fchown", 3, 7) == bpf.ALLOW
+
+    def test_two_conditions_for_one_argument_are_alternatives(self) -> None:
+        """To the runtimes, so to us."""
+        both = [condition(1, "EQ", 5), condition(1, "EQ", 6)]
+        profile = {
+            "defaultAction": "SCMP_ACT_ERRNO",
+            "syscalls": [rule("ALLOW", "fchown", args=both)],
+        }
+        run = merged(profile, notify("fchown"))
+        assert run("fchown", 3, 5) == run("fchown", 3, 6) == bpf.NOTIFY
+        assert run("fchown", 3, 7) == bpf.action("SCMP_ACT_ERRNO")
+
+    def test_a_rule_with_the_default_action_is_none(self) -> None:
+        profile = {
+            "defaultAction": "SCMP_ACT_ERRNO",
+            "defaultErrnoRet": 38,
+            "syscalls": [
+                rule("ERRNO", "fchown", errnoRet=38),
+                rule("ALLOW", "fchown", args=[condition(1, "EQ", 5)]),
+            ],
+        }
+        run = merged(profile, notify("fchown"))
+        assert run("fchown", 3, 5) == bpf.NOTIFY
+        assert run("fchown", 3, 6) == bpf.action("SCMP_ACT_ERRNO", 38)
+
     def test_a_rule_without_conditions_swallows_the_others(self) -> None:
-        """As libseccomp has it; found out by the other test of this name."""
+        """As libseccomp has it; the profile alone shows it."""
         profile = {
             "defaultAction": "SCMP_ACT_ERRNO",
             "syscalls": [
@@ -221,16 +268,19 @@ CALLS = st.tuples(VALUES | st.just(4), VALUES | st.just(5), VALUES | st.just(7))
 def can_be_said(*rules: list[dict[str, Any]]) -> bool:
     """Return whether all that can follow from these conditions is rules of libseccomp.
 
-    Not if there would be two conditions for an argument, or dozens of rules.
+    Not if there would be two conditions for an argument, or dozens of rules, or
+    so many conditions that libseccomp goes wrong.
     """
     conditions = [one for arguments in rules for one in arguments]
-    return len({one["index"] for one in conditions}) == len(conditions) and not any(
-        one["op"] == "SCMP_CMP_MASKED_EQ" and one["value"] > 0xFF for one in conditions
+    return (
+        len(conditions) <= 2
+        and len({one["index"] for one in conditions}) == len(conditions)
+        and not any(one["op"] == "SCMP_CMP_MASKED_EQ" and one["value"] > 0xFF for one in conditions)
     )
 
 
 @needs_libseccomp
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     default=ACTIONS,
     action=ACTIONS,
@@ -255,7 +305,9 @@ def test_any_rule_with_any_rule(
     )
     both = merged(profile, notify("fchown", args=wanted))
     permitted = {bpf.action(name) for name in PERMISSIVE}
-    exact = can_be_said(arguments, wanted)
+    # What is only logged where all else is allowed may be notified instead.
+    logged = action != default and {action, default} == {"ALLOW", "LOG"} and arguments
+    exact = not logged and can_be_said(arguments, wanted)
     for call in calls:
         before = alone("fchown", *call)
         after = both("fchown", *call)

@@ -15,7 +15,9 @@ NAME = ".rootfs.ownership"
 
 
 def store(path: Path, root_device: int = ROOT_DEVICE) -> SideStore:
-    return SideStore(os.open(path, os.O_RDONLY), NAME, root_device)
+    found = SideStore()
+    found.open(os.open(path, os.O_RDONLY), NAME, root_device)
+    return found
 
 
 def test_records_outlive_the_store(tmp_path: Path) -> None:
@@ -52,7 +54,7 @@ def test_what_is_gone_with_the_container_stays_in_memory(tmp_path: Path) -> None
 
 
 def test_without_a_directory_records_stay_in_memory() -> None:
-    memory = SideStore(-1, NAME, ROOT_DEVICE)
+    memory = SideStore()
     memory.keep(ROOT_DEVICE, 7, 123, Record(1, 2))
     assert memory.find(ROOT_DEVICE, 7) == (123, Record(1, 2))
 

@@ -20,9 +20,8 @@ class NoViews:
 
 
 @pytest.fixture
-def emulator(monkeypatch: pytest.MonkeyPatch) -> Emulator:
-    monkeypatch.chdir("/proc")
-    return Emulator(CredentialTable(-1), SideStore(-1, "", 0), NoViews())
+def emulator() -> Emulator:
+    return Emulator(CredentialTable(-1), SideStore(), NoViews())
 
 
 def test_every_call_has_a_handler(emulator: Emulator) -> None:

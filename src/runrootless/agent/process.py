@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import _json  # noqa: F401 - used by json_file, and no import is possible later
 import _socket
 import gc
 import os
 import resource
-import signal
 import sys
 
 from runrootless import background
@@ -16,9 +16,14 @@ from runrootless.agent.server import Server
 from runrootless.agent.views import Views
 from runrootless.bundle.json_file import read
 from runrootless.emulation.credential_table import CredentialTable
+from runrootless.emulation.emulator import Emulator
 from runrootless.emulation.side_store import SideStore
 from runrootless.linux.process import set_name
 from runrootless.state import CONFIG, remove_from_base
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PROCESS_NAME = "runrootless-agt"
 """The agent's name in ps(1): the kernel keeps 15 bytes."""
@@ -37,7 +42,6 @@ def run(settings: Settings, socket: _socket.socket, runtime: int) -> None:
 
 
 def _serve(settings: Settings, socket: _socket.socket, runtime: int, log: Log) -> None:
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     # All by descriptor: after joining the container, these paths lead elsewhere.
     processes = os.open("/proc", _DIRECTORY)
     base_path, directory_name = os.path.split(settings.directory)
@@ -50,26 +54,36 @@ def _serve(settings: Settings, socket: _socket.socket, runtime: int, log: Log) -
     states_path, container_id = os.path.split(settings.state_directory)
     os.makedirs(states_path, 0o700, exist_ok=True)
     states = os.open(states_path, _DIRECTORY)
-    spec = read(f"{settings.directory}/{CONFIG}")
-    rootfs_parent, rootfs_name = os.path.split(spec["root"]["path"])
-    beside = os.open(rootfs_parent, _DIRECTORY)
     keep = {socket.fileno(), runtime, settings.lock_fd, log.fd, processes, base, credentials}
-    background.close_others(keep | {states, beside})
+    background.close_others(keep | {states})
     os.chdir(processes)
     _raise_descriptor_limit()
+    views = Views(processes)
+    side_store = SideStore()
     server = Server(
         socket,
         runtime,
-        Views(processes),
-        CredentialTable(credentials),
-        lambda device: SideStore(beside, f".{rootfs_name}.ownership", device),
+        views,
+        Emulator(CredentialTable(credentials), side_store, views),
+        lambda: _open_beside_rootfs(side_store, f"{settings.directory}/{CONFIG}"),
         log,
     )
     _forbid_imports()
     gc.freeze()
+    gc.enable()
     server.serve()
     if not _exists(container_id, states):
         remove_from_base(base, directory_name)
+
+
+def _open_beside_rootfs(side_store: SideStore, config: str) -> Callable[[], None]:
+    """Return what opens the side store beside the rootfs of the bundle with this config.json.
+
+    Raises OSError, Error.
+    """
+    parent, name = os.path.split(read(config)["root"]["path"])
+    directory = os.open(parent, _DIRECTORY)
+    return lambda: side_store.open(directory, f".{name}.ownership", os.stat("/").st_dev)
 
 
 def _exists(name: str, directory: int) -> bool:

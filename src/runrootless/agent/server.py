@@ -7,14 +7,11 @@ import errno
 import os
 import select
 
-from runrootless.agent.listener import Connection
+from runrootless.agent.listener import Connection, Handover
 from runrootless.agent.log import Log
 from runrootless.agent.views import Views
 from runrootless.emulation.call import Call
-from runrootless.emulation.credential_table import CredentialTable
 from runrootless.emulation.emulator import AUDIT_ARCHITECTURES, Emulator
-from runrootless.emulation.side_store import SideStore
-from runrootless.errors import Error
 from runrootless.linux import seccomp
 
 TYPE_CHECKING = False
@@ -33,8 +30,8 @@ class Server:
     """Serves the listeners of one container.
 
     ``socket`` is the listening socket and ``runtime`` a pidfd of the OCI runtime's process
-    that was started together with the agent. ``open_side_store`` is called with st_dev of
-    the container's root.
+    that was started together with the agent. ``before_joining`` is called while paths still
+    lead where the host has them, and what it returns when they lead into the container.
     """
 
     def __init__(
@@ -42,20 +39,21 @@ class Server:
         socket: _socket.socket,
         runtime: int,
         views: Views,
-        table: CredentialTable,
-        open_side_store: Callable[[int], SideStore],
+        emulator: Emulator,
+        before_joining: Callable[[], Callable[[], None]],
         log: Log,
     ) -> None:
         self._socket = socket
         self._runtime = runtime
         self._views = views
-        self._table = table
-        self._open_side_store = open_side_store
+        self._emulator = emulator
+        self._before_joining = before_joining
         self._log = log
         self._poll = select.poll()
         self._connections: dict[int, Connection] = {}
         self._listeners: set[int] = set()
-        self._handlers: dict[tuple[int, int], Handler] = {}
+        self._handlers = emulator.handlers()
+        self._joined = False
 
     def serve(self) -> None:
         """Return when the runtime's process has ended and no process is under the filter."""
@@ -142,19 +140,29 @@ class Server:
             handover = connection.receive()
             if handover is None:
                 return
-            if not self._handlers:
-                self._join(handover.pid)
-            self._listen(handover.fd)
-        except (Error, OSError) as error:
+            self._take(handover)
+        except Exception as error:
             self._log.exception("handing over a listener", error)
         self._poll.unregister(fd)
         connection.close()
         del self._connections[fd]
 
+    def _take(self, handover: Handover) -> None:
+        try:
+            if not self._joined:
+                self._join(handover.pid)
+            self._listen(handover.fd)
+        except BaseException:
+            # Then the calls of the process fail, rather than wait for an answer for ever.
+            os.close(handover.fd)
+            raise
+
     def _join(self, pid: int) -> None:
+        after_joining = self._before_joining()
         self._views.join(pid)
-        side_store = self._open_side_store(os.stat("/").st_dev)
-        self._handlers = Emulator(self._table, side_store, self._views).handlers()
+        self._joined = True
+        after_joining()
+        self._emulator.joined()
         self._log.debug(f"joined the namespaces of process {pid}")
 
     def _listen(self, listener: int) -> None:

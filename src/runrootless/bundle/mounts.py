@@ -113,7 +113,11 @@ def add_host_dns(spec: Spec, host: HostFacts) -> None:
     for namespace in spec["linux"]["namespaces"]:
         if namespace.get("type") == "network":
             return
-    taken = [os.path.normpath("/" + mount.get("destination", "")) for mount in spec["mounts"]]
+    taken = [
+        # normpath keeps two slashes at the beginning.
+        os.path.normpath("/" + mount.get("destination", "").lstrip("/"))
+        for mount in spec["mounts"]
+    ]
     for path in _HOST_DNS_FILES:
         if path in taken or "/etc" in taken or not host.exists(path):
             continue

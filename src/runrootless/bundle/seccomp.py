@@ -15,8 +15,7 @@ what the profile denies.
 
 from __future__ import annotations
 
-import os
-
+from runrootless.bundle.profile import permissive
 from runrootless.errors import Error
 
 TYPE_CHECKING = False
@@ -44,14 +43,6 @@ _MASKED = "SCMP_CMP_MASKED_EQ"
 _MAXIMUM_MASK_BITS = 8
 # libseccomp 2.5.4 hangs on some sets of rules with three conditions each.
 _MAXIMUM_CONDITIONS = 2
-# With their 32-bit companions, which the kernel of each can run.
-_ARCHITECTURES = {
-    "x86_64": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
-    "aarch64": ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
-    "riscv64": ["SCMP_ARCH_RISCV64"],
-    "ppc64le": ["SCMP_ARCH_PPC64LE"],
-    "s390x": ["SCMP_ARCH_S390X", "SCMP_ARCH_S390"],
-}
 
 
 class _InexpressibleError(Exception):
@@ -68,12 +59,7 @@ def merge(profile: Profile | None, rules: list[Rule], listener_path: str) -> Pro
     Raises ``Error`` if the profile has a listener of its own: there can be one only.
     """
     if not profile:
-        return {
-            "defaultAction": "SCMP_ACT_ALLOW",
-            "architectures": _ARCHITECTURES.get(os.uname().machine, []),
-            "listenerPath": listener_path,
-            "syscalls": rules,
-        }
+        return permissive(rules, listener_path)
     syscalls = profile.get("syscalls", [])
     default = profile.get("defaultAction", "")
     if profile.get("listenerPath") or NOTIFY in (
@@ -124,8 +110,7 @@ def _merge_one(theirs: list[Rule], wanted: list[Region], default: str) -> list[R
     for rule, region in split:
         if not region:
             # For libseccomp the first one without conditions is the only one.
-            split = [(rule, region)]
-            break
+            return _share(rule, {}, wanted[0]) if _permits(rule) else [_rule(rule, {})]
     if default in _PERMISSIVE:
         denials = [(rule, region) for rule, region in split if not _permits(rule)]
         if not split:
@@ -152,7 +137,7 @@ def _merge_one(theirs: list[Rule], wanted: list[Region], default: str) -> list[R
 
 
 def _permits(rule: Rule) -> bool:
-    return rule["action"] in _PERMISSIVE
+    return rule.get("action") in _PERMISSIVE
 
 
 def _share(rule: Rule, allowed: Region, wanted: Region) -> list[Rule]:

@@ -47,7 +47,8 @@ class Emulator:
         ownership = Ownership(files, side_store)
         identity = Identity(memory, table)
         creation = Creation(memory, files, paths, ownership, identity)
-        metadata = Metadata(memory, files, paths, ownership, ProcessFiles(files, identity))
+        self._process_files = ProcessFiles(files, identity)
+        metadata = Metadata(memory, files, paths, ownership, self._process_files)
         self._components: dict[str, object] = {
             "identity": identity,
             "metadata": metadata,
@@ -61,6 +62,10 @@ class Emulator:
             "sockets": Sockets(memory, files, paths, ownership, identity, creation),
             "roots": Roots(memory, files, paths, identity, views),
         }
+
+    def joined(self) -> None:
+        """Take note that the agent has joined the container. Raises OSError."""
+        self._process_files.look()
 
     def handlers(self) -> dict[tuple[int, int], Handler]:
         """Return the handler of each (architecture, number) pair that seccomp may report.

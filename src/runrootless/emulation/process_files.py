@@ -12,15 +12,18 @@ _LIMIT_NAME = b"\nMax realtime timeout"
 
 
 class ProcessFiles:
-    """Finds the process that a file of procfs belongs to.
-
-    Made when the agent has joined the container: ``/proc`` is the container's, and the
-    working directory is the /proc of the agent's pid namespace.
-    """
+    """Finds the process that a file of procfs belongs to."""
 
     def __init__(self, files: Files, identity: Identity) -> None:
         self._files = files
         self._identity = identity
+        self._agent_device = self._device = -1
+
+    def look(self) -> None:
+        """Find out what is procfs, once the agent has joined the container.
+
+        ``/proc`` is the container's, and the working directory the agent's /proc.
+        """
         self._agent_device = os.stat(".").st_dev
         try:
             self._device = os.stat("/proc").st_dev

@@ -32,19 +32,25 @@ COMPACTION_SIZE = 1 << 20
 
 
 class SideStore:
-    """Records by device and inode.
+    """Records by device and inode; in memory only until ``open``."""
 
-    ``directory`` is a descriptor of the directory that holds the file ``name``, or -1
-    to keep records in memory only; ``root_device`` is st_dev of the rootfs.
-    """
-
-    def __init__(self, directory: int, name: str, root_device: int) -> None:
-        self._directory = directory
-        self._name = name
-        self._root_device = root_device
+    def __init__(self) -> None:
+        self._directory = -1
+        self._name = ""
+        self._root_device = -1
         self._fd = -1
         self._size = 0
         self._records: dict[tuple[int, int], tuple[int, Record]] = {}
+
+    def open(self, directory: int, name: str, root_device: int) -> None:
+        """Keep records in the file ``name`` from now on, made when there is one to keep.
+
+        ``directory`` is a descriptor of the directory that holds it; ``root_device`` is
+        st_dev of the rootfs. Raises OSError: EIO.
+        """
+        self._directory = directory
+        self._name = name
+        self._root_device = root_device
         if self._open(0):
             self._compact()
 

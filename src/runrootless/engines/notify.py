@@ -1,4 +1,8 @@
-"""The notify engine: seccomp hands the calls over, an agent answers them."""
+"""The notify engine: seccomp hands the calls over, an agent answers them.
+
+What only changing a spec needs is imported there, since ``launch`` comes first and the
+sooner the better.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,6 @@ import os
 
 from runrootless.agent.launch import CREDENTIALS_NAME, LISTENER_NAME, Settings
 from runrootless.agent.launch import launch as launch_agent
-from runrootless.bundle.seccomp import merge
-from runrootless.emulation.credential_table import INFINITY, CredentialTable
-from runrootless.emulation.credentials import initial
-from runrootless.emulation.table import seccomp_rules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from runrootless.bundle.identity import Identity
 
+_INFINITY = 0xFFFFFFFFFFFFFFFF
 _LIMIT = "RLIMIT_RTTIME"
 
 
@@ -26,8 +27,17 @@ def apply(spec: dict[str, Any], directory: str, identity: Identity) -> None:
     ``directory`` is the container's private directory, and ``identity`` whom the
     first process is to be. Raises Error for a seccomp profile that cannot be combined.
     """
+    from runrootless.bundle.profile import permissive
+    from runrootless.emulation.table import seccomp_rules
+
     linux = spec["linux"]
-    linux["seccomp"] = merge(linux.get("seccomp"), seccomp_rules(), f"{directory}/{LISTENER_NAME}")
+    listener_path = f"{directory}/{LISTENER_NAME}"
+    if linux.get("seccomp"):
+        from runrootless.bundle.seccomp import merge
+
+        linux["seccomp"] = merge(linux["seccomp"], seccomp_rules(), listener_path)
+    else:
+        linux["seccomp"] = permissive(seccomp_rules(), listener_path)
     apply_process(spec["process"], directory, identity)
 
 
@@ -36,9 +46,8 @@ def apply_process(process: dict[str, Any], directory: str, identity: Identity) -
     # The runtime then loads the filter last, after its own setuid and setgroups.
     process["noNewPrivileges"] = True
     limits = [limit for limit in process.get("rlimits") or () if limit.get("type") != _LIMIT]
-    number = _number(directory, identity)
-    if number != INFINITY:
-        limits.append({"type": _LIMIT, "soft": number, "hard": INFINITY})
+    if (identity.uid, identity.gid, identity.additional_gids) != (0, 0, ()):
+        limits.append({"type": _LIMIT, "soft": _number(directory, identity), "hard": _INFINITY})
     process["rlimits"] = limits
 
 
@@ -50,11 +59,14 @@ def launch(
     log_format: str,
     debug: bool,
 ) -> None:
-    """Start the agent, right before the runtime is executed. Raises Error."""
+    """Start the agent beside the runtime that this process will become. Raises Error."""
     launch_agent(Settings(directory, lock_fd, state_directory, log, log_format, debug))
 
 
 def _number(directory: str, identity: Identity) -> int:
+    from runrootless.emulation.credential_table import CredentialTable
+    from runrootless.emulation.credentials import initial
+
     credentials = initial(identity.uid, identity.gid, identity.additional_gids)
     fd = os.open(
         f"{directory}/{CREDENTIALS_NAME}",

@@ -7,14 +7,21 @@ return negative error numbers.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import struct
-from ctypes import c_char_p, c_int, c_long, c_size_t, c_void_p
 
 from runrootless.linux import syscall_numbers
-from runrootless.linux.libc import LIBRARY
+from runrootless.linux.libc import (
+    address,
+    c_char_p,
+    c_int,
+    c_long,
+    c_ulong,
+    c_void_p,
+    function,
+    get_errno,
+)
 
 AT_FDCWD = -100
 AT_SYMLINK_NOFOLLOW = 0x100
@@ -24,20 +31,15 @@ O_PATH = 0o10000000
 _MACHINE = os.uname().machine
 _NUMBERS = syscall_numbers.NUMBERS[_MACHINE]
 
-# The calls of the hot path have no argtypes: converting arguments that are ctypes objects
-# already, or plain bytes, costs less.
-_syscall = LIBRARY["syscall"]
-_getxattr = LIBRARY["getxattr"]
-_lgetxattr = LIBRARY["lgetxattr"]
-_setxattr = LIBRARY.setxattr
-_setxattr.argtypes = (c_char_p, c_char_p, c_char_p, c_size_t, c_int)
-_removexattr = LIBRARY.removexattr
-_removexattr.argtypes = (c_char_p, c_char_p)
+_syscall = function("syscall")
+_getxattr = function("getxattr")
+_lgetxattr = function("lgetxattr")
+_setxattr = function("setxattr", c_char_p, c_char_p, c_char_p, c_ulong, c_int)
+_removexattr = function("removexattr", c_char_p, c_char_p)
 
 _NR_NEWFSTATAT = c_long(_NUMBERS["newfstatat"])
 _NR_STATX = c_long(_NUMBERS["statx"])
 _AT_FDCWD = c_long(AT_FDCWD)
-_get_errno = ctypes.get_errno
 
 STAT_SIZE = 144 if _MACHINE == "x86_64" else 128
 """Size of ``struct stat`` of this machine in bytes."""
@@ -46,7 +48,7 @@ STATX_SIZE = 256
 """Size of ``struct statx`` in bytes, the same on every machine."""
 
 _XATTR_SIZE = 256
-_XATTR_LIMIT = c_size_t(_XATTR_SIZE)
+_XATTR_LIMIT = c_ulong(_XATTR_SIZE)
 _STATX_BTIME = 0x800
 _BIRTH = struct.Struct("=I76xqI")
 
@@ -62,30 +64,30 @@ class Files:
         """What the last successful ``stat`` filled in: this machine's ``struct stat``."""
         self.statx_buffer = bytearray(STATX_SIZE)
         """What the last successful ``statx`` filled in."""
-        self._stat_address = _address(self.stat_buffer)
-        self._statx_address = _address(self.statx_buffer)
+        self._stat_address = c_void_p(address(self.stat_buffer))
+        self._statx_address = c_void_p(address(self.statx_buffer))
         self._birth_buffer = bytearray(STATX_SIZE)
-        self._birth_address = _address(self._birth_buffer)
+        self._birth_address = c_void_p(address(self._birth_buffer))
         self._value = bytearray(_XATTR_SIZE)
-        self._value_address = _address(self._value)
+        self._value_address = c_void_p(address(self._value))
 
     def stat(self, name: bytes, flags: int) -> int:
         """Fill ``stat_buffer``; return 0 or a negative error number. ``flags`` as fstatat(2)'s."""
         if _syscall(_NR_NEWFSTATAT, _AT_FDCWD, name, self._stat_address, flags) < 0:
-            return -_get_errno()
+            return -get_errno()
         return 0
 
     def statx(self, name: bytes, flags: int, mask: int) -> int:
         """Fill ``statx_buffer``; return 0 or a negative error number."""
         if _syscall(_NR_STATX, _AT_FDCWD, name, flags, c_long(mask), self._statx_address) < 0:
-            return -_get_errno()
+            return -get_errno()
         return 0
 
     def birth_time(self, name: bytes, flags: int) -> int:
         """Return a file's time of birth in nanoseconds, 0 where its file system keeps none."""
         nofollow = flags & AT_SYMLINK_NOFOLLOW
-        address = self._birth_address
-        if _syscall(_NR_STATX, _AT_FDCWD, name, nofollow, c_long(_STATX_BTIME), address) < 0:
+        buffer = self._birth_address
+        if _syscall(_NR_STATX, _AT_FDCWD, name, nofollow, c_long(_STATX_BTIME), buffer) < 0:
             return 0
         mask, seconds, nanoseconds = _BIRTH.unpack_from(self._birth_buffer)
         return seconds * 1_000_000_000 + nanoseconds if mask & _STATX_BTIME else 0
@@ -98,19 +100,19 @@ class Files:
         call = _lgetxattr if flags & AT_SYMLINK_NOFOLLOW else _getxattr
         size: int = call(name, attribute, self._value_address, _XATTR_LIMIT)
         if size < 0:
-            return -_get_errno()
+            return -get_errno()
         return bytes(self._value[:size])
 
     def setxattr(self, name: bytes, attribute: bytes, value: bytes) -> int:
         """Set an attribute, following symlinks; return 0 or a negative error number."""
         if _setxattr(name, attribute, value, len(value), 0) < 0:
-            return -_get_errno()
+            return -get_errno()
         return 0
 
     def removexattr(self, name: bytes, attribute: bytes) -> int:
         """Remove an attribute, following symlinks; return 0 or a negative error number."""
         if _removexattr(name, attribute) < 0:
-            return -_get_errno()
+            return -get_errno()
         return 0
 
     def open_path(self, name: bytes, flags: int) -> int:
@@ -123,7 +125,3 @@ class Files:
             return os.open(name, O_PATH | os.O_CLOEXEC | nofollow)
         except OSError as error:
             return -(error.errno or errno.EIO)
-
-
-def _address(buffer: bytearray) -> c_void_p:
-    return c_void_p(ctypes.addressof((ctypes.c_char * len(buffer)).from_buffer(buffer)))

@@ -1,20 +1,125 @@
-"""The C library through ctypes: loading it, and turning errno into OSError."""
+"""The C library, its functions, and errno as OSError.
+
+By the C half of ctypes: the Python half takes two milliseconds to import, which an
+agent that is waited for does not have, and adds nothing that is needed here.
+"""
 
 from __future__ import annotations
 
-import ctypes
 import os
+from _ctypes import (
+    FUNCFLAG_CDECL,
+    FUNCFLAG_USE_ERRNO,
+    CFuncPtr,
+    _SimpleCData,
+    addressof,
+    dlopen,
+    get_errno,
+)
 
-LIBRARY = ctypes.CDLL(None, use_errno=True)
-"""The C library of this process; every function in it keeps errno for ``ctypes.get_errno``."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-syscall = LIBRARY.syscall
-syscall.restype = ctypes.c_long
+    Number = _SimpleCData[int]
+    Text = _SimpleCData[bytes]
+    Pointer = _SimpleCData[int]
+else:
+    Number = Text = Pointer = _SimpleCData
+
+
+class c_int(Number):
+    """The type int."""
+
+    _type_ = "i"
+
+
+class c_uint(Number):
+    """The type unsigned int."""
+
+    _type_ = "I"
+
+
+class c_long(Number):
+    """The type long, and as large ssize_t."""
+
+    _type_ = "l"
+
+
+class c_ulong(Number):
+    """The type unsigned long, and as large size_t."""
+
+    _type_ = "L"
+
+
+class c_char(Text):
+    """The type char."""
+
+    _type_ = "c"
+
+
+class c_char_p(Text):
+    """A string that ends with a null byte."""
+
+    _type_ = "z"
+
+
+class c_void_p(Pointer):
+    """Any address."""
+
+    _type_ = "P"
+
+
+class Function(CFuncPtr):
+    """A function of the C library that returns an int and keeps errno for ``get_errno``."""
+
+    _flags_ = FUNCFLAG_CDECL | FUNCFLAG_USE_ERRNO
+    _restype_ = c_int
+
+
+class _Library:
+    # None is this process itself.
+    _handle = dlopen(None, 0)  # type: ignore[arg-type]
+
+
+_LIBRARY: Any = _Library()
+
+
+def function(name: str, *arguments: type, result: type = c_int) -> Any:
+    """Return a function of the C library, an object of its own for each call of this.
+
+    ``arguments`` are the types that what is passed is converted to; without any, ctypes
+    objects, bytes (a char pointer) and int (an int) are passed as they are, which is quicker.
+    """
+    found: Any = Function((name, _LIBRARY))
+    found.restype = result
+    if arguments:
+        found.argtypes = arguments
+    return found
+
+
+def address(buffer: bytearray) -> int:
+    """Return where a buffer's bytes are; it must not be resized from now on."""
+    return addressof((c_char * len(buffer)).from_buffer(buffer))
 
 
 def check(result: int, *what: str | bytes) -> int:
     """Return ``result``, or raise OSError with the current errno if it is negative."""
     if result < 0:
-        number = ctypes.get_errno()
+        number = get_errno()
         raise OSError(number, os.strerror(number), *what)
     return result
+
+
+__all__ = [
+    "address",
+    "c_char_p",
+    "c_int",
+    "c_long",
+    "c_uint",
+    "c_ulong",
+    "c_void_p",
+    "check",
+    "function",
+    "get_errno",
+]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import struct
-from ctypes import c_void_p
 
-from runrootless.linux.libc import LIBRARY
+from runrootless.linux.libc import address as address_of
+from runrootless.linux.libc import c_void_p, function
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PAGE_SIZE = 4096
 """No string or structure may be assumed readable past the next multiple of this, in bytes.
@@ -17,9 +20,8 @@ _VECTOR = struct.Struct("@PN")
 _VECTOR_SIZE = _VECTOR.size
 _pack = _VECTOR.pack_into
 
-# Without argtypes: converting arguments that are ctypes objects already costs less.
-_readv = LIBRARY.process_vm_readv
-_writev = LIBRARY.process_vm_writev
+_readv = function("process_vm_readv")
+_writev = function("process_vm_writev")
 
 
 class Memory:
@@ -29,13 +31,11 @@ class Memory:
         self._buffer = bytearray(_BUFFER_SIZE)
         # One iovec for this side and one for the other side, kept over all calls.
         self._vectors = bytearray(2 * _VECTOR.size)
-        holder = ctypes.c_char * 1
-        self._buffer_address = ctypes.addressof(holder.from_buffer(self._buffer))
-        vectors = ctypes.addressof(holder.from_buffer(self._vectors))
+        vectors = address_of(self._vectors)
         self._local = c_void_p(vectors)
         self._remote = c_void_p(vectors + _VECTOR.size)
         # The local side is as large as the buffer: the remote side tells how much is read.
-        _VECTOR.pack_into(self._vectors, 0, self._buffer_address, _BUFFER_SIZE)
+        _VECTOR.pack_into(self._vectors, 0, address_of(self._buffer), _BUFFER_SIZE)
 
     def read_string(self, pid: int, address: int, limit: int = PAGE_SIZE) -> bytes | None:
         """Return the NUL-terminated string at ``address`` without its NUL.
@@ -83,9 +83,8 @@ class Memory:
                 return False
         return True
 
-    def _transfer(self, call: ctypes._NamedFuncPointer, pid: int, address: int, size: int) -> int:
+    def _transfer(self, call: Callable[..., int], pid: int, address: int, size: int) -> int:
         if address + size > 0xFFFFFFFFFFFFFFFF:
             return -1
         _pack(self._vectors, _VECTOR_SIZE, address, size)
-        result: int = call(pid, self._local, 1, self._remote, 1, 0)
-        return result
+        return call(pid, self._local, 1, self._remote, 1, 0)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from runrootless.linux.libc import LIBRARY, check
+from runrootless.linux.libc import check, function
+
+_setns = function("setns")
+_unshare = function("unshare")
 
 CLONE_FS = 0x00000200
 CLONE_NEWNS = 0x00020000
@@ -14,9 +17,9 @@ def setns(fd: int, kind: int) -> None:
 
     Raises OSError as setns(2) says.
     """
-    check(LIBRARY.setns(fd, kind), "setns")
+    check(_setns(fd, kind), "setns")
 
 
 def unshare(flags: int) -> None:
     """Leave the namespaces named by ``flags`` for new ones. Raises OSError as unshare(2) says."""
-    check(LIBRARY.unshare(flags), "unshare")
+    check(_unshare(flags), "unshare")

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-from ctypes import c_int, c_long, c_uint
 
-from runrootless.linux.libc import LIBRARY, check
+from runrootless.linux.libc import c_int, c_long, c_uint, check, function
 
 _PIDFD_GETFD = 438
 """The same number on every machine."""
 
-_syscall = LIBRARY["syscall"]
-_syscall.argtypes = (c_long, c_int, c_int, c_uint)
-_syscall.restype = c_long
+_syscall = function("syscall", c_long, c_int, c_int, c_uint, result=c_long)
 
 
 def duplicate(process: int, descriptor: int) -> int:

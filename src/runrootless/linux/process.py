@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from ctypes import c_char_p, c_int, c_ulong
-
-from runrootless.linux.libc import LIBRARY, check
+from runrootless.linux.libc import c_char_p, c_int, c_ulong, check, function
 
 _PR_SET_NAME = 15
 
-_prctl = LIBRARY["prctl"]
-_prctl.argtypes = (c_int, c_char_p, c_ulong, c_ulong, c_ulong)
+_prctl = function("prctl", c_int, c_char_p, c_ulong, c_ulong, c_ulong)
 
 
 def set_name(name: str) -> None:

@@ -1,0 +1,32 @@
+"""The seccomp profile for a spec that has none; ``seccomp`` is about those that have one."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# With their 32-bit companions, which the kernel of each can run.
+_ARCHITECTURES = {
+    "x86_64": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+    "aarch64": ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
+    "riscv64": ["SCMP_ARCH_RISCV64"],
+    "ppc64le": ["SCMP_ARCH_PPC64LE"],
+    "s390x": ["SCMP_ARCH_S390X", "SCMP_ARCH_S390"],
+}
+
+
+def permissive(rules: list[dict[str, Any]], listener_path: str) -> dict[str, Any]:
+    """Return a ``linux.seccomp`` that applies ``rules`` and allows all else.
+
+    ``listener_path`` is the socket that the runtime sends the listener to (OCI
+    config-linux.md, "Seccomp").
+    """
+    return {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "architectures": _ARCHITECTURES.get(os.uname().machine, []),
+        "listenerPath": listener_path,
+        "syscalls": rules,
+    }

@@ -1,0 +1,207 @@
+"""The mounts of a spec, as an unprivileged caller can make them."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from machines import Machine
+
+from runrootless.bundle import mounts
+
+SYS = {
+    "destination": "/sys",
+    "type": "none",
+    "source": "/sys",
+    "options": ["rbind", "nosuid", "noexec", "nodev", "ro"],
+}
+
+
+def spec_with(*entries: dict[str, Any], namespaces: str = "pid ipc mount user") -> dict[str, Any]:
+    return {
+        "root": {"path": "/rootfs"},
+        "mounts": [dict(entry) for entry in entries],
+        "linux": {"namespaces": [{"type": name} for name in namespaces.split()]},
+    }
+
+
+def entry(kind: str, destination: str, *options: str, **more: Any) -> dict[str, Any]:
+    return {"destination": destination, "type": kind, "options": list(options), **more}
+
+
+class TestKernelFileSystems:
+    def test_sys_is_the_hosts(self) -> None:
+        spec = spec_with(entry("sysfs", "/sys", "ro", source="sysfs"))
+        mounts.bind_kernel_file_systems(spec, Machine())
+        assert spec["mounts"] == [SYS]
+
+    def test_also_elsewhere(self) -> None:
+        spec = spec_with(entry("sysfs", "/mnt/sys"))
+        mounts.bind_kernel_file_systems(spec, Machine())
+        assert spec["mounts"] == [{**SYS, "destination": "/mnt/sys"}]
+
+    def test_what_shows_a_namespace_of_the_container_is_mounted(self) -> None:
+        entries = [
+            entry("proc", "/proc"),
+            entry("mqueue", "/dev/mqueue"),
+            entry("tmpfs", "/tmp"),
+            entry("cgroup", "/sys/fs/cgroup", "ro"),
+        ]
+        spec = spec_with(*entries)
+        mounts.bind_kernel_file_systems(spec, Machine())
+        assert spec["mounts"] == entries
+
+    def test_without_that_namespace_it_is_bound(self) -> None:
+        spec = spec_with(
+            entry("proc", "/proc"), entry("mqueue", "/dev/mqueue"), namespaces="mount user"
+        )
+        mounts.bind_kernel_file_systems(spec, Machine())
+        options = ["rbind", "nosuid", "noexec", "nodev"]
+        assert spec["mounts"] == [
+            {"destination": "/proc", "type": "none", "source": "/proc", "options": options},
+            {
+                "destination": "/dev/mqueue",
+                "type": "none",
+                "source": "/dev/mqueue",
+                "options": options,
+            },
+        ]
+
+    def test_what_the_host_has_not_is_left_out(self) -> None:
+        spec = spec_with(entry("mqueue", "/dev/mqueue"), namespaces="mount user")
+        mounts.bind_kernel_file_systems(spec, Machine(files=()))
+        assert spec["mounts"] == []
+
+
+class TestOwners:
+    def test_ids_that_are_not_mapped_go(self) -> None:
+        spec = spec_with(
+            entry("tmpfs", "/a", "mode=755", "uid=1000", "gid=5", "size=1k"),
+            entry("tmpfs", "/b", "uid=0", "gid=0"),
+            entry("devpts", "/dev/pts", "newinstance", "gid=5", "mode=0620"),
+            entry("devpts", "/pts", "gid=0", "uid=0"),
+        )
+        mounts.drop_unmapped_owners(spec)
+        assert [mount["options"] for mount in spec["mounts"]] == [
+            ["mode=755", "size=1k"],
+            ["uid=0", "gid=0"],
+            ["newinstance", "mode=0620"],
+            [],
+        ]
+
+    def test_mapped_mounts_take_privileges(self) -> None:
+        spec = spec_with(
+            entry("bind", "/a", "rbind", "idmap", source="/a", uidMappings=[], gidMappings=[])
+        )
+        mounts.drop_unmapped_owners(spec)
+        assert spec["mounts"] == [entry("bind", "/a", "rbind", source="/a")]
+
+
+class TestBinds:
+    @pytest.mark.parametrize(
+        "mount",
+        [
+            entry("bind", "/a", "ro", source="data"),
+            entry("none", "/a", "bind", source="data"),
+            entry("", "/a", "rbind", source="data"),
+        ],
+    )
+    def test_relative_sources_are_in_the_bundle(self, mount: dict[str, Any]) -> None:
+        spec = spec_with(mount)
+        mounts.fit_bind_mounts(spec, "/the/bundle", Machine())
+        assert spec["mounts"][0]["source"] == "/the/bundle/data"
+
+    def test_others_are_no_paths(self) -> None:
+        spec = spec_with(entry("tmpfs", "/a", source="tmpfs"))
+        mounts.fit_bind_mounts(spec, "/the/bundle", Machine())
+        assert spec["mounts"][0]["source"] == "tmpfs"
+
+    def test_the_flags_of_the_file_system_are_kept(self) -> None:
+        """An option of the user's that would take one off comes first, and loses."""
+        spec = spec_with(
+            entry("bind", "/a", "rbind", "rw", "exec", "nodev", source="/media/a"),
+            entry("bind", "/b", "rbind", source="b"),
+        )
+        locked = {"/media/a": ["ro", "nodev", "noexec"], "/bundle/b": ["nosuid"]}
+        mounts.fit_bind_mounts(spec, "/bundle", Machine(locked=locked))
+        assert [mount["options"] for mount in spec["mounts"]] == [
+            ["rbind", "rw", "exec", "nodev", "ro", "noexec"],
+            ["rbind", "nosuid"],
+        ]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "root"
+    (root / "etc").mkdir(parents=True)
+    for name in ("resolv.conf", "hosts"):
+        (root / "etc" / name).write_text("")
+    return root
+
+
+class TestNameService:
+    def destinations(self, root: Path, spec: dict[str, Any], host: Machine | None = None) -> Any:
+        spec["root"]["path"] = str(root)
+        before = len(spec["mounts"])
+        mounts.add_host_dns(spec, host or Machine())
+        for mount in spec["mounts"][before:]:
+            assert mount["source"] == mount["destination"]
+            assert mount["options"] == ["bind", "nosuid", "noexec", "nodev", "ro"]
+        return [mount["destination"] for mount in spec["mounts"][before:]]
+
+    def test_the_hosts_files_are_bound(self, root: Path) -> None:
+        assert self.destinations(root, spec_with()) == ["/etc/resolv.conf", "/etc/hosts"]
+
+    @pytest.mark.parametrize("taken", ["/etc/hosts", "etc/hosts", "/etc/./hosts/"])
+    def test_not_over_a_mount_of_the_specs(self, root: Path, taken: str) -> None:
+        spec = spec_with(entry("bind", taken, "bind", source="/x"))
+        assert self.destinations(root, spec) == ["/etc/resolv.conf"]
+
+    def test_not_into_a_mount_of_the_specs(self, root: Path) -> None:
+        spec = spec_with(entry("bind", "/etc", "rbind", source="/x"))
+        assert self.destinations(root, spec) == []
+
+    def test_not_in_another_network(self, root: Path) -> None:
+        assert self.destinations(root, spec_with(namespaces="network mount")) == []
+
+    def test_only_what_the_host_has(self, root: Path) -> None:
+        host = Machine(files=("/etc/hosts",))
+        assert self.destinations(root, spec_with(), host) == ["/etc/hosts"]
+
+    def test_a_mount_point_can_be_made(self, root: Path) -> None:
+        (root / "etc/hosts").unlink()
+        (root / "etc/resolv.conf").unlink()
+        (root / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
+        assert self.destinations(root, spec_with()) == ["/etc/resolv.conf", "/etc/hosts"]
+
+    def test_not_over_a_directory(self, root: Path) -> None:
+        (root / "etc/hosts").unlink()
+        (root / "etc/hosts").mkdir()
+        assert self.destinations(root, spec_with()) == ["/etc/resolv.conf"]
+
+    def test_a_link_out_of_the_root_is_none(self, root: Path, tmp_path: Path) -> None:
+        """It means a path in the root, which is missing here."""
+        (tmp_path / "outside").mkdir()
+        (root / "etc/hosts").unlink()
+        (root / "etc/hosts").symlink_to(f"{tmp_path}/outside")
+        assert self.destinations(root, spec_with()) == ["/etc/resolv.conf", "/etc/hosts"]
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+    def test_not_where_a_mount_point_cannot_be_made(self, root: Path) -> None:
+        (root / "etc/hosts").unlink()
+        (root / "etc").chmod(0o555)
+        assert self.destinations(root, spec_with()) == ["/etc/resolv.conf"]
+
+
+def test_everything_is_done_in_order(root: Path) -> None:
+    spec = spec_with(entry("sysfs", "/sys"), entry("bind", "/data", "bind", source="data"))
+    spec["root"]["path"] = str(root)
+    # The mount of /sys is made here, so what is locked on it matters too.
+    mounts.fit_mounts(spec, "/b", Machine(locked={"/sys": ["nosuid"], "/b/data": ["ro"]}))
+    assert spec["mounts"][:2] == [
+        SYS,
+        entry("bind", "/data", "bind", "ro", source="/b/data"),
+    ]
+    del spec["mounts"]
+    mounts.fit_mounts(spec, "/b", Machine(files=()))
+    assert spec["mounts"] == []

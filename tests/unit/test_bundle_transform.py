@@ -1,0 +1,192 @@
+"""From the spec of a bundle to one that its unprivileged caller can run."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from machines import Machine
+
+from runrootless.bundle import transform as concerns
+from runrootless.bundle.host import HostFacts
+from runrootless.bundle.identity import Identity
+from runrootless.bundle.transform import transform
+from runrootless.errors import Error
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> str:
+    (tmp_path / "rootfs/etc").mkdir(parents=True)
+    return str(tmp_path)
+
+
+def minimal(**linux: Any) -> dict[str, Any]:
+    return {
+        "process": {"args": ["sh"], "cwd": "/", "env": []},
+        "root": {"path": "rootfs"},
+        "linux": linux,
+    }
+
+
+def transformed(bundle: str, spec: dict[str, Any], host: HostFacts | None = None) -> Any:
+    transform(spec, bundle, host or Machine(), False)
+    return spec["linux"]
+
+
+class TestNamespaces:
+    def test_the_caller_is_root_in_one_of_its_own(self, bundle: str) -> None:
+        linux = transformed(bundle, minimal(), Machine(uid=1000, gid=1001))
+        assert linux["namespaces"] == [{"type": "user"}]
+        assert linux["uidMappings"] == [{"containerID": 0, "hostID": 1000, "size": 1}]
+        assert linux["gidMappings"] == [{"containerID": 0, "hostID": 1001, "size": 1}]
+
+    def test_instead_of_any_other(self, bundle: str) -> None:
+        linux = transformed(
+            bundle,
+            minimal(
+                namespaces=[{"type": "user", "path": "/proc/1/ns/user"}, {"type": "pid"}],
+                uidMappings=[{"containerID": 0, "hostID": 100000, "size": 65536}],
+                gidMappings=[{"containerID": 0, "hostID": 100000, "size": 65536}],
+            ),
+        )
+        assert linux["namespaces"] == [{"type": "pid"}, {"type": "user"}]
+        assert linux["uidMappings"] == [{"containerID": 0, "hostID": 1000, "size": 1}]
+
+    def test_the_network_is_the_callers(self, bundle: str) -> None:
+        linux = transformed(bundle, minimal(namespaces=[{"type": "network"}, {"type": "ipc"}]))
+        assert linux["namespaces"] == [{"type": "ipc"}, {"type": "user"}]
+
+    def test_or_a_named_one(self, bundle: str) -> None:
+        named = {"type": "network", "path": "/run/netns/x"}
+        linux = transformed(bundle, minimal(namespaces=[named]))
+        assert linux["namespaces"] == [named, {"type": "user"}]
+
+
+class TestCgroups:
+    SETTINGS: ClassVar[dict[str, Any]] = {"resources": {"pids": {"limit": 5}}, "cgroupsPath": "/x"}
+
+    def test_dropped(self, bundle: str) -> None:
+        linux = transformed(bundle, minimal(**self.SETTINGS))
+        assert "resources" not in linux
+        assert "cgroupsPath" not in linux
+
+    def test_kept_with_a_cgroup_of_the_callers_own(self, bundle: str) -> None:
+        linux = transformed(bundle, minimal(**self.SETTINGS), Machine(cgroup=True))
+        assert linux["resources"] == self.SETTINGS["resources"]
+        assert linux["cgroupsPath"] == "/x"
+
+    def test_kept_for_systemd(self, bundle: str) -> None:
+        spec = minimal(**self.SETTINGS)
+        transform(spec, bundle, Machine(), True)
+        assert spec["linux"]["cgroupsPath"] == "/x"
+
+
+@pytest.mark.parametrize(
+    ("device", "kept"),
+    [
+        ({"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}, True),
+        ({"path": "/dev/fuse", "type": "u", "major": 10, "minor": 229}, True),
+        ({"path": "/dev/fuse", "type": "c", "major": 10, "minor": 1}, False),
+        ({"path": "/dev/fuse", "type": "b", "major": 10, "minor": 229}, False),
+        ({"path": "/dev/none", "type": "c", "major": 10, "minor": 229}, False),
+        ({"path": "/run/fifo", "type": "p"}, True),
+        ({"path": "/dev/fuse", "type": "p"}, False),
+    ],
+)
+def test_devices(bundle: str, device: dict[str, Any], kept: bool) -> None:
+    host = Machine(devices={"/dev/fuse": ("c", 10, 229), "/run/fifo": ("p", 0, 0)})
+    linux = transformed(bundle, minimal(devices=[device]), host)
+    assert linux["devices"] == ([device] if kept else [])
+
+
+def test_sysctls_of_the_network_are_the_hosts(bundle: str) -> None:
+    settings = {"net.core.somaxconn": "1", "net/ipv4/ip_forward": "1", "kernel.shmmax": "5"}
+    linux = transformed(bundle, minimal(sysctl=dict(settings)))
+    assert linux["sysctl"] == {"kernel.shmmax": "5"}
+    named = [{"type": "network", "path": "/run/netns/x"}]
+    linux = transformed(bundle, minimal(sysctl=dict(settings), namespaces=named))
+    assert linux["sysctl"] == settings
+
+
+def test_what_takes_privileges_goes(bundle: str) -> None:
+    assert "intelRdt" not in transformed(bundle, minimal(intelRdt={"closID": "x"}))
+
+
+class TestRoot:
+    def test_relative_to_the_bundle(self, bundle: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(os.path.dirname(bundle))
+        spec = minimal()
+        transform(spec, os.path.basename(bundle), Machine(), False)
+        assert spec["root"]["path"] == f"{bundle}/rootfs"
+
+    def test_absolute(self, bundle: str) -> None:
+        spec = minimal()
+        spec["root"]["path"] = f"{bundle}/rootfs"
+        transform(spec, "/elsewhere", Machine(), False)
+        assert spec["root"]["path"] == f"{bundle}/rootfs"
+
+    def test_missing(self, bundle: str) -> None:
+        os.rmdir(f"{bundle}/rootfs/etc")
+        os.rmdir(f"{bundle}/rootfs")
+        with pytest.raises(Error, match=f"file system {bundle}/rootfs is missing: unpack"):
+            transform(minimal(), bundle, Machine(), False)
+
+
+def test_who_the_process_is_to_be(bundle: str) -> None:
+    spec = minimal()
+    user = {"uid": 5, "gid": 6, "additionalGids": [7]}
+    spec["process"]["user"] = dict(user)
+    assert transform(spec, bundle, Machine(), False) == Identity(5, 6, (7,))
+    assert spec["process"]["user"] == {"uid": 0, "gid": 0}
+    assert spec["process"]["env"] == ["HOME=/"]
+    assert spec[concerns.MEMORY] == {"user": user, "homeAdded": True}
+
+
+@pytest.mark.skipif(shutil.which("runc", path="/usr/sbin:/usr/bin") is None, reason="no runc")
+def test_runcs_own_rootless_spec(bundle: str, tmp_path: Path) -> None:
+    """What `runc spec --rootless` writes is what becomes of what `runc spec` writes."""
+
+    def written(*arguments: str) -> Any:
+        directory = tmp_path / f"spec{len(arguments)}"
+        directory.mkdir()
+        environment = {**os.environ, "PATH": "/usr/sbin:/usr/bin"}
+        command = ["runc", "spec", *arguments]
+        subprocess.run(command, cwd=directory, env=environment, check=True)
+        return json.loads((directory / "config.json").read_text())
+
+    spec, rootless = written(), written("--rootless")
+    transform(spec, bundle, Machine(uid=os.geteuid(), gid=os.getegid(), files=("/sys",)), False)
+
+    def by_type(one: Any) -> Any:
+        return sorted(one["linux"].pop("namespaces"), key=lambda namespace: namespace["type"])
+
+    assert by_type(spec) == by_type(rootless)
+    assert spec["mounts"] == rootless["mounts"]
+    assert spec["linux"] == rootless["linux"]
+
+
+def test_facts_of_this_machine() -> None:
+    host = HostFacts()
+    assert (host.uid, host.gid) == (os.geteuid(), os.getegid())
+    import resource
+
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    assert host.hard_limit("RLIMIT_NOFILE") == hard % (1 << 64)
+    for name in dir(resource):
+        # The module has names of other systems too, and one that is another's.
+        if name.startswith("RLIMIT_") and name != "RLIMIT_OFILE":
+            hard = resource.getrlimit(getattr(resource, name))[1]
+            assert host.hard_limit(name) == hard % (1 << 64), name
+    assert host.hard_limit("RLIMIT_NONE") is None
+    assert host.device("/dev/null") == ("c", 1, 3)
+    assert host.device("/etc") is None
+    assert host.device("/none") is None
+    with open("/proc/self/oom_score_adj") as file:
+        assert host.oom_score_adj() == int(file.read())
+    assert host.locked_mount_options("/none") == []
+    flags = os.statvfs("/proc").f_flag
+    for flag, name in ((os.ST_NOSUID, "nosuid"), (os.ST_NOEXEC, "noexec"), (os.ST_NODEV, "nodev")):
+        assert (name in host.locked_mount_options("/proc")) == bool(flags & flag)

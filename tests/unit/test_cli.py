@@ -1,0 +1,479 @@
+"""The command line, with a runtime that only says how it was called."""
+
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.processes import Result, eventually
+from support.users import Unprivileged
+
+FAKE_RUNTIME = """\
+#!/usr/bin/python3 -IS
+import json, os, sys
+
+words = dict(word.split("=", 1) for word in sys.argv if word.startswith("--") and "=" in word)
+told = {"words": sys.argv}
+if "--bundle" in words:
+    with open(words["--bundle"] + "/config.json") as file:
+        told["config"] = json.load(file)
+    told["bundle"] = sorted(os.listdir(words["--bundle"]))
+    # As if the container had been created.
+    state = words["--root"] + "/" + sys.argv[-1]
+    os.makedirs(state)
+    with open(state + "/state.json", "w") as file:
+        json.dump({"init_process_pid": 1 << 30}, file)
+if "--process" in words:
+    with open(words["--process"]) as file:
+        told["process"] = json.load(file)
+told["descriptors"] = [
+    name for name in os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd/" + name)
+]
+print(json.dumps(told))
+sys.exit(7 if "exit7" in sys.argv else 0)
+"""
+
+
+class Command:
+    """``runrootless`` with that runtime, as the unprivileged user."""
+
+    def __init__(self, user: Unprivileged) -> None:
+        self.user = user
+        self.runtime = self.install("runc")
+        self.root = os.path.join(user.runtime_dir, "runc")
+        self.bundle = os.path.join(user.home, "bundle")
+        self.write_bundle()
+
+    def install(self, name: str) -> str:
+        path = os.path.join(self.user.home, name)
+        Path(path).write_text(FAKE_RUNTIME)
+        os.chmod(path, 0o755)
+        return path
+
+    def write_bundle(self, **process: Any) -> None:
+        os.makedirs(f"{self.bundle}/rootfs/etc", exist_ok=True)
+        Path(f"{self.bundle}/rootfs/etc/passwd").write_text(
+            "root:x:0:0::/root:/bin/sh\nguest:x:405:100::/home/guest:/bin/sh\n"
+        )
+        spec = {
+            "process": {"args": ["sh"], "cwd": "/", "env": ["A=b"], **process},
+            "root": {"path": "rootfs"},
+        }
+        Path(f"{self.bundle}/config.json").write_text(json.dumps(spec))
+
+    def __call__(self, *words: str, **more: Any) -> Result:
+        """Run the command with this environment, and the runtime in it."""
+        env = {"RUNROOTLESS_RUNTIME": self.runtime, **more.pop("env", {})}
+        return self.user.run([sys.executable, "-m", "runrootless", *words], env=env, **more)
+
+    def told(self, *words: str, code: int = 0, **more: Any) -> dict[str, Any]:
+        """Run the command, and return what the runtime was told."""
+        done = self(*words, **more).check(code)
+        told: dict[str, Any] = json.loads(done.stdout)
+        return told
+
+    def words(self, *words: str, **more: Any) -> list[str]:
+        """Run the command, and return the runtime's command line, less the runtime."""
+        path, *rest = self.told(*words, **more)["words"]
+        assert path == self.runtime
+        assert isinstance(rest, list)
+        return rest
+
+
+@pytest.fixture
+def command(unprivileged: Unprivileged) -> Iterator[Command]:
+    command = Command(unprivileged)
+    yield command
+    # The agents see that their runtime has gone.
+    eventually(lambda: not unprivileged.account.processes(), "the end of the agents")
+
+
+class TestHandingOver:
+    @pytest.mark.parametrize(
+        "words",
+        [["state", "x"], ["kill", "x", "-9"], ["--", "list"], ["features"], ["spec", "-b", "/x"]],
+    )
+    def test_all_that_is_not_ours(self, command: Command, words: list[str]) -> None:
+        rest = words[1:] if words[0] == "--" else words
+        assert command.words(*words) == [f"--root={command.root}", *rest]
+
+    def test_global_flags_are_passed_on_but_for_ours(self, command: Command) -> None:
+        words = ["--debug", "-log", "/x", "--systemd-cgroup=false", "--engine", "notify"]
+        assert command.words(*words, "-runtime", command.runtime, "list") == [
+            "--debug",
+            "--log=/x",
+            f"--root={command.root}",
+            "list",
+        ]
+
+    def test_a_state_root_of_the_callers_choice(self, command: Command) -> None:
+        assert command.words("--root", "/x", "list") == ["--root=/x", "list"]
+
+    def test_without_a_runtime_directory(self, command: Command) -> None:
+        """Then the runtime's own default would be /run/runc, which is root's."""
+        root = f"{command.user.fallback_dir}/runc"
+        assert command.words("list", env={"XDG_RUNTIME_DIR": ""}) == [f"--root={root}", "list"]
+        assert os.stat(command.user.fallback_dir).st_mode & 0o777 == 0o700
+
+    def test_each_runtime_has_its_own_root(self, command: Command) -> None:
+        other = command.install("crun")
+        told = command.told("--runtime", other, "list")
+        assert told["words"] == [other, f"--root={command.user.runtime_dir}/crun", "list"]
+
+    @pytest.mark.parametrize(
+        "words", [["--nope", "list"], ["--debug=maybe", "run", "x"], ["--log"]]
+    )
+    def test_mistakes_are_the_runtimes_to_explain(self, command: Command, words: list[str]) -> None:
+        assert command.words("--runtime", command.runtime, *words) == words
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ["run"],
+            ["run", "x", "y"],
+            ["run", "--nope", "x"],
+            ["run", "../x"],
+            ["run", ""],
+            ["run", "--help"],
+            ["create", "--detach", "x"],
+            ["create", "--preserve-fds", "x", "y"],
+            ["exec"],
+            ["exec", "-u"],
+            ["exec", "x"],
+            ["exec", "none", "sh"],
+            ["exec", "-u", "5", "none", "sh"],
+        ],
+    )
+    def test_so_are_those_of_a_subcommand(self, command: Command, words: list[str]) -> None:
+        assert command.words(*words) == [f"--root={command.root}", *words]
+
+    def test_the_exit_code_is_the_runtimes(self, command: Command) -> None:
+        command("state", "exit7").check(7)
+
+    def test_so_is_the_process(self, command: Command) -> None:
+        """Python ignores two signals; the runtime and the container are not to."""
+        # The other runtime is a Python program too.
+        runtime = os.path.join(command.user.home, "signals")
+        Path(runtime).write_text("#!/bin/sh\ngrep SigIgn /proc/self/status\n")
+        os.chmod(runtime, 0o755)
+        pipe_and_file_size = 1 << 12 | 1 << 24
+        for words in (["list"], ["run", "-b", command.bundle, "x"]):
+            done = command("--runtime", runtime, *words).check()
+            assert int(done.stdout.split()[1], 16) & pipe_and_file_size == 0
+
+
+class TestRun:
+    def test_the_runtime_gets_the_derived_bundle(self, command: Command) -> None:
+        told = command.told("run", "--keep", "-b", command.bundle, "--pid-file=/x", "id1")
+        *words, bundle, separator, container = told["words"][1:]
+        assert words == [f"--root={command.root}", "run", "--keep", "--pid-file=/x"]
+        assert re.fullmatch(
+            f"--bundle={command.user.runtime_dir}/runrootless/id1-[0-9a-f]{{8}}", bundle
+        )
+        assert (separator, container) == ("--", "id1")
+        assert {"config.json", "listener", "lock"} <= set(told["bundle"])
+        assert told["config"]["root"]["path"] == f"{command.bundle}/rootfs"
+        mapping = {"containerID": 0, "hostID": command.user.account.uid, "size": 1}
+        assert told["config"]["linux"]["uidMappings"] == [mapping]
+        listener = bundle.removeprefix("--bundle=") + "/listener"
+        assert told["config"]["linux"]["seccomp"]["listenerPath"] == listener
+
+    def test_the_users_stays_as_it_is(self, command: Command) -> None:
+        def contents() -> dict[str, str]:
+            return {
+                str(path): hashlib.sha256(path.read_bytes()).hexdigest()
+                for path in Path(command.bundle).rglob("*")
+                if path.is_file()
+            }
+
+        before = contents()
+        command("run", "-b", command.bundle, "x").check()
+        assert contents() == before
+
+    def test_the_bundle_may_be_where_the_caller_is(self, command: Command) -> None:
+        told = command.told("create", "x", cwd=command.bundle)
+        assert told["config"]["root"]["path"] == f"{command.bundle}/rootfs"
+        assert told["words"][2] == "create"
+
+    def test_flags_behind_the_container(self, command: Command) -> None:
+        told = command.told("run", "x", "--bundle", command.bundle, "-d")
+        assert told["words"][2:4] == ["run", "--detach"]
+        assert told["words"][-1] == "x"
+
+    def test_no_descriptor_of_ours_is_the_runtimes(self, command: Command) -> None:
+        told = command.told("run", "-b", command.bundle, "x")
+        assert sorted(told["descriptors"]) == ["0", "1", "2"]
+
+    def test_who_the_process_is_to_be(self, command: Command) -> None:
+        command.write_bundle(user={"uid": 405, "gid": 5, "additionalGids": [6]})
+        process = command.told("run", "-b", command.bundle, "x")["config"]["process"]
+        assert process["user"] == {"uid": 0, "gid": 0}
+        assert process["env"] == ["A=b", "HOME=/home/guest"]
+        assert process["noNewPrivileges"] is True
+        assert [limit["type"] for limit in process["rlimits"]] == ["RLIMIT_RTTIME"]
+
+    def test_a_container_exists(self, command: Command) -> None:
+        command("run", "-b", command.bundle, "x").check()
+        done = command("run", "-b", command.bundle, "x").check(1)
+        assert "container with given ID already exists: x" in done.stderr
+        assert done.stdout == ""
+
+    @pytest.mark.parametrize("runtime", ["/bin/false", None])
+    def test_nothing_is_left_of_a_failure(self, command: Command, runtime: str | None) -> None:
+        """Neither if the runtime fails nor if it cannot be executed."""
+        if runtime is None:
+            runtime = os.path.join(command.user.home, "broken")
+            Path(runtime).write_text("#!/none\n")
+            os.chmod(runtime, 0o755)
+        command("--runtime", runtime, "run", "-b", command.bundle, "x").check(1)
+        directory = f"{command.user.runtime_dir}/runrootless"
+        eventually(lambda: os.listdir(directory) == [], "the end of the agent")
+
+    def test_nothing_is_left_of_a_broken_bundle(self, command: Command) -> None:
+        Path(f"{command.bundle}/config.json").write_text("{")
+        command("run", "-b", command.bundle, "x").check(1)
+        directory = f"{command.user.runtime_dir}/runrootless"
+        assert not os.path.isdir(directory) or os.listdir(directory) == []
+
+
+class TestExec:
+    @pytest.fixture(autouse=True)
+    def container(self, command: Command) -> None:
+        command.write_bundle(
+            user={"uid": 0, "gid": 3, "additionalGids": [4], "umask": 18},
+            capabilities={"bounding": ["CAP_KILL"], "effective": [], "ambient": []},
+        )
+        command("run", "-b", command.bundle, "x").check()
+
+    def process(self, command: Command, *words: str, **more: Any) -> dict[str, Any]:
+        process: dict[str, Any] = command.told("exec", *words, **more)["process"]
+        return process
+
+    def test_runc_knows_what_to_do_without_a_user(self, command: Command) -> None:
+        words = ["--tty", "--env=A=b", "--detach"]
+        assert command.words("exec", "-t", "-e", "A=b", "-d", "x", "ls", "-l") == [
+            f"--root={command.root}",
+            "exec",
+            *words,
+            "--",
+            "x",
+            "ls",
+            "-l",
+        ]
+
+    def test_a_user(self, command: Command) -> None:
+        process = self.process(command, "-u", "405", "x", "ls", "-l")
+        assert process["args"] == ["ls", "-l"]
+        assert process["user"] == {"uid": 0, "gid": 0, "umask": 18}
+        assert process["env"] == ["A=b", "HOME=/home/guest"]
+        assert process["cwd"] == "/"
+        assert process["noNewPrivileges"] is True
+        assert process["terminal"] is False
+        assert [limit["type"] for limit in process["rlimits"]] == ["RLIMIT_RTTIME"]
+
+    def test_all_flags(self, command: Command) -> None:
+        words = ["-u=5:6", "-g", "7", "--cwd", "/tmp", "-e", "HOME=/x", "-e", "C=d", "-t"]
+        words += ["--cap", "CAP_CHOWN", "--apparmor", "p", "--process-label", "l"]
+        told = command.told(
+            "exec", *words, "--pid-file", "/x", "-d", "--preserve-fds", "0", "x", "id"
+        )
+        process = told["process"]
+        assert process["env"] == ["A=b", "HOME=/x", "C=d"]
+        assert process["cwd"] == "/tmp"
+        assert process["terminal"] is True
+        assert process["capabilities"]["bounding"] == ["CAP_KILL", "CAP_CHOWN"]
+        assert process["capabilities"]["effective"] == ["CAP_CHOWN"]
+        assert process["apparmorProfile"] == "p"
+        assert process["selinuxLabel"] == "l"
+        *rest, path, separator, container = told["words"][3:]
+        assert rest == ["--pid-file=/x", "--detach", "--preserve-fds=0"]
+        assert path.startswith("--process=/proc/self/fd/")
+        assert (separator, container) == ("--", "x")
+
+    def test_identities_differ(self, command: Command) -> None:
+        """The limit says who; no two of these users are the same."""
+        limits = [
+            json.dumps(self.process(command, *words, "x", "id")["rlimits"])
+            for words in (
+                ["-u5"[:2], "5"],
+                ["-u", "6"],
+                ["-u", "5:6"],
+                ["-g", "5"],
+                ["-u", "guest"],
+            )
+        ]
+        assert len(set(limits)) == len(limits)
+
+    def test_the_home_of_the_containers_user_is_not_the_others(self, command: Command) -> None:
+        command.write_bundle(user={"uid": 405, "gid": 100})
+        command("run", "-b", command.bundle, "y").check()
+        assert self.process(command, "-u", "5", "y", "id")["env"] == ["A=b", "HOME=/"]
+        assert self.process(command, "-u", "0", "y", "id")["env"] == ["A=b"]
+        assert self.process(command, "-g", "5", "y", "id")["env"] == ["A=b", "HOME=/home/guest"]
+
+    def test_a_process_file(self, command: Command) -> None:
+        path = os.path.join(command.user.home, "process.json")
+        process = {
+            "args": ["id"],
+            "cwd": "/",
+            "user": {"uid": 405, "gid": 6},
+            "rlimits": [{"type": "RLIMIT_RTTIME", "soft": 5, "hard": 5}],
+            "terminal": True,
+        }
+        Path(path).write_text(json.dumps(process))
+        told = self.process(command, "--process", path, "x")
+        assert told["user"] == {"uid": 0, "gid": 0}
+        assert told["env"] == ["HOME=/home/guest"]
+        assert told["terminal"] is True
+        assert "capabilities" not in told
+        assert len(told["rlimits"]) == 1
+        assert told["rlimits"][0]["soft"] != 5
+
+    def test_the_file_is_above_the_descriptors_of_the_container(self, command: Command) -> None:
+        words = ["exec", "-u", "5", "--preserve-fds", "20", "x", "id"]
+        told = command.told(*words, env={"LISTEN_FDS": "10"})
+        (path,) = (word for word in told["words"] if word.startswith("--process="))
+        assert int(path.rpartition("/")[2]) >= 33
+
+    def test_every_process_of_crun_is_written_out(self, command: Command) -> None:
+        """It would leave noNewPrivileges and the limits away."""
+        crun = command.install("crun")
+        command("--runtime", crun, "run", "-b", command.bundle, "x").check()
+        process = command.told("--runtime", crun, "exec", "x", "id")["process"]
+        assert process["noNewPrivileges"] is True
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["-u", "nobody2"], "no user 'nobody2'"),
+            (["-u", "0:none"], "no group 'none'"),
+            (["-g", "-1"], "--additional-gids takes numbers"),
+            (["--process", "/none"], "cannot read /none: No such file"),
+        ],
+    )
+    def test_errors(self, command: Command, words: list[str], message: str) -> None:
+        """As runc's: 255, because the other codes are the process's own."""
+        done = command("exec", *words, "x", "id").check(255)
+        assert message in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+class TestErrors:
+    LINE = r'time="\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d)" level=error msg="%s"\n'
+    MESSAGE = "runrootless: there is no bundle directory /none: give one with --bundle"
+
+    def test_on_the_standard_error_as_runcs(self, command: Command) -> None:
+        done = command("run", "-b", "/none", "x").check(1)
+        assert re.fullmatch(self.LINE % self.MESSAGE, done.stderr)
+
+    def test_the_time_has_a_zone(self, command: Command) -> None:
+        done = command("run", "-b", "/none", "x", env={"TZ": "XXX-05:30"}).check(1)
+        assert '+05:30" level' in done.stderr
+
+    def test_in_the_log(self, command: Command) -> None:
+        log = os.path.join(command.user.home, "log")
+        for _ in range(2):
+            done = command("--log", log, "run", "-b", "/none", "x").check(1)
+            assert done.stderr == self.MESSAGE + "\n"
+        lines = Path(log).read_text().splitlines(keepends=True)
+        assert len(lines) == 2
+        for line in lines:
+            assert re.fullmatch(self.LINE % self.MESSAGE, line)
+
+    def test_in_a_log_of_json(self, command: Command) -> None:
+        log = os.path.join(command.user.home, "log")
+        command("--log", log, "--log-format=json", "run", "-b", "/none", "x").check(1)
+        entry = json.loads(Path(log).read_text())
+        assert entry["level"] == "error"
+        assert entry["msg"] == self.MESSAGE
+        assert set(entry) == {"level", "msg", "time"}
+
+    def test_a_log_that_cannot_be_written(self, command: Command) -> None:
+        done = command("--log", "/none/log", "run", "-b", "/none", "x").check(1)
+        assert "cannot write the log /none/log" in done.stderr
+        assert self.MESSAGE in done.stderr
+
+    def test_quotes_are_escaped(self, command: Command) -> None:
+        done = command("run", "-b", '/a"b', "x").check(1)
+        assert r"/a\"b" in done.stderr
+
+    def test_no_runtime(self, command: Command) -> None:
+        env = {"RUNROOTLESS_RUNTIME": "/none/runc"}
+        done = command("list", env=env).check(1)
+        assert "the runtime /none/runc is not an executable file" in done.stderr
+
+    def test_no_such_engine(self, command: Command) -> None:
+        done = command("--engine", "magic", "run", "-b", command.bundle, "x").check(1)
+        assert "there is no engine magic" in done.stderr
+
+    def test_a_traceback_for_who_asks(self, command: Command) -> None:
+        assert "Traceback" not in command("run", "-b", "/none", "x").stderr
+        assert "Traceback" in command("--debug", "run", "-b", "/none", "x").stderr
+
+    def test_a_hostile_directory(self, command: Command) -> None:
+        """Nothing of another user's in /tmp is trusted, by no subcommand."""
+        os.symlink(command.user.home, command.user.fallback_dir)
+        try:
+            done = command("list", env={"XDG_RUNTIME_DIR": ""}).check(1)
+        finally:
+            os.unlink(command.user.fallback_dir)
+        assert "is not a directory: remove it, or set XDG_RUNTIME_DIR" in done.stderr
+
+
+class TestInformation:
+    @pytest.mark.parametrize(
+        "words", [[], ["--help"], ["-h"], ["help"], ["h"], ["--debug", "help"]]
+    )
+    def test_help(self, command: Command, words: list[str]) -> None:
+        done = command(*words, env={"RUNROOTLESS_RUNTIME": "/none"}).check()
+        for word in ("run", "exec", "--runtime", "--engine", "RUNROOTLESS_RUNTIME"):
+            assert word in done.stdout
+
+    def test_help_about_a_subcommand_is_the_runtimes(self, command: Command) -> None:
+        assert command.words("help", "run")[-2:] == ["help", "run"]
+
+    @pytest.mark.parametrize("flag", ["--version", "-v"])
+    def test_version(self, command: Command, flag: str) -> None:
+        done = command(flag).check()
+        ours, runtimes = done.stdout.splitlines()
+        assert re.fullmatch(r"runrootless version \d+\.\d+\.\d+\S*", ours)
+        assert json.loads(runtimes)["words"] == [command.runtime, "--version"]
+
+
+# Each takes a good part of the time that the interpreter itself needs to start.
+SLOW = {
+    "re", "enum", "json", "typing", "dataclasses", "collections", "functools", "contextlib",
+    "pathlib", "argparse", "socket", "subprocess", "shutil", "tempfile", "logging", "hashlib",
+    "ctypes", "struct", "resource", "signal", "operator", "types",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "words", [["run", "-b", "bundle", "x"], ["list"], ["exec", "none", "sh"], ["delete", "none"]]
+)
+def test_the_start_is_quick(command: Command, words: list[str]) -> None:
+    """Nothing slow is imported before the runtime starts."""
+    script = (
+        "import os, sys\n"
+        "before = set(sys.modules)\n"
+        "from runrootless.cli import main\n"
+        "def execute(*arguments):\n"
+        "    print(*sorted(set(sys.modules) - before), sep='\\n')\n"
+        "    sys.stdout.flush()\n"
+        "    os._exit(0)\n"
+        "os.execv = execute\n"
+        "main()\n"
+    )
+    # "-S": the venv's site imports some of them itself.
+    arguments = [sys.executable, "-S", "-c", script, "--runtime", command.runtime, *words]
+    path = [entry for entry in sys.path if os.path.isdir(os.path.join(entry, "runrootless"))]
+    done = command.user.run(arguments, env={"PYTHONPATH": path[0]}).check()
+    imported = set(done.stdout.split())
+    assert "runrootless.cli" in imported
+    assert not imported & SLOW

@@ -1,0 +1,152 @@
+"""The user namespace around the runtime: the kernel says what can be done in it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.users import Unprivileged
+
+APPARMOR = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
+
+pytestmark = pytest.mark.skipif(
+    APPARMOR.exists() and APPARMOR.read_text().strip() == "1",
+    reason="AppArmor keeps user namespaces from Python",
+)
+
+PRELUDE = """\
+import os, sys
+from runrootless.runtimes import user_namespace
+
+def link():
+    return os.readlink("/proc/self/ns/user")
+
+def status(name):
+    with open("/proc/self/status") as file:
+        for line in file:
+            if line.startswith(name + ":"):
+                return line.split(":")[1].strip()
+
+TRACE = 1 << 19
+"""
+
+
+def run(user: Unprivileged, script: str) -> str:
+    return user.run([sys.executable, "-c", PRELUDE + script]).check().stdout
+
+
+def test_the_ids_stay_the_same(unprivileged: Unprivileged) -> None:
+    output = run(
+        unprivileged,
+        "before = link(), os.getresuid(), os.getresgid()\n"
+        "user_namespace.enter_new()\n"
+        "after = link(), os.getresuid(), os.getresgid()\n"
+        "assert before[0] != after[0] and before[1:] == after[1:], (before, after)\n"
+        "print(open('/proc/self/uid_map').read(), open('/proc/self/gid_map').read())\n",
+    )
+    uid, gid = str(unprivileged.account.uid), str(unprivileged.account.gid)
+    assert output.split() == [uid, uid, "1", gid, gid, "1"]
+
+
+def test_one_capability_is_left_to_the_runtime(unprivileged: Unprivileged) -> None:
+    """After execve(2): the runtime is to be as unprivileged as it was otherwise."""
+    output = run(
+        unprivileged,
+        "user_namespace.enter_new()\n"
+        "os.execv('/bin/grep', ['grep', '-E', '^Cap(Eff|Prm|Inh|Amb):', '/proc/self/status'])\n",
+    )
+    assert [int(line.split()[1], 16) for line in output.splitlines()] == [1 << 19] * 4
+
+
+def test_a_process_that_hides_can_be_looked_into(unprivileged: Unprivileged) -> None:
+    """As the runtime's parent and the agent do with a process that is not dumpable."""
+    hide = (
+        "import ctypes, os, sys; ctypes.CDLL(None).prctl(4, 0, 0, 0, 0); "
+        "print(flush=True); sys.stdin.read()"
+    )
+    look = (
+        "import subprocess\n"
+        f"hidden = subprocess.Popen([sys.executable, '-c', {hide!r}],"
+        " stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+        "hidden.stdout.readline()\n"
+        "try:\n"
+        "    print(os.readlink(f'/proc/{hidden.pid}/ns/user') == link())\n"
+        "except PermissionError:\n"
+        "    print('refused')\n"
+        "hidden.communicate()\n"
+    )
+    assert run(unprivileged, look) == "refused\n"
+    assert run(unprivileged, "user_namespace.enter_new()\n" + look) == "True\n"
+
+
+def test_it_is_found_again_from_a_process_inside(unprivileged: Unprivileged) -> None:
+    """The container's namespace is a child of it, as here the child process's is."""
+    run(
+        unprivileged,
+        "import ctypes\n"
+        "ready, told = os.pipe()\n"
+        "wait, go = os.pipe()\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    os.close(go)\n"
+        "    user_namespace.enter_new()\n"
+        "    os.write(told, link().encode())\n"
+        "    assert ctypes.CDLL(None).unshare(0x10000000) == 0\n"
+        "    os.write(told, b'.')\n"
+        "    os.read(wait, 1)\n"
+        "    os._exit(0)\n"
+        "outer = b''\n"
+        "while not outer.endswith(b'.'):\n"
+        "    outer += os.read(ready, 100)\n"
+        "assert link() != outer[:-1].decode()\n"
+        "user_namespace.enter_around(child)\n"
+        "assert link() == outer[:-1].decode()\n"
+        "assert int(status('CapAmb'), 16) == TRACE\n"
+        # A second time there is nothing left to do.
+        "user_namespace.enter_around(child)\n"
+        "assert link() == outer[:-1].decode()\n",
+    )
+
+
+def test_nothing_happens_without_one(unprivileged: Unprivileged) -> None:
+    run(
+        unprivileged,
+        "before = link()\n"
+        "for pid in (os.getpid(), 1 << 30):\n"
+        "    user_namespace.enter_around(pid)\n"
+        "assert link() == before\n",
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="for root")
+def test_root_needs_none() -> None:
+    script = "before = link()\nuser_namespace.enter_new()\nassert link() == before\n"
+    subprocess.run([sys.executable, "-c", PRELUDE + script], check=True)
+
+
+def test_without_user_namespaces_all_stays_as_it_is(unprivileged: Unprivileged) -> None:
+    """A seccomp filter or a sysctl may forbid them; the runtime says so in its words."""
+    run(
+        unprivileged,
+        "def library():\n"
+        "    return lambda name, *arguments: -1\n"
+        "user_namespace._library = library\n"
+        "before = link()\n"
+        "user_namespace.enter_new()\n"
+        "assert link() == before\n",
+    )
+
+
+@pytest.mark.parametrize("missing", ["dlopen", "CFuncPtr", "_SimpleCData"])
+def test_another_python_may_lack_the_c_half(unprivileged: Unprivileged, missing: str) -> None:
+    run(
+        unprivileged,
+        "import ctypes, _ctypes\n"
+        f"del _ctypes.{missing}\n"
+        "before = link()\n"
+        "user_namespace.enter_new()\n"
+        "assert link() != before\n"
+        "assert int(status('CapAmb'), 16) == TRACE\n",
+    )

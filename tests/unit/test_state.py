@@ -1,0 +1,323 @@
+"""The private directory of each container."""
+
+import fcntl
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runrootless import state
+from runrootless.errors import Error
+
+
+@pytest.fixture
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    return state.open_base()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> str:
+    path = tmp_path / "runc"
+    path.mkdir()
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def descriptors() -> Iterator[None]:
+    """No test leaves a descriptor open, and so a lock held."""
+    before = set(os.listdir("/proc/self/fd"))
+    yield
+    for name in set(os.listdir("/proc/self/fd")) - before:
+        try:
+            os.close(int(name))
+        except OSError:
+            pass
+
+
+def test_an_id_is_what_runc_takes() -> None:
+    for good in ("a", "A_b-c+d.e", "a,b", "..a", "...", "-x", "0", "a" * 255):
+        assert state.is_valid_id(good), good
+    for bad in ("", ".", "..", "a/b", "../x", "a b", "a\n", "\u00e9", "a*", "a" * 256, "a\0"):
+        assert not state.is_valid_id(bad), bad
+
+
+class TestBase:
+    def test_in_the_runtime_directory(self, base: str, tmp_path: Path) -> None:
+        assert base == f"{tmp_path}/runrootless"
+        assert os.stat(base).st_mode & 0o7777 == 0o700
+        assert state.open_base() == base
+
+    @pytest.mark.parametrize("value", ["", "relative", "/none/none", "/etc/passwd"])
+    def test_in_tmp_without_one(self, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", value)
+        assert state.base_directories() == [f"/tmp/runrootless-{os.geteuid()}"]
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="/ is root's own")
+    def test_a_runtime_directory_of_somebody_else(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", "/")
+        assert state.own_runtime_directory() is None
+
+    def test_a_file_in_its_place(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+        (tmp_path / "runrootless").write_text("")
+        with pytest.raises(Error, match=f"{tmp_path}/runrootless is not a directory: remove it"):
+            state.open_base()
+
+    def test_a_link_in_its_place(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
+        (tmp_path / "runrootless").symlink_to("elsewhere")
+        with pytest.raises(Error, match="is not a directory"):
+            state.open_base()
+
+    def test_open_to_others(self, base: str) -> None:
+        os.chmod(base, 0o750)
+        with pytest.raises(Error, match="has mode 0750 in place of 0700"):
+            state.open_base()
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+    def test_somebody_elses(self, base: str) -> None:
+        os.chown(base, 65534, 65534)
+        with pytest.raises(Error, match="belongs to user 65534"):
+            state.open_base()
+
+    def test_that_cannot_be_made(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        gone = tmp_path / "gone"
+        gone.mkdir()
+        monkeypatch.setattr(state, "own_runtime_directory", lambda: str(gone))
+        gone.rmdir()
+        with pytest.raises(Error, match=f"cannot make .* {gone}/runrootless: No such file"):
+            state.open_base()
+
+
+class TestCreate:
+    def test_it_is_private_locked_and_found_again(self, base: str, root: str) -> None:
+        made = state.create_container_directory(base, "x", root)
+        assert os.path.dirname(made.path) == base
+        assert os.stat(made.path).st_mode & 0o777 == 0o700
+        # Only with a bundle in it is there a container.
+        assert state.find_container_directory("x", root) is None
+        Path(made.path, state.CONFIG).write_text("{}")
+        assert state.find_container_directory("x", root) == made.path
+        assert state.find_container_directory("x", root + "2") is None
+        with open(f"{made.path}/lock") as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def test_the_lock_is_not_the_runtimes(self, base: str, root: str) -> None:
+        """Else the container's processes would keep it."""
+        made = state.create_container_directory(base, "x", root)
+        assert not os.get_inheritable(made.lock_fd)
+
+    def test_the_same_id_in_another_root(self, base: str, root: str) -> None:
+        first = state.create_container_directory(base, "x", root)
+        second = state.create_container_directory(base, "x", root + "2")
+        assert first.path != second.path
+
+    def test_it_is_found_without_the_runtime_directory_too(
+        self, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bases = [str(tmp_path / "a"), str(tmp_path / "b")]
+        for base in bases:
+            os.mkdir(base, 0o700)
+        made = state.create_container_directory(bases[1], "x", root)
+        Path(made.path, state.CONFIG).write_text("{}")
+        monkeypatch.setattr(state, "base_directories", lambda: bases)
+        assert state.find_container_directory("x", root) == made.path
+
+    def test_a_container_of_that_id_exists(self, base: str, root: str) -> None:
+        os.mkdir(f"{root}/x")
+        with pytest.raises(Error, match=r"^container with given ID already exists: x$"):
+            state.create_container_directory(base, "x", root)
+        assert os.listdir(base) == []
+
+    def test_a_container_of_that_id_is_being_made(
+        self, base: str, root: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(state, "_PATIENCE", 0.05)
+        made = state.create_container_directory(base, "x", root)
+        with pytest.raises(Error, match="already exists: x"):
+            state.create_container_directory(base, "x", root)
+        assert os.path.exists(made.path)
+
+    def test_the_agent_of_the_last_one_may_take_its_time(self, base: str, root: str) -> None:
+        """`run x` directly after `run x` is no error."""
+        made = state.create_container_directory(base, "x", root)
+        Path(made.path, "listener").write_text("")
+
+        def leave() -> None:
+            time.sleep(0.1)
+            state.remove_container_directory(made.path)
+            os.close(made.lock_fd)
+
+        agent = threading.Thread(target=leave)
+        agent.start()
+        again = state.create_container_directory(base, "x", root)
+        agent.join()
+        assert os.listdir(again.path) == ["lock"]
+
+    def test_what_a_dead_one_left_is_removed(self, base: str, root: str) -> None:
+        made = state.create_container_directory(base, "x", root)
+        Path(made.path, "listener").write_text("")
+        os.close(made.lock_fd)
+        again = state.create_container_directory(base, "x", root)
+        assert again.path == made.path
+        assert os.listdir(again.path) == ["lock"]
+
+    def test_an_unfinished_one_is_removed(self, base: str, root: str) -> None:
+        path = state.create_container_directory(base, "x", root).path
+        os.unlink(f"{path}/lock")
+        assert os.listdir(state.create_container_directory(base, "x", root).path) == ["lock"]
+
+    def test_long_ids(self, base: str, root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Two with the same beginning are two, and there is room for a socket."""
+        short_base = f"/tmp/test-{os.getpid()}"
+        os.mkdir(short_base, 0o700)
+        paths = []
+        try:
+            for last in "ab":
+                made = state.create_container_directory(short_base, "x" * 254 + last, root)
+                paths.append(made.path)
+                assert len(made.path) + len("/listener") <= 107
+            assert paths[0] != paths[1]
+        finally:
+            for path in paths:
+                state.remove_container_directory(path)
+            os.rmdir(short_base)
+
+    def test_no_room_for_a_socket(self, root: str, tmp_path: Path) -> None:
+        base = tmp_path / ("x" * 100)
+        base.mkdir()
+        with pytest.raises(Error, match=r"is too long for a socket \(at most 107 bytes\)"):
+            state.create_container_directory(str(base), "x", root)
+
+    def test_many_at_once(self, base: str, root: str, tmp_path: Path) -> None:
+        """Of several that want one ID one gets it, and garbage collection harms none."""
+        script = (
+            "import os, sys\n"
+            "from runrootless import state\n"
+            "base, root, own = sys.argv[1:]\n"
+            "state._PATIENCE = 0\n"
+            "sys.stdin.read(1)\n"
+            "for number in range(50):\n"
+            "    state.collect_garbage(base)\n"
+            "    state.create_container_directory(base, f'{own}-{number}', root)\n"
+            "    try:\n"
+            "        state.create_container_directory(base, f'all-{number}', root)\n"
+            "        print(number, flush=True)\n"
+            "    except Exception as error:\n"
+            "        assert 'already exists' in str(error), error\n"
+            "sys.stdin.read()\n"
+        )
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", script, base, root, str(number)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for number in range(4)
+        ]
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("xx")
+            process.stdin.flush()
+        deadline = time.monotonic() + 60
+        while len(os.listdir(base)) < 250 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        state.collect_garbage(base)
+        # All are alive, so nothing is garbage.
+        assert len(os.listdir(base)) == 250
+        winners: list[int] = []
+        for process in processes:
+            output, _ = process.communicate()
+            assert process.returncode == 0
+            winners += [int(line) for line in output.split()]
+        assert sorted(winners) == list(range(50))
+
+
+class TestRemove:
+    def test_with_all_that_is_in_it(self, base: str, root: str) -> None:
+        made = state.create_container_directory(base, "x", root)
+        Path(made.path, "listener").write_text("")
+        state.remove_container_directory(made.path)
+        assert os.listdir(base) == []
+        state.remove_container_directory(made.path)
+
+    def test_by_descriptor(self, base: str, root: str) -> None:
+        made = state.create_container_directory(base, "x", root)
+        descriptor = os.open(base, os.O_RDONLY)
+        state.remove_from_base(descriptor, os.path.basename(made.path))
+        assert os.listdir(base) == []
+
+    def test_links_are_not_followed(self, base: str, root: str, tmp_path: Path) -> None:
+        (tmp_path / "else").mkdir()
+        (tmp_path / "else/file").write_text("")
+        os.symlink(tmp_path / "else", f"{base}/x-00000000")
+        state.remove_container_directory(f"{base}/x-00000000")
+        made = state.create_container_directory(base, "y", root)
+        os.symlink(tmp_path / "else/file", f"{made.path}/link")
+        state.remove_container_directory(made.path)
+        assert os.listdir(tmp_path / "else") == ["file"]
+
+
+class TestGarbage:
+    def test_what_dead_containers_left(self, base: str, root: str) -> None:
+        dead = state.create_container_directory(base, "dead", root)
+        Path(dead.path, "listener").write_text("")
+        os.close(dead.lock_fd)
+        alive = state.create_container_directory(base, "alive", root)
+        known = state.create_container_directory(base, "known", root)
+        os.close(known.lock_fd)
+        os.mkdir(f"{root}/known")
+        state.collect_garbage(base)
+        assert sorted(os.listdir(base)) == sorted(
+            os.path.basename(path) for path in (alive.path, known.path)
+        )
+
+    def test_what_is_unfinished(self, base: str) -> None:
+        os.mkdir(f"{base}/x-0123abcd")
+        state.collect_garbage(base)
+        assert os.listdir(base) == []
+
+    def test_other_things_stay(self, base: str) -> None:
+        """A runtime's state root may be beside them."""
+        for name in ("runc", "crun", "x-0123abcz"):
+            os.mkdir(f"{base}/{name}")
+        os.mkdir(f"{base}/x-0123abcd")
+        os.mkdir(f"{base}/x-0123abcd/file")
+        Path(base, "y-0123abcd").write_text("")
+        before = sorted(os.listdir(base))
+        state.collect_garbage(base)
+        assert sorted(os.listdir(base)) == before
+
+    def test_not_while_somebody_makes_one(self, base: str, root: str) -> None:
+        dead = state.create_container_directory(base, "dead", root)
+        os.close(dead.lock_fd)
+        lock = os.open(base, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        state.collect_garbage(base)
+        assert os.path.exists(dead.path)
+        os.close(lock)
+        state.collect_garbage(base)
+        assert not os.path.exists(dead.path)
+
+    def test_a_few_at_a_time(self, base: str, root: str) -> None:
+        for number in range(100):
+            os.close(state.create_container_directory(base, str(number), root).lock_fd)
+        state.collect_garbage(base)
+        assert len(os.listdir(base)) == 100 - state._GARBAGE_CHECKS
+        for _ in range(4):
+            state.collect_garbage(base)
+        assert os.listdir(base) == []
+
+
+def test_systemd_tmpfiles_leaves_the_files_alone(base: str, root: str) -> None:
+    """It removes old files of /tmp unless their sticky bit is set."""
+    made = state.create_container_directory(base, "x", root)
+    assert os.stat(f"{made.path}/lock").st_mode & 0o7777 == 0o1600 == state.MODE
