@@ -94,6 +94,7 @@ own_directory() {
 # Prints the mirror of Debian that this machine's own apt uses.
 debian_mirror() {
     local uri
+    # shellcheck disable=SC2016 # apt's variables, not the shell's
     uri=$(apt-get indextargets --format '$(ORIGIN) $(LABEL) $(REPO_URI)' 2>/dev/null |
         awk '$1 == "Debian" && $2 == "Debian" { sub("/$", "", $3); print $3; exit }') || true
     printf '%s\n' "${uri:-http://deb.debian.org/debian}"

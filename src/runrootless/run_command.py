@@ -17,8 +17,8 @@ def prepare(invocation: Invocation) -> list[str]:
 
     What the runtime would refuse is left to it, so that the user reads its words.
     When this returns with a derived bundle, the engine is waiting for the runtime
-    to be executed by this process, and ``invocation.directory`` is set. If that does
-    not happen, what the engine has started ends with this process.
+    to be executed by this process. If that does not happen, what the engine has
+    started ends with this process, and removes the container's directory.
 
     Raises ``Error`` for a bundle that cannot be run, and a container that exists.
     """
@@ -36,7 +36,7 @@ def prepare(invocation: Invocation) -> list[str]:
     state.collect_garbage(base)
     root = invocation.state_root()
     directory = state.create_container_directory(base, container_id, root)
-    # From here on a failure removes it.
+    # A failure removes it.
     invocation.directory = directory.path
     # The agent too has to be in it.
     user_namespace.enter_new()
@@ -48,6 +48,9 @@ def prepare(invocation: Invocation) -> list[str]:
         options.get("log-format"),
         options.is_on("debug"),
     )
+    # Now the agent removes it, when this process ends without a container. Both at
+    # once would have the agent complain in the log, where callers look for our error.
+    invocation.directory = None
     # Not before: meanwhile the agent gets ready on another processor.
     from runrootless.derived_bundle import write
 

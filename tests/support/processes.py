@@ -70,7 +70,8 @@ class Output:
             texts.append(file.read().decode(errors="replace"))
         assert isinstance(process.args, list)
         seconds = time.monotonic() - began
-        return Result(process.args, process.returncode, *texts, seconds, timed_out)
+        stdout, stderr = texts
+        return Result(process.args, process.returncode, stdout, stderr, seconds, timed_out)
 
 
 def eventually(condition: Callable[[], T], what: str | Callable[[], str], timeout: float = 10) -> T:
@@ -94,7 +95,7 @@ def read_line(process: "subprocess.Popen[str]", timeout: float = 20) -> str:
     """Return the next line that a process prints, of which nothing has been read before."""
     assert process.stdout is not None
     ready, _, _ = select.select([process.stdout], [], [], timeout)
-    assert ready, f"{process.args} printed nothing for {timeout:g} s"
+    assert ready, f"{process.args!r} printed nothing for {timeout:g} s"
     return process.stdout.readline()
 
 

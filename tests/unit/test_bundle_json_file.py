@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import runrootless
 from runrootless.bundle import json_file
 from runrootless.errors import Error
 
@@ -63,6 +64,33 @@ def test_refuses_what_json_refuses(text: str) -> None:
 def test_an_error_says_where(text: str, line: int, column: int) -> None:
     with pytest.raises(Error, match=f"config.json is not valid JSON: line {line}, column {column}"):
         json_file.parse(text, "config.json")
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "", '{"a": [1, 2\n', '{"a" 1}', "[1,]", '"\\x"', "nul", "{} {}"]
+)
+def test_so_does_the_first_error(text: str) -> None:
+    """The C half takes the exception from a module that nobody has imported by then."""
+    script = (
+        "import sys\n"
+        "assert 'json' not in sys.modules\n"
+        "from runrootless.bundle import json_file\n"
+        "from runrootless.errors import Error\n"
+        "try:\n"
+        f"    json_file.parse({text!r}, 'x')\n"
+        "except Error as error:\n"
+        "    print(error)\n"
+    )
+    path = os.path.dirname(os.path.dirname(runrootless.__file__))
+    done = subprocess.run(
+        # "-S": the site module of an installation may import json.
+        [sys.executable, "-S", "-c", script],
+        env={"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("x is not valid JSON: line ")
 
 
 @pytest.mark.parametrize("text", ["NaN", '{"a": Infinity}', "[-Infinity]"])

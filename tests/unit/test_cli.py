@@ -237,9 +237,10 @@ class TestRun:
 
     def test_nothing_is_left_of_a_broken_bundle(self, command: Command) -> None:
         Path(f"{command.bundle}/config.json").write_text("{")
-        command("run", "-b", command.bundle, "x").check(1)
+        done = command("run", "-b", command.bundle, "x").check(1)
+        assert len(done.stderr.splitlines()) == 1
         directory = f"{command.user.runtime_dir}/runrootless"
-        assert not os.path.isdir(directory) or os.listdir(directory) == []
+        eventually(lambda: os.listdir(directory) == [], "the end of the agent")
 
 
 class TestExec:

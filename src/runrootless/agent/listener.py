@@ -11,7 +11,7 @@ import _socket
 import os
 import struct
 
-from runrootless.bundle.json_file import parse
+from runrootless.bundle.json_file import scan
 from runrootless.errors import Error
 
 _MESSAGE_LIMIT = 1 << 20
@@ -65,11 +65,15 @@ class Connection:
         if data and not self._data.rstrip().endswith(b"}"):
             return None
         try:
-            return self._handover(parse(self._data.decode(), "a message on the listener socket"))
-        except (Error, ImportError, ValueError, KeyError, TypeError):
+            state = scan(self._data.decode())
+        except ValueError:
             if data:
                 # The closing brace may have been an inner one.
                 return None
+            raise Error("a message on the listener socket is no JSON document") from None
+        try:
+            return self._handover(state)
+        except (KeyError, TypeError, ValueError):
             raise Error("a message on the listener socket is no ContainerProcessState") from None
 
     def close(self) -> None:

@@ -54,6 +54,7 @@ class Server:
         self._listeners: set[int] = set()
         self._handlers = emulator.handlers()
         self._joined = False
+        self._after_joining: Callable[[], None] | None = None
 
     def serve(self) -> None:
         """Return when the runtime's process has ended and no process is under the filter."""
@@ -131,6 +132,9 @@ class Server:
         if connection.peer_uid() != os.geteuid() or len(self._connections) >= _CONNECTION_LIMIT:
             connection.close()
             return
+        if self._after_joining is None:
+            # While the runtime still writes its message.
+            self._after_joining = self._before_joining()
         self._connections[fd] = connection
         self._poll.register(fd, select.POLLIN)
 
@@ -158,10 +162,10 @@ class Server:
             raise
 
     def _join(self, pid: int) -> None:
-        after_joining = self._before_joining()
         self._views.join(pid)
         self._joined = True
-        after_joining()
+        if self._after_joining is not None:
+            self._after_joining()
         self._emulator.joined()
         self._log.debug(f"joined the namespaces of process {pid}")
 

@@ -19,6 +19,18 @@ if TYPE_CHECKING:
     from typing import Any
 
 _WHITESPACE = " \t\n\r"
+_FAILURES = (
+    # No C half, or another one.
+    ImportError,
+    AttributeError,
+    TypeError,
+    # No JSON. SystemError is what becomes of JSONDecodeError, a ValueError, as long as
+    # its module has not been imported.
+    ValueError,
+    StopIteration,
+    SystemError,
+    RecursionError,
+)
 
 
 class _ScannerContext:
@@ -44,16 +56,28 @@ def parse(text: str, name: str) -> Any:
     and column if the text is not one JSON document (RFC 8259).
     """
     try:
-        import _json
+        return scan(text)
+    except (ImportError, AttributeError, TypeError, ValueError):
+        return _parse_slowly(text, name)
 
-        make_scanner: Any = _json.make_scanner
-        # The scanner wants to start on the first character of a value.
-        start = len(text) - len(text.lstrip(_WHITESPACE))
-        value, end = make_scanner(_ScannerContext)(text, start)
-    except (ImportError, AttributeError, TypeError, ValueError, StopIteration, RecursionError):
-        return _parse_slowly(text, name)
+
+def scan(text: str) -> Any:
+    """Return the value of the JSON document ``text``, without importing anything large.
+
+    Raises ValueError if it is not one, and ImportError, AttributeError or TypeError
+    where CPython has changed.
+    """
+    from _json import make_scanner
+
+    # The scanner wants to start on the first character of a value.
+    start = len(text) - len(text.lstrip(_WHITESPACE))
+    try:
+        value, end = make_scanner(_ScannerContext)(text, start)  # type: ignore[arg-type]
+    except (StopIteration, RecursionError, SystemError):
+        # SystemError: it looks for the exception to raise in json.decoder, which is not there.
+        raise ValueError("not a JSON document") from None
     if text[end:].strip(_WHITESPACE):
-        return _parse_slowly(text, name)
+        raise ValueError("more than a JSON document")
     return value
 
 

@@ -50,8 +50,11 @@ class Chown:
         """fchown(2)."""
         _, uid, gid = call.arguments[:3]
         descriptor = call.descriptor(0)
+        # The caller's own descriptor holds the file.
         name = self._paths.open_file_name(call, descriptor)
-        return self._chown(call, descriptor, name, uid, gid, 0)
+        require_valid(call)
+        self._change(call, name, uid, gid)
+        return 0
 
     def _chown_path(
         self, call: Call, directory: int, path: int, uid: int, gid: int, flags: int
@@ -68,17 +71,15 @@ class Chown:
             return self._paths.explain(call, directory, name, fd)
         try:
             require_valid(call)
-            self._change(
-                b"self/fd/%d" % fd,
-                self._identity.of(call.pid),
-                uid & 0xFFFFFFFF,
-                gid & 0xFFFFFFFF,
-            )
+            self._change(call, b"self/fd/%d" % fd, uid, gid)
         finally:
             os.close(fd)
         return 0
 
-    def _change(self, handle: bytes, credentials: Credentials, uid: int, gid: int) -> None:
+    def _change(self, call: Call, handle: bytes, uid: int, gid: int) -> None:
+        uid &= 0xFFFFFFFF
+        gid &= 0xFFFFFFFF
+        credentials = self._identity.of(call.pid)
         status = os.stat(handle)
         mode, device, inode = status.st_mode, status.st_dev, status.st_ino
         old = self._ownership.find(handle, 0, mode, device, inode) or NOTHING
@@ -95,7 +96,8 @@ class Chown:
                 raise
             return
         if stat.S_ISREG(mode):
-            self._files.removexattr(handle, _CAPABILITIES)
+            if mode & 0o111:
+                self._files.removexattr(handle, _CAPABILITIES)
             kept = mode & ~stat.S_ISUID
             if mode & stat.S_IXGRP:
                 kept &= ~stat.S_ISGID

@@ -34,6 +34,8 @@ if os.uname().machine == "x86_64":
     _MODE_OFFSET, _OWNER_OFFSET, _RDEV_OFFSET = 24, 28, 40
 else:
     _MODE_OFFSET, _OWNER_OFFSET, _RDEV_OFFSET = 16, 24, 32
+_CHANGE_TIME_OFFSET = 104
+_CHANGE_TIME = struct.Struct("=qq")
 _MODE = struct.Struct("=I")
 _OWNER = struct.Struct("=II")
 
@@ -147,7 +149,8 @@ class Metadata:
         data = self._files.stat_buffer
         device, inode = _DEVICE_INODE.unpack_from(data)
         (mode,) = _MODE.unpack_from(data, _MODE_OFFSET)
-        record = self._ownership.find(name, flags, mode, device, inode)
+        changed = _CHANGE_TIME.unpack_from(data, _CHANGE_TIME_OFFSET)
+        record = self._ownership.find(name, flags, mode, device, inode, changed)
         if record is None:
             owner = _ROOT
             if self._process_files.concerns(device):

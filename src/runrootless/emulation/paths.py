@@ -8,6 +8,7 @@ reached through the caller's own links: ``PID/cwd/...`` and ``PID/fd/N/...``.
 from __future__ import annotations
 
 import errno
+import os
 
 from runrootless.emulation.call import Call, failure
 from runrootless.linux.files import (
@@ -82,13 +83,19 @@ class Paths:
 
         Raises OSError: EBADF where it is not open, or open just as a place (O_PATH).
         """
+        name = self.descriptor_name(call, descriptor)
         try:
-            flags = descriptor_flags(call.pid, descriptor)
-        except OSError:
+            # The link's permissions are what the descriptor is open for; where it is for
+            # nothing, it takes a closer look.
+            is_place = (
+                not os.lstat(name).st_mode & 0o600
+                and descriptor_flags(call.pid, descriptor) & O_PATH
+            )
+        except FileNotFoundError:
             raise failure(errno.EBADF) from None
-        if flags & O_PATH:
+        if is_place:
             raise failure(errno.EBADF)
-        return self.descriptor_name(call, descriptor)
+        return name
 
     def explain(self, call: Call, directory: int, name: bytes, result: int) -> int:
         """Return the negative error number that the caller is to see for a failed ``name``.
