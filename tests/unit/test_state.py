@@ -4,6 +4,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,13 @@ import pytest
 
 from runrootless import state
 from runrootless.errors import Error
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """Shorter than pytest's own: the path of a socket must fit."""
+    with tempfile.TemporaryDirectory(prefix="rr-", dir="/tmp") as path:
+        yield Path(path)
 
 
 @pytest.fixture
@@ -174,21 +182,14 @@ class TestCreate:
         os.unlink(f"{path}/lock")
         assert os.listdir(state.create_container_directory(base, "x", root).path) == ["lock"]
 
-    def test_long_ids(self, base: str, root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_long_ids(self, base: str, root: str) -> None:
         """Two with the same beginning are two, and there is room for a socket."""
-        short_base = f"/tmp/test-{os.getpid()}"
-        os.mkdir(short_base, 0o700)
-        paths = []
-        try:
-            for last in "ab":
-                made = state.create_container_directory(short_base, "x" * 254 + last, root)
-                paths.append(made.path)
-                assert len(made.path) + len("/listener") <= 107
-            assert paths[0] != paths[1]
-        finally:
-            for path in paths:
-                state.remove_container_directory(path)
-            os.rmdir(short_base)
+        paths = [
+            state.create_container_directory(base, "x" * 254 + last, root).path for last in "ab"
+        ]
+        assert paths[0] != paths[1]
+        for path in paths:
+            assert len(path) + len("/listener") <= 107
 
     def test_no_room_for_a_socket(self, root: str, tmp_path: Path) -> None:
         base = tmp_path / ("x" * 100)

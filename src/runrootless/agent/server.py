@@ -11,7 +11,7 @@ from runrootless.agent.listener import Connection, Handover
 from runrootless.agent.log import Log
 from runrootless.agent.views import Views
 from runrootless.emulation.call import Call
-from runrootless.emulation.emulator import AUDIT_ARCHITECTURES, Emulator
+from runrootless.emulation.emulator import Emulator
 from runrootless.linux import seccomp
 
 TYPE_CHECKING = False
@@ -88,18 +88,21 @@ class Server:
         identifier, pid, _, number, architecture, _, *arguments = _UNPACK(data)
         handler = self._handlers.get((architecture, number))
         value: int | None = None
-        if number & _X32_BIT and architecture == AUDIT_ARCHITECTURES["x86_64"]:
-            # Programs of the x32 ABI see their calls fail, rather than a half-emulated system.
-            value = -errno.ENOSYS
-        elif handler is not None:
+        if handler is not None:
             call = Call(pid, arguments, listener, data[:8])
             try:
-                value = self._handle(handler, call)
+                if self._views.varied:
+                    value = self._handle_in_its_view(handler, call)
+                else:
+                    value = handler(call)
             except OSError as error:
                 value = -(error.errno or errno.EIO)
             except Exception as error:
                 self._log.exception(f"call {number} of process {pid}", error)
                 value = -errno.EIO
+        elif number & _X32_BIT:
+            # Programs of the x32 ABI see their calls fail, rather than a half-emulated system.
+            value = -errno.ENOSYS
         if value is None:
             response = _PACK(identifier, 0, 0, seccomp.FLAG_CONTINUE)
         elif value == Call.ANSWERED:
@@ -114,14 +117,13 @@ class Server:
             # Interrupted by a signal, in which case the call is repeated, or killed.
             pass
 
-    def _handle(self, handler: Handler, call: Call) -> int | None:
-        views = self._views
-        if not views.varied or not views.enter(call.pid):
+    def _handle_in_its_view(self, handler: Handler, call: Call) -> int | None:
+        if not self._views.enter(call.pid):
             return handler(call)
         try:
             return handler(call)
         finally:
-            views.leave()
+            self._views.leave()
 
     def _accept(self) -> None:
         try:

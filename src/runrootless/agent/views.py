@@ -13,6 +13,10 @@ from runrootless.linux.files import O_PATH
 from runrootless.linux.namespaces import CLONE_NEWNS, CLONE_NEWUSER, setns
 
 
+class ViewLostError(BaseException):
+    """The agent does not see the container any more, and must not go on."""
+
+
 class Views:
     """The agent's view of files.
 
@@ -63,13 +67,20 @@ class Views:
                 os.close(namespace)
             self._elsewhere = True
             os.chdir(self._processes)
-        os.chroot(f"{pid}/root")
+        try:
+            os.chroot(f"{pid}/root")
+        except OSError:
+            self.leave()
+            raise
         return True
 
     def leave(self) -> None:
-        """Return to the container's own view."""
-        if self._elsewhere:
-            setns(self._namespace, CLONE_NEWNS)
-            self._elsewhere = False
-            os.chdir(self._processes)
-        os.chroot(self._root)
+        """Return to the container's own view. Raises ViewLostError if that does not work."""
+        try:
+            if self._elsewhere:
+                setns(self._namespace, CLONE_NEWNS)
+                self._elsewhere = False
+                os.chdir(self._processes)
+            os.chroot(self._root)
+        except OSError as error:
+            raise ViewLostError(str(error)) from error

@@ -96,8 +96,7 @@ class Chown:
                 raise
             return
         if stat.S_ISREG(mode):
-            if mode & 0o111:
-                self._files.removexattr(handle, _CAPABILITIES)
+            self._files.removexattr(handle, _CAPABILITIES)
             kept = mode & ~stat.S_ISUID
             if mode & stat.S_IXGRP:
                 kept &= ~stat.S_ISGID

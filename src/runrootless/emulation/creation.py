@@ -101,11 +101,10 @@ class Creation:
         credentials = self._identity.of(call.pid)
         uid, gid = credentials.uids[3], credentials.gids[3]
         parent = os.path.dirname(name.rstrip(b"/")) or b"/"
-        try:
-            status = os.stat(parent)
-        except OSError:
+        if self._files.stat(parent, 0) < 0:
             return None
-        if status.st_mode & stat.S_ISGID:
+        if self._files.mode() & stat.S_ISGID:
+            status = os.stat(parent)
             found = self._ownership.find(parent, 0, status.st_mode, status.st_dev, status.st_ino)
             gid = found.gid if found is not None else 0
         return Record(uid, gid) if uid or gid else None

@@ -26,7 +26,7 @@ _ID_BITS = 31
 _CACHE_LIMIT = 1024
 _ID_MASK = (1 << _ID_BITS) - 1
 
-SIZE_LIMIT = 16 * 1024 * 1024
+SIZE_LIMIT = 4 * 1024 * 1024
 """The table's largest size in bytes; a process that wants more sets gets ENOMEM."""
 
 

@@ -57,7 +57,7 @@ class Emulator:
             "chown": Chown(files, paths, ownership, identity),
             "nodes": Nodes(paths, creation, identity),
             "capabilities": Capabilities(memory, identity),
-            "execution": Execution(paths, ownership, identity),
+            "execution": Execution(files, paths, ownership, identity),
             "xattrs": Xattrs(memory, paths, identity),
             "sockets": Sockets(memory, files, paths, ownership, identity, creation),
             "roots": Roots(memory, files, paths, identity, views),

@@ -15,7 +15,7 @@ from runrootless.emulation.identity import Identity
 from runrootless.emulation.ownership import Ownership
 from runrootless.emulation.paths import Paths
 from runrootless.emulation.record import NOTHING
-from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD
+from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, Files
 
 _SET_ID = stat.S_ISUID | stat.S_ISGID
 _ELF_MAGIC = b"\x7fELF"
@@ -24,7 +24,10 @@ _ELF_MAGIC = b"\x7fELF"
 class Execution:
     """Handlers of execve(2) and execveat(2)."""
 
-    def __init__(self, paths: Paths, ownership: Ownership, identity: Identity) -> None:
+    def __init__(
+        self, files: Files, paths: Paths, ownership: Ownership, identity: Identity
+    ) -> None:
+        self._files = files
         self._paths = paths
         self._ownership = ownership
         self._identity = identity
@@ -41,8 +44,11 @@ class Execution:
     def _execute(self, call: Call, directory: int, path: int, flags: int) -> None:
         try:
             name, _ = self._paths.name(call, directory, path, flags)
-            status = os.stat(name)
-            owner, group = self._set_ids(name, status)
+            owner = group = None
+            if self._files.stat(name, 0) < 0:
+                return
+            if self._files.mode() & _SET_ID:
+                owner, group = self._set_ids(name, os.stat(name))
         except OSError:
             # The kernel will find the same and tell the caller.
             return
@@ -55,7 +61,7 @@ class Execution:
         Raises OSError where the file cannot be read.
         """
         mode = status.st_mode
-        if not mode & _SET_ID or not stat.S_ISREG(mode) or not mode & 0o111:
+        if not stat.S_ISREG(mode) or not mode & 0o111:
             return None, None
         if not _is_binary(name) or _ignores_set_id(name, status.st_dev):
             return None, None

@@ -14,7 +14,7 @@ from runrootless.emulation.call import Call, require_valid
 from runrootless.emulation.ownership import Ownership
 from runrootless.emulation.paths import Paths
 from runrootless.emulation.process_files import ProcessFiles
-from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, Files
+from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, MODE_OFFSET, Files
 from runrootless.linux.memory import Memory
 
 TYPE_CHECKING = False
@@ -31,9 +31,9 @@ _ROOT = (0, 0)
 
 # struct stat of this machine: st_mode, st_uid and st_gid, and st_rdev.
 if os.uname().machine == "x86_64":
-    _MODE_OFFSET, _OWNER_OFFSET, _RDEV_OFFSET = 24, 28, 40
+    _OWNER_OFFSET, _RDEV_OFFSET = 28, 40
 else:
-    _MODE_OFFSET, _OWNER_OFFSET, _RDEV_OFFSET = 16, 24, 32
+    _OWNER_OFFSET, _RDEV_OFFSET = 24, 32
 _CHANGE_TIME_OFFSET = 104
 _CHANGE_TIME = struct.Struct("=qq")
 _MODE = struct.Struct("=I")
@@ -148,7 +148,7 @@ class Metadata:
             return None
         data = self._files.stat_buffer
         device, inode = _DEVICE_INODE.unpack_from(data)
-        (mode,) = _MODE.unpack_from(data, _MODE_OFFSET)
+        (mode,) = _MODE.unpack_from(data, MODE_OFFSET)
         changed = _CHANGE_TIME.unpack_from(data, _CHANGE_TIME_OFFSET)
         record = self._ownership.find(name, flags, mode, device, inode, changed)
         if record is None:
@@ -164,7 +164,7 @@ class Metadata:
             _OWNER.pack_into(data, _OWNER_OFFSET, record.uid, record.gid)
             if record.device_type:
                 mode = mode & _PERMISSIONS | record.device_type
-                _MODE.pack_into(data, _MODE_OFFSET, mode)
+                _MODE.pack_into(data, MODE_OFFSET, mode)
                 _DEVICE.pack_into(data, _RDEV_OFFSET, record.device)
         return self._write(call, buffer, convert(data) if convert else data)
 

@@ -83,6 +83,8 @@ class Paths:
 
         Raises OSError: EBADF where it is not open, or open just as a place (O_PATH).
         """
+        if descriptor < 0:
+            raise failure(errno.EBADF)
         name = self.descriptor_name(call, descriptor)
         try:
             # The link's permissions are what the descriptor is open for; where it is for

@@ -64,6 +64,8 @@ class SideStore:
 
     def keep(self, device: int, inode: int, birth: int, record: Record) -> None:
         """Keep a record. Raises OSError: ENOSPC, EDQUOT, EROFS."""
+        if self.find(device, inode) == (birth, record):
+            return
         key_device = self._key_device(device)
         if key_device and not os.major(device):
             self._records[key_device, inode] = (birth, record)

@@ -76,13 +76,9 @@ class Sockets:
             fd = duplicate(int(status_fields(status, b"Tgid")[0]), call.descriptor(0))
         except OSError:
             return None
-        try:
-            socket = _socket.socket(fileno=fd)
-            option = socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _CREDENTIALS.size)
-        except OSError:
-            os.close(fd)
+        option = _peer(fd)
+        if option is None:
             return None
-        socket.close()
         peer, _, _ = _CREDENTIALS.unpack(option)
         if peer <= 0:
             return None
@@ -101,3 +97,18 @@ class Sockets:
         return (
             0 if self._memory.write(call.pid, length, _LENGTH.pack(len(answer))) else -errno.EFAULT
         )
+
+
+def _peer(fd: int) -> bytes | None:
+    """Return ``struct ucred`` of a socket's peer, None where it is no socket. Closes ``fd``."""
+    try:
+        socket = _socket.socket(fileno=fd)
+    except OSError:
+        os.close(fd)
+        return None
+    try:
+        return socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _CREDENTIALS.size)
+    except OSError:
+        return None
+    finally:
+        socket.close()

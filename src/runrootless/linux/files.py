@@ -44,9 +44,13 @@ _AT_FDCWD = c_long(AT_FDCWD)
 STAT_SIZE = 144 if _MACHINE == "x86_64" else 128
 """Size of ``struct stat`` of this machine in bytes."""
 
+MODE_OFFSET = 24 if _MACHINE == "x86_64" else 16
+"""Where ``struct stat`` of this machine has st_mode, an unsigned int."""
+
 STATX_SIZE = 256
 """Size of ``struct statx`` in bytes, the same on every machine."""
 
+_MODE = struct.Struct("=I")
 _XATTR_SIZE = 256
 _XATTR_LIMIT = c_ulong(_XATTR_SIZE)
 _STATX_BTIME = 0x800
@@ -76,6 +80,11 @@ class Files:
         if _syscall(_NR_NEWFSTATAT, _AT_FDCWD, name, self._stat_address, flags) < 0:
             return -get_errno()
         return 0
+
+    def mode(self) -> int:
+        """Return st_mode of the last successful ``stat``."""
+        (mode,) = _MODE.unpack_from(self.stat_buffer, MODE_OFFSET)
+        return int(mode)
 
     def statx(self, name: bytes, flags: int, mask: int) -> int:
         """Fill ``statx_buffer``; return 0 or a negative error number."""
