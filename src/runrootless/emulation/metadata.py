@@ -79,6 +79,9 @@ class Metadata:
     def newfstatat(self, call: Call) -> int | None:
         """fstatat(2)."""
         _, path, buffer, flags = call.arguments[:4]
+        if not path and flags & AT_EMPTY_PATH:
+            # Since Linux 6.11 a null pointer counts as the empty path here.
+            return self.stat_descriptor(call, call.descriptor(0), buffer)
         return self.stat_path(call, call.descriptor(0), path, buffer, flags)
 
     def fstat(self, call: Call) -> int | None:
@@ -90,7 +93,10 @@ class Metadata:
         _, path, flags, mask, buffer = call.arguments[:5]
         flags &= 0xFFFFFFFF
         try:
-            name, nofollow = self._paths.name(call, call.descriptor(0), path, flags)
+            if not path and flags & AT_EMPTY_PATH:
+                name, nofollow = self._paths.descriptor_name(call, call.descriptor(0)), 0
+            else:
+                name, nofollow = self._paths.name(call, call.descriptor(0), path, flags)
         except OSError:
             return None
         data = self._files.statx_buffer

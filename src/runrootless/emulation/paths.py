@@ -50,10 +50,7 @@ class Paths:
         """
         path = self._memory.read_string(call.pid, address)
         if path is None:
-            # Since Linux 6.11 a null pointer counts as the empty path.
-            if address or not flags & AT_EMPTY_PATH:
-                raise failure(errno.EFAULT)
-            path = b""
+            raise failure(errno.EFAULT)
         if path:
             return self.name_of(call, directory, path), flags & AT_SYMLINK_NOFOLLOW
         if not flags & AT_EMPTY_PATH:

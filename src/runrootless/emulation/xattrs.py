@@ -112,8 +112,12 @@ class Xattrs:
         text = self._memory.read_string(call.pid, attribute, _NAME_LIMIT)
         if text is None:
             return None
-        # Our own is looked for under a name that no file has, for the sake of other errors.
-        kept = PREFIX if _is_ours(text) else _kept_name(text)
+        if _is_ours(text):
+            # Looked for under a name that no file has, for the sake of other errors.
+            name, nofollow = locate(call)
+            os.getxattr(name, PREFIX, follow_symlinks=not nofollow)
+            return -errno.ENODATA
+        kept = _kept_name(text)
         if kept is None:
             return None
         if text.startswith(_TRUSTED) and not self._credentials(call).can(CAP_SYS_ADMIN):
