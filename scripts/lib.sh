@@ -104,7 +104,10 @@ debian_mirror() {
 # whatever "python3" is on the caller's PATH.
 make_venv() {
     local venv=$1
-    [ -x "$venv/bin/python" ] || quietly /usr/bin/python3 -m venv "$venv" ||
+    [ ! -x "$venv/bin/python" ] || return 0
+    # Without setuptools, of which a part would be imported at every start.
+    quietly /usr/bin/python3 -m venv "$venv" &&
+        quietly "$venv/bin/python" -m pip uninstall --yes setuptools ||
         die "could not make a virtual environment in $venv"
 }
 

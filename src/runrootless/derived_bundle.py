@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from runrootless.engines import Engine
 
 
-def write(engine: Engine, bundle: str, directory: str, systemd_cgroup: bool) -> None:
+def derive(engine: Engine, bundle: str, directory: str, systemd_cgroup: bool) -> None:
     """Derive a rootless bundle from the one in the directory ``bundle``.
 
     It goes to the container's private ``directory``. ``systemd_cgroup`` tells whether the

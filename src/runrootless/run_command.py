@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from runrootless import command_line, engines, state
+from runrootless.derived_bundle import derive
 from runrootless.runtimes import user_namespace
 
 TYPE_CHECKING = False
@@ -38,6 +39,8 @@ def prepare(invocation: Invocation) -> list[str]:
     directory = state.create_container_directory(base, container_id, root)
     # A failure removes it.
     invocation.directory = directory.path
+    bundle = parsed.get("bundle") or "."
+    derive(engine, bundle, directory.path, options.is_on("systemd-cgroup"))
     # The agent too has to be in it.
     user_namespace.enter_new()
     engine.launch(
@@ -51,11 +54,6 @@ def prepare(invocation: Invocation) -> list[str]:
     # Now the agent removes it, when this process ends without a container. Both at
     # once would have the agent complain in the log, where callers look for our error.
     invocation.directory = None
-    # Not before: meanwhile the agent gets ready on another processor.
-    from runrootless.derived_bundle import write
-
-    bundle = parsed.get("bundle") or "."
-    write(engine, bundle, directory.path, options.is_on("systemd-cgroup"))
     return invocation.runtime_command(
         [*parsed.without("bundle"), f"--bundle={directory.path}", "--", container_id]
     )

@@ -1,8 +1,4 @@
-"""The notify engine: seccomp hands the calls over, an agent answers them.
-
-What only changing a spec needs is imported there, since ``launch`` comes first and the
-sooner the better.
-"""
+"""The notify engine: seccomp hands the calls over, an agent answers them."""
 
 from __future__ import annotations
 
@@ -10,6 +6,8 @@ import os
 
 from runrootless.agent.launch import CREDENTIALS_NAME, LISTENER_NAME, Settings
 from runrootless.agent.launch import launch as launch_agent
+from runrootless.bundle.profile import permissive
+from runrootless.emulation.table import seccomp_rules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,9 +25,6 @@ def apply(spec: dict[str, Any], directory: str, identity: Identity) -> None:
     ``directory`` is the container's private directory, and ``identity`` whom the
     first process is to be. Raises Error for a seccomp profile that cannot be combined.
     """
-    from runrootless.bundle.profile import permissive
-    from runrootless.emulation.table import seccomp_rules
-
     linux = spec["linux"]
     listener_path = f"{directory}/{LISTENER_NAME}"
     if linux.get("seccomp"):
