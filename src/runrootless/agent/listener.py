@@ -73,7 +73,7 @@ class Connection:
             raise Error("a message on the listener socket is no JSON document") from None
         try:
             return self._handover(state)
-        except (KeyError, TypeError, ValueError):
+        except (LookupError, TypeError, ValueError):
             raise Error("a message on the listener socket is no ContainerProcessState") from None
 
     def close(self) -> None:
