@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import select
 
 from runrootless import background, state
@@ -20,7 +19,6 @@ def attend(directory: str, state_directory: str) -> None:
         poll = select.poll()
         poll.register(runtime, select.POLLIN)
         poll.poll()
-        if not os.path.lexists(state_directory):
-            state.remove_abandoned_directory(directory, state_directory)
+        state.remove_abandoned_directory(directory, state_directory)
 
     background.spawn(run)

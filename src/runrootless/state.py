@@ -320,10 +320,13 @@ def remove_abandoned_directory(path: str, state_directory: str) -> None:
     ``state_directory`` is where the runtime would keep the container's state; if there
     is one again by then, the directory stays.
     """
+    if os.path.lexists(state_directory):
+        return
     lock = _open_lock(path)
     if lock is None:
         return
     try:
+        # Held until the agent has left.
         flock(lock, LOCK_EX)
         if os.fstat(lock).st_nlink and not os.path.lexists(state_directory):
             remove_container_directory(path)

@@ -10,9 +10,7 @@ import os
 
 from runrootless import background
 from runrootless.errors import Error
-
-LISTENER_NAME = "listener"
-"""Name of the socket in a container's private directory."""
+from runrootless.state import LISTENER
 
 CREDENTIALS_NAME = "credentials"
 """Name of the credential table in a container's private directory."""
@@ -52,7 +50,7 @@ def launch(settings: Settings) -> None:
 
     Raises Error if the socket or the process cannot be had.
     """
-    path = f"{settings.directory}/{LISTENER_NAME}"
+    path = f"{settings.directory}/{LISTENER}"
     try:
         socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         mask = os.umask(0o077)

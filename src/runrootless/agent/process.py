@@ -95,7 +95,7 @@ def _exists(name: str, directory: int) -> bool:
 
 
 def _open_log(path: str) -> int:
-    """Return a descriptor of the log file, 2 for the caller's standard error, or -1."""
+    """Return a descriptor of the log file, -1 where there is none."""
     if not path:
         return -1
     try:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 
-from runrootless.agent.launch import CREDENTIALS_NAME, LISTENER_NAME, Settings
+from runrootless.agent.launch import CREDENTIALS_NAME, Settings
 from runrootless.agent.launch import launch as launch_agent
 from runrootless.bundle.profile import permissive
 from runrootless.emulation.table import seccomp_rules
+from runrootless.state import LISTENER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def apply(spec: dict[str, Any], directory: str, identity: Identity) -> None:
     first process is to be. Raises Error for a seccomp profile that cannot be combined.
     """
     linux = spec["linux"]
-    listener_path = f"{directory}/{LISTENER_NAME}"
+    listener_path = f"{directory}/{LISTENER}"
     if linux.get("seccomp"):
         from runrootless.bundle.seccomp import merge
 
