@@ -10,7 +10,7 @@ from runrootless.emulation.credential_table import CredentialTable
 from runrootless.emulation.emulator import AUDIT_ARCHITECTURES, Emulator
 from runrootless.emulation.side_store import SideStore
 from runrootless.emulation.table import I386_TABLE, TABLE, rows, seccomp_rules
-from runrootless.linux import syscall_numbers
+from runrootless.linux import seccomp, syscall_numbers
 
 GENERATOR = Path(__file__).parents[2] / "scripts/generate_syscall_numbers.py"
 
@@ -29,7 +29,7 @@ def test_every_call_has_a_handler(emulator: Emulator) -> None:
     for machine, architecture in AUDIT_ARCHITECTURES.items():
         for name, _, _ in rows(machine):
             number = syscall_numbers.NUMBERS[machine].get(name)
-            assert number is None or callable(handlers[architecture, number])
+            assert number is None or callable(handlers[seccomp.NUMBER.pack(number, architecture)])
 
 
 def test_one_handler_for_one_call() -> None:

@@ -10,7 +10,12 @@ from __future__ import annotations
 import os
 
 from runrootless.linux.files import O_PATH
-from runrootless.linux.namespaces import CLONE_NEWNS, CLONE_NEWUSER, setns
+from runrootless.linux.namespaces import CLONE_FS, CLONE_NEWNS, CLONE_NEWUSER, setns, unshare
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runrootless.emulation.call import Call
+    from runrootless.emulation.emulator import Handler
 
 
 class ViewLostError(BaseException):
@@ -18,45 +23,69 @@ class ViewLostError(BaseException):
 
 
 class Views:
-    """The agent's view of files.
+    """What the threads of the agent share of its view of files.
 
     ``processes`` is a descriptor of the /proc directory of the agent's pid namespace.
     """
 
     def __init__(self, processes: int) -> None:
-        self._processes = processes
-        self._namespace = -1
-        self._namespace_link = ""
-        self._root = b""
-        self._elsewhere = False
+        self.processes = processes
+        self.namespace = -1
+        self.namespace_link = ""
+        self.root = b""
         self.varied = False
         """Whether some process may have another root or mount namespace than the container's."""
 
     def join(self, pid: int) -> None:
         """Join the user and mount namespaces of a container's process.
 
-        Raises OSError as open(2) and setns(2) say.
+        To be done while there is just one thread. Raises OSError as open(2) and setns(2) say.
         """
-        os.chdir(self._processes)
+        os.chdir(self.processes)
         user = os.open(f"{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-        self._namespace = os.open(f"{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        self.namespace = os.open(f"{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         try:
             if os.readlink(f"{pid}/ns/user") != os.readlink("self/ns/user"):
                 setns(user, CLONE_NEWUSER)
         finally:
             os.close(user)
-        setns(self._namespace, CLONE_NEWNS)
-        os.chdir(self._processes)
-        self._namespace_link = os.readlink("self/ns/mnt")
+        setns(self.namespace, CLONE_NEWNS)
+        os.chdir(self.processes)
+        self.namespace_link = os.readlink("self/ns/mnt")
         root = os.open("/", O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._root = b"self/fd/%d" % root
+        self.root = b"self/fd/%d" % root
 
-    def enter(self, pid: int) -> bool:
-        """Take the view of a process if it is another one; return whether it is.
+    def of_this_thread(self) -> View:
+        """Return a view that the calling thread, not the first one, may change by itself.
 
-        Raises OSError where the process is gone.
+        Raises OSError as unshare(2) says.
         """
-        other_namespace = os.readlink(f"{pid}/ns/mnt") != self._namespace_link
+        unshare(CLONE_FS)
+        return View(self)
+
+
+class View:
+    """What one thread sees: the container's files, but for the time of a call."""
+
+    def __init__(self, views: Views) -> None:
+        self._views = views
+        self._elsewhere = False
+
+    def handle(self, handler: Handler, call: Call) -> int | None:
+        """Return what a handler says to a call, while it sees what the caller does.
+
+        Raises what the handler does, OSError where the caller is gone, and ViewLostError.
+        """
+        if not self._enter(call.pid):
+            return handler(call)
+        try:
+            return handler(call)
+        finally:
+            self._leave()
+
+    def _enter(self, pid: int) -> bool:
+        """Take the view of a process if it is another one; return whether it is."""
+        other_namespace = os.readlink(f"{pid}/ns/mnt") != self._views.namespace_link
         if not other_namespace and os.readlink(f"{pid}/root") == "/":
             return False
         if other_namespace:
@@ -66,21 +95,20 @@ class Views:
             finally:
                 os.close(namespace)
             self._elsewhere = True
-            os.chdir(self._processes)
+            os.chdir(self._views.processes)
         try:
             os.chroot(f"{pid}/root")
         except OSError:
-            self.leave()
+            self._leave()
             raise
         return True
 
-    def leave(self) -> None:
-        """Return to the container's own view. Raises ViewLostError if that does not work."""
+    def _leave(self) -> None:
         try:
             if self._elsewhere:
-                setns(self._namespace, CLONE_NEWNS)
+                setns(self._views.namespace, CLONE_NEWNS)
                 self._elsewhere = False
-                os.chdir(self._processes)
-            os.chroot(self._root)
+                os.chdir(self._views.processes)
+            os.chroot(self._views.root)
         except OSError as error:
             raise ViewLostError(str(error)) from error

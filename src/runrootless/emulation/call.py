@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 
 from runrootless.linux import seccomp
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+_UNPACK = seccomp.CALL.unpack
 
 
 class Call:
     """An intercepted system call that waits for its answer.
 
-    ``pid`` is the calling thread as the agent's pid namespace numbers it, and
-    ``arguments`` are the six registers, unsigned.
+    ``notification`` is the kernel's ``struct seccomp_notif``. ``pid`` is the calling
+    thread as the agent's pid namespace numbers it, and ``arguments`` are the six
+    registers, unsigned.
     """
 
-    __slots__ = ("arguments", "identifier", "listener", "pid")
+    __slots__ = ("arguments", "listener", "notification", "pid")
 
-    def __init__(
-        self, pid: int, arguments: Sequence[int], listener: int, identifier: bytes
-    ) -> None:
-        self.pid = pid
-        self.arguments = arguments
+    arguments: list[int]
+
+    def __init__(self, notification: bytes, listener: int) -> None:
+        self.notification = notification
         self.listener = listener
-        self.identifier = identifier
+        self.pid, *self.arguments = _UNPACK(notification)
 
     ANSWERED = 1 << 63
     """What a handler returns that has answered itself, by ``answer_with_fd``."""
@@ -38,12 +35,12 @@ class Call:
 
         ``close_on_exec`` is O_CLOEXEC or 0. Raises OSError: EMFILE, ENOENT.
         """
-        identifier = int.from_bytes(self.identifier, sys.byteorder)
+        identifier = self.notification[seccomp.IDENTIFIER]
         seccomp.add_fd_and_send(self.listener, identifier, fd, close_on_exec)
 
     def is_valid(self) -> bool:
         """Return whether the caller still waits; until it is asked, ``pid`` may be another's."""
-        return seccomp.is_valid(self.listener, self.identifier)
+        return seccomp.is_valid(self.listener, self.notification[seccomp.IDENTIFIER])
 
     def descriptor(self, index: int) -> int:
         """Return an argument as the signed C int that a file descriptor is."""

@@ -19,6 +19,7 @@ from runrootless.emulation.side_store import SideStore
 from runrootless.emulation.sockets import Sockets
 from runrootless.emulation.table import rows
 from runrootless.emulation.xattrs import Xattrs
+from runrootless.linux import seccomp
 from runrootless.linux.files import Files
 from runrootless.linux.memory import Memory
 from runrootless.linux.syscall_numbers import NUMBERS
@@ -67,17 +68,20 @@ class Emulator:
         """Take note that the agent has joined the container. Raises OSError."""
         self._process_files.look()
 
-    def handlers(self) -> dict[tuple[int, int], Handler]:
-        """Return the handler of each (architecture, number) pair that seccomp may report.
+    def handlers(self) -> dict[bytes, Handler]:
+        """Return the handler of each system call that seccomp may report.
+
+        The keys are number and architecture, packed as they are in a notification.
 
         A handler takes a Call and returns what the system call is to return, a negative
         error number included, or None to let the kernel carry it out. It may raise OSError.
         """
-        handlers: dict[tuple[int, int], Handler] = {}
+        handlers: dict[bytes, Handler] = {}
         for machine, architecture in AUDIT_ARCHITECTURES.items():
             for name, target, _ in rows(machine):
                 number = NUMBERS[machine].get(name)
                 if number is not None:
                     component, method = target.split(".")
-                    handlers[architecture, number] = getattr(self._components[component], method)
+                    key = seccomp.NUMBER.pack(number, architecture)
+                    handlers[key] = getattr(self._components[component], method)
         return handlers

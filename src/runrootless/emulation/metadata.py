@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import time
 
 from runrootless.emulation.call import Call, require_valid
 from runrootless.emulation.ownership import Ownership
@@ -24,20 +25,24 @@ if TYPE_CHECKING:
 
     Convert: TypeAlias = Callable[[bytearray], bytes]
 
+# struct stat of this machine: st_dev and st_ino, st_ctime; from st_mode to st_rdev;
+# and in that part st_uid with st_gid, and st_rdev.
+_SAME_FILE = struct.Struct("=16s88x16s")
 _DEVICE_INODE = struct.Struct("=QQ")
+_CHANGE_SECONDS = struct.Struct("=104xq")
+if os.uname().machine == "x86_64":
+    _SHOWN = slice(MODE_OFFSET, 48)
+    _OWNER_OFFSET, _RDEV_OFFSET = 4, 16
+else:
+    _SHOWN = slice(MODE_OFFSET, 40)
+    _OWNER_OFFSET, _RDEV_OFFSET = 8, 16
+_MODE = struct.Struct("=I")
+_OWNER = struct.Struct("=II")
 _DEVICE = struct.Struct("=Q")
 _PERMISSIONS = 0o7777
 _ROOT = (0, 0)
-
-# struct stat of this machine: st_mode, st_uid and st_gid, and st_rdev.
-if os.uname().machine == "x86_64":
-    _OWNER_OFFSET, _RDEV_OFFSET = 28, 40
-else:
-    _OWNER_OFFSET, _RDEV_OFFSET = 24, 32
-_CHANGE_TIME_OFFSET = 104
-_CHANGE_TIME = struct.Struct("=qq")
-_MODE = struct.Struct("=I")
-_OWNER = struct.Struct("=II")
+_SETTLED_LIMIT = 8192
+_SETTLED_SECONDS = 3
 
 # struct statx: stx_uid, stx_gid and stx_mode; stx_ino; stx_rdev_*; stx_dev_*.
 _STATX_OWNER_MODE = struct.Struct("=IIH")
@@ -65,6 +70,8 @@ class Metadata:
         self._paths = paths
         self._ownership = ownership
         self._process_files = process_files
+        # By st_dev and st_ino: st_ctime, and what to show instead of what the kernel says.
+        self._settled: dict[bytes, tuple[bytes, bytes | None]] = {}
 
     def stat(self, call: Call) -> int | None:
         """stat(2)."""
@@ -153,26 +160,51 @@ class Metadata:
         if self._files.stat(name, flags) < 0:
             return None
         data = self._files.stat_buffer
-        device, inode = _DEVICE_INODE.unpack_from(data)
-        (mode,) = _MODE.unpack_from(data, MODE_OFFSET)
-        changed = _CHANGE_TIME.unpack_from(data, _CHANGE_TIME_OFFSET)
-        record = self._ownership.find(name, flags, mode, device, inode, changed)
-        if record is None:
-            owner = _ROOT
-            if self._process_files.concerns(device):
-                owner = self._process_files.owner(name, flags) or _ROOT
-            if _OWNER.unpack_from(data, _OWNER_OFFSET) == owner:
-                return None
+        file, changed = _SAME_FILE.unpack_from(data)
+        settled = self._settled.get(file)
+        if settled is not None and settled[0] == changed:
+            shown = settled[1]
+        else:
+            shown = self._shown(name, flags, data, file, changed)
+        if shown is None:
+            return None
+        data[_SHOWN] = shown
+        return self._write(call, buffer, convert(data) if convert else data)
+
+    def _shown(
+        self, name: bytes, flags: int, data: bytearray, file: bytes, changed: bytes
+    ) -> bytes | None:
+        """Return what is to be shown of a file, of st_mode to st_rdev; None if that is the truth.
+
+        It is remembered until st_ctime is another one: no attribute changes without it.
+        """
+        device, inode = _DEVICE_INODE.unpack(file)
+        truth = data[_SHOWN]
+        (mode,) = _MODE.unpack_from(truth)
+        record, carried = self._ownership.find_with_place(name, flags, mode, device, inode)
+        shown = truth[:]
+        if record is not None:
+            _OWNER.pack_into(shown, _OWNER_OFFSET, record.uid, record.gid)
+            if record.device_type:
+                _MODE.pack_into(shown, 0, mode & _PERMISSIONS | record.device_type)
+                _DEVICE.pack_into(shown, _RDEV_OFFSET, record.device)
+        elif self._process_files.concerns(device):
+            owner = self._process_files.owner(name, flags) or _ROOT
+            _OWNER.pack_into(shown, _OWNER_OFFSET, *owner)
+            return None if shown == truth else bytes(shown)
+        else:
             # Also where it is owned by someone whom the container has no number for:
             # root, to all that looks from inside.
-            _OWNER.pack_into(data, _OWNER_OFFSET, *owner)
-        else:
-            _OWNER.pack_into(data, _OWNER_OFFSET, record.uid, record.gid)
-            if record.device_type:
-                mode = mode & _PERMISSIONS | record.device_type
-                _MODE.pack_into(data, MODE_OFFSET, mode)
-                _DEVICE.pack_into(data, _RDEV_OFFSET, record.device)
-        return self._write(call, buffer, convert(data) if convert else data)
+            _OWNER.pack_into(shown, _OWNER_OFFSET, *_ROOT)
+        result = None if shown == truth else bytes(shown)
+        if carried:
+            (seconds,) = _CHANGE_SECONDS.unpack_from(data)
+            # A file that has just changed may change again without its time doing so.
+            if time.time() - seconds > _SETTLED_SECONDS:
+                if len(self._settled) >= _SETTLED_LIMIT:
+                    self._settled.clear()
+                self._settled[file] = (changed, result)
+        return result
 
     def _write(self, call: Call, buffer: int, data: bytes | bytearray) -> int:
         require_valid(call)

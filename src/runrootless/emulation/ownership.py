@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import time
 
 from runrootless.emulation.call import failure
 from runrootless.emulation.record import NOTHING, Record, decode, encode
@@ -21,8 +20,6 @@ ATTRIBUTE = b"user.rootlesscontainers"
 
 _CACHE_LIMIT = 4096
 _EXPECTED_LIMIT = 64
-_REMEMBERED_LIMIT = 8192
-_SETTLED_SECONDS = 3
 _TYPE_MASK = 0o170000
 _FILE_TYPES_WITH_ATTRIBUTES = (stat.S_IFREG, stat.S_IFDIR)
 
@@ -34,47 +31,33 @@ class Ownership:
         self._files = files
         self._side_store = side_store
         self._expected: list[tuple[bytes, int, Record]] = []
-        self._remembered: dict[tuple[int, int], tuple[tuple[int, int], Record | None]] = {}
         self._decoded: dict[bytes, Record | None] = {}
 
-    def find(
-        self,
-        name: bytes,
-        flags: int,
-        mode: int,
-        device: int,
-        inode: int,
-        change_time: tuple[int, int] | None = None,
-    ) -> Record | None:
+    def find(self, name: bytes, flags: int, mode: int, device: int, inode: int) -> Record | None:
         """Return the record of the file that was found as ``name``, or None.
 
         ``flags`` tells by AT_SYMLINK_NOFOLLOW how ``name`` is resolved; ``mode``,
-        ``device`` and ``inode`` are what stat(2) said of the file. With st_ctime as well
-        (seconds and nanoseconds), what was found earlier is remembered: an attribute
-        does not change without it.
+        ``device`` and ``inode`` are what stat(2) said of the file.
+        """
+        return self.find_with_place(name, flags, mode, device, inode)[0]
+
+    def find_with_place(
+        self, name: bytes, flags: int, mode: int, device: int, inode: int
+    ) -> tuple[Record | None, bool]:
+        """Return the same, and whether the file itself carries its record or would do so.
+
+        Then st_ctime changes with the record.
         """
         if mode & _TYPE_MASK in _FILE_TYPES_WITH_ATTRIBUTES:
-            if change_time is not None:
-                remembered = self._remembered.get((device, inode))
-                if remembered is not None and remembered[0] == change_time:
-                    return remembered[1]
             value = self._files.getxattr(name, ATTRIBUTE, flags)
             if value.__class__ is bytes:
                 try:
-                    record = self._decoded[value]
+                    return self._decoded[value], True
                 except KeyError:
-                    record = self._decode(value)
-            elif value == -errno.ENODATA:
-                record = None
-            else:
-                return self._find_beside(name, flags, device, inode)
-            # A file that has just changed may change again without its time doing so.
-            if change_time is not None and time.time() - change_time[0] > _SETTLED_SECONDS:
-                if len(self._remembered) >= _REMEMBERED_LIMIT:
-                    self._remembered.clear()
-                self._remembered[device, inode] = (change_time, record)
-            return record
-        return self._find_beside(name, flags, device, inode)
+                    return self._decode(value), True
+            if value == -errno.ENODATA:
+                return None, True
+        return self._find_beside(name, flags, device, inode), False
 
     def _find_beside(self, name: bytes, flags: int, device: int, inode: int) -> Record | None:
         if self._expected:
@@ -92,7 +75,6 @@ class Ownership:
         it is followed just once. Raises OSError as chown(2) would: EROFS, EPERM, ENOSPC.
         """
         if stat.S_IFMT(mode) in _FILE_TYPES_WITH_ATTRIBUTES:
-            self._remembered.pop((device, inode), None)
             if record == NOTHING:
                 result = self._files.removexattr(handle, ATTRIBUTE)
                 if result == -errno.ENODATA:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from _ctypes import (
     FUNCFLAG_CDECL,
+    FUNCFLAG_PYTHONAPI,
     FUNCFLAG_USE_ERRNO,
     CFuncPtr,
     _SimpleCData,
@@ -77,6 +78,16 @@ class Function(CFuncPtr):
     _restype_ = c_int
 
 
+class QuickFunction(CFuncPtr):
+    """As ``Function``, but no other thread of Python runs meanwhile.
+
+    For calls that take less time than letting go of the interpreter and taking it back.
+    """
+
+    _flags_ = FUNCFLAG_CDECL | FUNCFLAG_USE_ERRNO | FUNCFLAG_PYTHONAPI
+    _restype_ = c_int
+
+
 class _Library:
     # None is this process itself.
     _handle = dlopen(None, 0)  # type: ignore[arg-type]
@@ -95,6 +106,15 @@ def function(name: str, *arguments: type, result: type = c_int) -> Any:
     found.restype = result
     if arguments:
         found.argtypes = arguments
+    return found
+
+
+def quick_function(name: str) -> Any:
+    """Return a function that is called often and is done at once, see ``QuickFunction``.
+
+    It takes ctypes objects, bytes (a char pointer) and int (an int).
+    """
+    found: Any = QuickFunction((name, _LIBRARY))
     return found
 
 
@@ -122,4 +142,5 @@ __all__ = [
     "check",
     "function",
     "get_errno",
+    "quick_function",
 ]

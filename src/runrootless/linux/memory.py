@@ -5,11 +5,12 @@ from __future__ import annotations
 import struct
 
 from runrootless.linux.libc import address as address_of
-from runrootless.linux.libc import c_void_p, function
+from runrootless.linux.libc import c_char, c_void_p, quick_function
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 PAGE_SIZE = 4096
 """No string or structure may be assumed readable past the next multiple of this, in bytes.
@@ -20,8 +21,8 @@ _VECTOR = struct.Struct("@PN")
 _VECTOR_SIZE = _VECTOR.size
 _pack = _VECTOR.pack_into
 
-_readv = function("process_vm_readv")
-_writev = function("process_vm_writev")
+_readv = quick_function("process_vm_readv")
+_writev = quick_function("process_vm_writev")
 
 
 class Memory:
@@ -29,6 +30,7 @@ class Memory:
 
     def __init__(self) -> None:
         self._buffer = bytearray(_BUFFER_SIZE)
+        self._text: Any = (c_char * _BUFFER_SIZE).from_buffer(self._buffer)
         # One iovec for this side and one for the other side, kept over all calls.
         self._vectors = bytearray(2 * _VECTOR.size)
         vectors = address_of(self._vectors)
@@ -43,15 +45,16 @@ class Memory:
         None stands for memory that cannot be read, and a string of ``limit`` bytes or
         more is returned as its first ``limit`` bytes, so that the caller can tell.
         """
-        buffer = self._buffer
         # Reading stops at the end of the page: the next one may not be mapped.
         size = PAGE_SIZE - (address & (PAGE_SIZE - 1))
         _pack(self._vectors, _VECTOR_SIZE, address, size)
         if _readv(pid, self._local, 1, self._remote, 1, 0) <= 0:
             return None
-        end = buffer.find(0, 0, size)
-        if end >= 0:
-            return bytes(buffer[:end])
+        text: bytes = self._text.value
+        # Behind what was read are the remains of earlier strings.
+        if len(text) < size:
+            return text
+        buffer = self._buffer
         text = bytes(buffer[:size])
         while len(text) < limit:
             if self._transfer(_readv, pid, address + len(text), PAGE_SIZE) <= 0:

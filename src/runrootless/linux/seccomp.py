@@ -5,14 +5,25 @@ from __future__ import annotations
 import fcntl
 import struct
 
-NOTIFICATION = struct.Struct("=QIIiIQ6Q")
-"""``struct seccomp_notif``: id, pid, flags, then ``struct seccomp_data``: number,
-architecture, instruction pointer, six arguments."""
+NOTIFICATION_SIZE = 80
+"""Size of ``struct seccomp_notif`` in bytes."""
 
-RESPONSE = struct.Struct("=QqiI")
+IDENTIFIER = slice(0, 8)
+"""Where a notification has its id, which is never more than eight bytes to hand back."""
+
+SYSTEM_CALL = slice(16, 24)
+"""Where it has the number and the architecture, packed as ``NUMBER``."""
+
+NUMBER = struct.Struct("=iI")
+"""System call number and ``AUDIT_ARCH_*``, as ``struct seccomp_data`` begins."""
+
+CALL = struct.Struct("=8xI20x6Q")
+"""The process ID and the six arguments of a notification."""
+
+RESPONSE = struct.Struct("=8sqiI")
 """``struct seccomp_notif_resp``: id, value, negative error number, flags."""
 
-ADD_FD = struct.Struct("=QIIII")
+ADD_FD = struct.Struct("=8sIIII")
 """``struct seccomp_notif_addfd``: id, flags, source fd, target fd, its flags."""
 
 FLAG_CONTINUE = 1
@@ -29,13 +40,14 @@ _SEND = 0xC0182101
 _ID_VALID = 0x40082102
 _ADD_FD = 0x40182103
 _SET_FLAGS = 0x40082104
-_EMPTY_NOTIFICATION = bytes(NOTIFICATION.size)
+_EMPTY_NOTIFICATION = bytes(NOTIFICATION_SIZE)
 
 
 def receive(listener: int) -> bytes:
-    """Return the next notification, packed as ``NOTIFICATION``.
+    """Wait for the next notification and return it, a ``struct seccomp_notif``.
 
-    Raises OSError: ENOENT where its process was killed meanwhile.
+    Raises OSError: ENOENT where its process was killed meanwhile, and since Linux 6.11 if
+    no process is left; EINTR.
     """
     return fcntl.ioctl(listener, _RECEIVE, _EMPTY_NOTIFICATION)
 
@@ -49,7 +61,7 @@ def send(listener: int, response: bytes) -> None:
 
 
 def is_valid(listener: int, identifier: bytes) -> bool:
-    """Return whether the notification with these eight bytes of id still waits for its answer."""
+    """Return whether the notification with this id still waits for its answer."""
     try:
         fcntl.ioctl(listener, _ID_VALID, identifier)
     except OSError:
@@ -57,7 +69,7 @@ def is_valid(listener: int, identifier: bytes) -> bool:
     return True
 
 
-def add_fd_and_send(listener: int, identifier: int, fd: int, close_on_exec: int) -> int:
+def add_fd_and_send(listener: int, identifier: bytes, fd: int, close_on_exec: int) -> int:
     """Install ``fd`` in the waiting process, as the result of its call; return its number there.
 
     ``close_on_exec`` is O_CLOEXEC or 0. Raises OSError: ENOENT, EMFILE, EINVAL before Linux 5.14.

@@ -1,0 +1,134 @@
+"""A thread that answers the notifications of one listener.
+
+Each listener has a thread of its own that waits in the ioctl: asking poll(2) first,
+which one thread for all of them would have to, costs a tenth of an answer.  Handlers
+share their buffers, so one thread at a time is in them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+from _thread import allocate_lock, start_new_thread
+
+from runrootless.emulation.call import Call
+from runrootless.linux import seccomp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from runrootless.agent.log import Log
+    from runrootless.agent.views import View, Views
+    from runrootless.emulation.emulator import Handler
+
+_X32_BIT = 0x40000000
+_pack = seccomp.RESPONSE.pack
+_CONTINUE = _pack(b"", 0, 0, seccomp.FLAG_CONTINUE)[8:]
+_receive = seccomp.receive
+_send = seccomp.send
+_IDENTIFIER = seccomp.IDENTIFIER
+_SYSTEM_CALL = seccomp.SYSTEM_CALL
+
+
+def _is_woken_at_the_end() -> bool:
+    """Return whether who waits for a notification learns that no process is left: Linux 6.11."""
+    major, minor = os.uname().release.split(".")[:2]
+    return (int(major), int("".join(filter(str.isdigit, minor)) or 0)) >= (6, 11)
+
+
+class Workers:
+    """The threads of one container, and what they share.
+
+    ``handlers`` is what ``Emulator.handlers`` returns. ``ended`` is a descriptor that
+    becomes readable whenever a thread has ended.
+    """
+
+    def __init__(self, handlers: Mapping[bytes, Handler], views: Views, log: Log) -> None:
+        self.ended = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._handlers = handlers
+        self._views = views
+        self._log = log
+        self._lock = allocate_lock()
+        self._listeners: set[int] = set()
+        self._finished: list[tuple[int, BaseException | None]] = []
+
+    def __bool__(self) -> bool:
+        """Return whether some listener is served."""
+        return bool(self._listeners)
+
+    def start(self, listener: int) -> None:
+        """Serve a listener, which is closed when that ends. Raises RuntimeError without threads."""
+        start_new_thread(self._run, (listener,))
+        self._listeners.add(listener)
+
+    def reap(self) -> None:
+        """Take note of the threads that have ended. Raises what a thread could not deal with."""
+        os.eventfd_read(self.ended)
+        while self._finished:
+            listener, error = self._finished.pop()
+            self._listeners.discard(listener)
+            os.close(listener)
+            if error is not None:
+                raise error
+
+    def _run(self, listener: int) -> None:
+        failure: BaseException | None = None
+        try:
+            self._serve(listener, self._views.of_this_thread())
+        except BaseException as error:
+            failure = error
+        self._finished.append((listener, failure))
+        os.eventfd_write(self.ended, 1)
+
+    def _serve(self, listener: int, view: View) -> None:
+        handlers, lock, views = self._handlers, self._lock, self._views
+        poll = select.poll()
+        poll.register(listener, select.POLLIN)
+        waits_in_poll = not _is_woken_at_the_end()
+        while True:
+            if waits_in_poll and not poll.poll()[0][1] & select.POLLIN:
+                return
+            try:
+                notification = _receive(listener)
+            except OSError:
+                # The caller was killed before its notification could be read, or all are gone.
+                if any(events & select.POLLHUP for _, events in poll.poll(0)):
+                    return
+                continue
+            identifier = notification[_IDENTIFIER]
+            handler = handlers.get(notification[_SYSTEM_CALL])
+            value: int | None = None
+            if handler is not None:
+                call = Call(notification, listener)
+                with lock:
+                    try:
+                        value = view.handle(handler, call) if views.varied else handler(call)
+                    except OSError as error:
+                        value = -(error.errno or errno.EIO)
+                    except Exception as error:
+                        self._log.exception(f"a call of process {call.pid}", error)
+                        value = -errno.EIO
+            else:
+                value = _unknown(notification)
+            if value is None:
+                response = identifier + _CONTINUE
+            elif value < 0:
+                response = _pack(identifier, 0, value, 0)
+            elif value == Call.ANSWERED:
+                continue
+            else:
+                response = _pack(identifier, value, 0, 0)
+            try:
+                _send(listener, response)
+            except OSError:
+                # Interrupted by a signal, in which case the call is repeated, or killed.
+                pass
+
+
+def _unknown(notification: bytes) -> int | None:
+    """Return the answer to a call that is not in the table."""
+    number, _ = seccomp.NUMBER.unpack(notification[_SYSTEM_CALL])
+    # Programs of the x32 ABI see their calls fail, rather than a half-emulated system.
+    return -errno.ENOSYS if number & _X32_BIT else None
