@@ -18,10 +18,10 @@ def spawn(run: Callable[[int], object]) -> None:
     has ended. Raises OSError as fork(2) and pidfd_open(2) say.
     """
     caller = os.pidfd_open(os.getpid())
-    # Twice, so that it is not a child of the runtime, which waits for all of its own.
-    child = os.fork()
-    if child:
-        os.waitpid(child, 0)
+    # Twice, so that it is not a child of the runtime, whose end would leave it waited for by
+    # nobody. The process in between is not waited for either: that would take a millisecond,
+    # and the runtimes reap whatever children they find.
+    if os.fork():
         os.close(caller)
         return
     try:

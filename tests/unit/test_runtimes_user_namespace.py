@@ -29,8 +29,10 @@ def status(name):
             if line.startswith(name + ":"):
                 return line.split(":")[1].strip()
 
-TRACE = 1 << 19
+KEPT = 1 << 19 | 1 << 21
 """
+
+KEPT = 1 << 19 | 1 << 21
 
 
 def run(user: Unprivileged, script: str) -> str:
@@ -50,14 +52,14 @@ def test_the_ids_stay_the_same(unprivileged: Unprivileged) -> None:
     assert output.split() == [uid, uid, "1", gid, gid, "1"]
 
 
-def test_one_capability_is_left_to_the_runtime(unprivileged: Unprivileged) -> None:
-    """After execve(2): the runtime is to be as unprivileged as it was otherwise."""
+def test_two_capabilities_are_left_to_the_runtime(unprivileged: Unprivileged) -> None:
+    """After execve(2): CAP_SYS_PTRACE and CAP_SYS_ADMIN, and no others."""
     output = run(
         unprivileged,
         "user_namespace.enter_new()\n"
         "os.execv('/bin/grep', ['grep', '-E', '^Cap(Eff|Prm|Inh|Amb):', '/proc/self/status'])\n",
     )
-    assert [int(line.split()[1], 16) for line in output.splitlines()] == [1 << 19] * 4
+    assert [int(line.split()[1], 16) for line in output.splitlines()] == [KEPT] * 4
 
 
 def test_a_process_that_hides_can_be_looked_into(unprivileged: Unprivileged) -> None:
@@ -103,7 +105,7 @@ def test_it_is_found_again_from_a_process_inside(unprivileged: Unprivileged) -> 
         "assert link() != outer[:-1].decode()\n"
         "user_namespace.enter_around(child)\n"
         "assert link() == outer[:-1].decode()\n"
-        "assert int(status('CapAmb'), 16) == TRACE\n"
+        "assert int(status('CapAmb'), 16) == KEPT\n"
         # A second time there is nothing left to do.
         "user_namespace.enter_around(child)\n"
         "assert link() == outer[:-1].decode()\n",
@@ -148,5 +150,18 @@ def test_another_python_may_lack_the_c_half(unprivileged: Unprivileged, missing:
         "before = link()\n"
         "user_namespace.enter_new()\n"
         "assert link() != before\n"
-        "assert int(status('CapAmb'), 16) == TRACE\n",
+        "assert int(status('CapAmb'), 16) == KEPT\n",
     )
+
+
+def test_the_runtime_may_mount_where_the_caller_does_not_see_it(unprivileged: Unprivileged) -> None:
+    output = run(
+        unprivileged,
+        "before = os.readlink('/proc/self/ns/mnt')\n"
+        "user_namespace.enter_new()\n"
+        "assert before != os.readlink('/proc/self/ns/mnt')\n"
+        "mount = 'mount --bind /bin/true /bin/false && /bin/false && echo mounted'\n"
+        "os.execv('/bin/sh', ['sh', '-c', mount])\n",
+    )
+    assert output == "mounted\n"
+    assert unprivileged.run(["/bin/false"]).returncode == 1
