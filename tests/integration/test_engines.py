@@ -1,6 +1,7 @@
 """Each engine with the same jobs, and what there is to choose an engine by."""
 
 import os
+import stat
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +11,7 @@ from support.bundles import Bundle
 from support.containers import Runrootless
 from support.jobs import COLUMNS, JOBS, Column, Job, Oracle, Table, do
 from support.trees import CHECKOUT, Tree, Trees, debian_archive
-from support.users import AS_ROOT, Unprivileged
+from support.users import AS_ROOT, SUBORDINATE_RANGES, Unprivileged
 
 DOCUMENTED = Table.read(os.path.join(CHECKOUT, "docs", "engines.md"))
 
@@ -44,11 +45,11 @@ class Stages:
         if key not in self._bundles:
             runrootless = self.runrootless(column)
             directory = self.new_directory(runrootless.user)
-            rootfs = self.trees.copy(self.tree(tree).rootless, f"{directory}/rootfs")
             if column.subordinate_ids:
-                for path, names, files in os.walk(rootfs):
-                    for name in (".", *names, *files):
-                        runrootless.user.give(os.path.join(path, name))
+                rootfs = self.trees.copy(self.tree(tree).oracle, f"{directory}/rootfs")
+                give_to_subordinates(rootfs, runrootless.user)
+            else:
+                rootfs = self.trees.copy(self.tree(tree).rootless, f"{directory}/rootfs")
             self._bundles[key] = runrootless.bundle_at(directory, rootfs)
         return self._bundles[key]
 
@@ -65,6 +66,23 @@ class Stages:
             return self.trees.copy(self.tree(name).oracle, f"{directory}/rootfs")
 
         return Oracle(copy)
+
+
+def give_to_subordinates(root: str, user: Unprivileged) -> None:
+    """Give the files of a tree to those whom their owners are in a container of the user's."""
+    mapped = [
+        number for first, count in SUBORDINATE_RANGES for number in range(first, first + count)
+    ]
+    uids, gids = [user.account.uid, *mapped], [user.account.gid, *mapped]
+    paths = [root]
+    for directory, names, files in os.walk(root):
+        paths += [os.path.join(directory, name) for name in (*names, *files)]
+    for path in paths:
+        status = os.lstat(path)
+        os.lchown(path, uids[status.st_uid], gids[status.st_gid])
+        if stat.S_ISREG(status.st_mode):
+            # A change of owner takes the set-user-ID bit.
+            os.chmod(path, stat.S_IMODE(status.st_mode))
 
 
 @pytest.fixture(scope="module")
