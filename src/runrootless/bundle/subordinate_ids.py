@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
 
 _TOOLS = ("newuidmap", "newgidmap")
 _FILES = ("/etc/subuid", "/etc/subgid")
+_NAME_SERVICES = "/etc/nsswitch.conf"
 
 
 def find(uid: int) -> tuple[Ranges, Ranges]:
@@ -19,9 +22,7 @@ def find(uid: int) -> tuple[Ranges, Ranges]:
     Both are empty unless there are some of both kinds, and the tools that map them are
     in $PATH.
     """
-    from shutil import which
-
-    if not all(which(tool) for tool in _TOOLS):
+    if not all(_is_installed(tool) for tool in _TOOLS):
         return [], []
     name = _name(uid)
     uids, gids = (
@@ -29,6 +30,11 @@ def find(uid: int) -> tuple[Ranges, Ranges]:
         for path, kind in zip(_FILES, ((), ("-g",)), strict=True)
     )
     return (uids, gids) if uids and gids else ([], [])
+
+
+def _is_installed(tool: str) -> bool:
+    directories = os.environ.get("PATH", os.defpath).split(":")
+    return any(os.access(os.path.join(directory, tool), os.X_OK) for directory in directories)
 
 
 def _name(uid: int) -> str:
@@ -41,19 +47,25 @@ def _name(uid: int) -> str:
 
 
 def _from_file(path: str, owners: set[str]) -> Ranges:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            lines = [line.strip().split(":") for line in file]
-    except OSError:
-        return []
+    lines = [line.split(":") for line in _lines(path)]
     return _ranges(fields[1:] for fields in lines if len(fields) == 3 and fields[0] in owners)
 
 
-def _from_name_service(name: str, kind: tuple[str, ...]) -> Ranges:
-    """Return the ranges that getsubids(1) prints: it also asks LDAP, where nsswitch.conf says so.
+def _lines(path: str) -> list[str]:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return [line.strip() for line in file]
+    except OSError:
+        return []
 
-    They come as ``0: NAME FIRST COUNT``.
+
+def _from_name_service(name: str, kind: tuple[str, ...]) -> Ranges:
+    """Return the ranges that getsubids(1) has from where nsswitch.conf(5) says, as from LDAP.
+
+    It prints ``0: NAME FIRST COUNT``.
     """
+    if not any(line.startswith("subid:") for line in _lines(_NAME_SERVICES)):
+        return []
     import subprocess
 
     try:
