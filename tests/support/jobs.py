@@ -246,6 +246,8 @@ class Table:
                 cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
                 if cells[0] == "job":
                     titles = cells[1:]
+                elif titles and cells[0] == "---":
+                    continue
                 elif titles and len(cells) == len(titles) + 1:
                     words = zip(titles, cells[1:], strict=True)
                     table.words.update({(title, cells[0]): word for title, word in words})
