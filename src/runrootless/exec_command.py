@@ -1,8 +1,8 @@
 """``exec``: a further process in a container, which may want to be another user.
 
 Without such a wish runc makes the process from the derived bundle, which has all
-that most engines need.  Otherwise the process is written out in full and given to the runtime
-with ``--process``, because the runtime itself knows ID 0 only.
+that most engines need.  Otherwise the process is written out in full and given to
+the runtime with ``--process``, because the runtime itself knows ID 0 only.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 
-from runrootless.bundle.spec import ENGINE_ANNOTATION
 from runrootless.errors import Error
 
 TYPE_CHECKING = False
@@ -78,6 +77,9 @@ def choose(option: str, annotation: str) -> Choice:
     and then the spec's ``annotation``. ``auto`` and nothing mean the best one that this
     host can do. Raises ``Error`` if there is no such engine, or it cannot work here.
     """
+    # Where an engine is chosen, a spec has been read already: elsewhere it would take time.
+    from runrootless.bundle.spec import ENGINE_ANNOTATION
+
     wishes = (
         (option, "--engine"),
         (os.environ.get("RUNROOTLESS_ENGINE", ""), "$RUNROOTLESS_ENGINE"),
