@@ -8,15 +8,18 @@ import pytest
 
 from support.bundles import Bundle
 from support.containers import COMMAND, Runrootless
+from support.jobs import Table
 from support.oracle import Differential, Tally
 from support.trees import Tree, Trees, alpine_archive, debian_archive
-from support.users import AS_ROOT, Account, Unprivileged
+from support.users import AS_ROOT, Account, Unprivileged, subordinate_account
 
 TALLY = pytest.StashKey[Tally]()
+ENGINES = pytest.StashKey[Table]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[TALLY] = Tally()
+    config.stash[ENGINES] = Table()
     # Ended by a time limit, the tests still clean up.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
@@ -30,6 +33,10 @@ def pytest_terminal_summary(
         terminalreporter.write_line(
             f"differential: {tally.cases} cases, {tally.equal} equal{limits}"
         )
+    if config.stash[ENGINES].words:
+        terminalreporter.write_line("engines:")
+        for line in config.stash[ENGINES].lines():
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")
@@ -120,6 +127,17 @@ def runrootless(unprivileged: Unprivileged) -> Iterator[Runrootless]:
     command = Runrootless(unprivileged)
     yield command
     command.assert_nothing_left()
+
+
+@pytest.fixture(scope="session")
+def subordinate_user(account: Account) -> Iterator[Unprivileged]:
+    """A user of the tests' own who has subordinate IDs, in two ranges; it goes with the run."""
+    if not AS_ROOT:
+        pytest.skip("only root makes users: run the tests as root")
+    with subordinate_account(account) as subordinate:
+        user = Unprivileged(subordinate)
+        yield user
+        user.close()
 
 
 @pytest.fixture(scope="session")

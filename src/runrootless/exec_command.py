@@ -1,8 +1,8 @@
 """``exec``: a further process in a container, which may want to be another user.
 
 Without such a wish runc makes the process from the derived bundle, which has all
-it needs.  Otherwise the process is written out in full and given to the runtime
-with ``--process``, because the runtime itself knows ID 0 only.
+that most engines need.  Otherwise the process is written out in full and given to
+the runtime with ``--process``, because the runtime itself knows ID 0 only.
 """
 
 from __future__ import annotations
@@ -71,21 +71,25 @@ def prepare(invocation: Invocation) -> list[str]:
     pid = invocation.runtime.init_pid(os.path.join(root, container_id))
     if pid is not None:
         user_namespace.enter_around(pid)
-    if invocation.runtime.execs_from_bundle() and not (
-        process_file or parsed.get("user") or parsed.get_all("additional-gids")
-    ):
-        return invocation.runtime_command([*parsed.without(), "--", container_id, *arguments])
     try:
         spec = json_file.read(os.path.join(directory, state.CONFIG))
     except OSError as error:
         raise Error(f"cannot read the derived bundle {directory}: {error.strerror}") from None
+    # The one that the container has: another one could not join it.
+    engine = engines.load(spec[MEMORY]["engine"])
+    if (
+        engine.EXECS_FROM_BUNDLE
+        and invocation.runtime.execs_from_bundle()
+        and not (process_file or parsed.get("user") or parsed.get_all("additional-gids"))
+    ):
+        return invocation.runtime_command([*parsed.without(), "--", container_id, *arguments])
 
     if process_file:
         process, identity = _from_file(process_file)
     else:
         process, identity = _from_flags(spec, parsed, arguments)
     set_home(process, identity, spec["root"]["path"])
-    engines.choose(invocation.options.get("engine")).apply_process(process, directory, identity)
+    engine.apply_process(process, directory, identity)
     path = _hand_over(process, command_line.number(parsed.get("preserve-fds", "0")) or 0)
     return invocation.runtime_command(
         [*parsed.without(*_IN_THE_PROCESS), f"--process={path}", "--", container_id]

@@ -30,6 +30,16 @@ def report(message: str, log: str, log_format: str, level: str = "error") -> Non
     sys.stderr.flush()
 
 
+def debug(message: str, log: str, log_format: str) -> None:
+    """Tell ``message`` in the file ``log``, without one on the standard error, as runc does."""
+    entry = _entry(f"runrootless: {message}", log_format, "debug")
+    if log:
+        _append(log, entry)
+    else:
+        sys.stderr.write(entry + "\n")
+        sys.stderr.flush()
+
+
 def _append(log: str, entry: str) -> None:
     try:
         file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 
-from runrootless import command_line, engines, state
+from runrootless import command_line, state
 from runrootless.derived_bundle import derive
-from runrootless.runtimes import user_namespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ def prepare(invocation: Invocation) -> list[str]:
         return invocation.unchanged()
 
     options = invocation.options
-    engine = engines.choose(options.get("engine"))
     base = state.open_base()
     state.collect_garbage(base)
     root = invocation.state_root()
@@ -40,10 +38,14 @@ def prepare(invocation: Invocation) -> list[str]:
     # A failure removes it.
     invocation.directory = directory.path
     bundle = parsed.get("bundle") or "."
-    derive(engine, bundle, directory.path, options.is_on("systemd-cgroup"))
-    # The agent too has to be in it.
-    user_namespace.enter_new()
-    engine.launch(
+    choice = derive(options.get("engine"), bundle, directory.path, options.is_on("systemd-cgroup"))
+    if options.is_on("debug"):
+        from runrootless.report import debug
+
+        debug(
+            f"engine {choice.name}: {choice.reason}", options.get("log"), options.get("log-format")
+        )
+    choice.engine.launch(
         directory.path,
         directory.lock_fd,
         os.path.join(root, container_id),
@@ -51,7 +53,7 @@ def prepare(invocation: Invocation) -> list[str]:
         options.get("log-format"),
         options.is_on("debug"),
     )
-    # Now the agent removes it, when this process ends without a container. Both at
+    # Now what was launched removes it, when this process ends without a container. Both at
     # once would have the agent complain in the log, where callers look for our error.
     invocation.directory = None
     return invocation.runtime_command(

@@ -3,8 +3,9 @@
 They are in ``$XDG_RUNTIME_DIR/runrootless``, or in ``/tmp/runrootless-UID`` for
 callers without one.  A container's directory is named after its ID and its
 state root, so that ``exec`` finds it, and holds a file ``lock``: the agent keeps
-a flock(2) on it while the container exists, so a directory whose lock is free
-and whose container the runtime does not know is left over from a crash.
+a flock(2) on it while the container exists, and where there is no agent, the janitor
+until the runtime has made the container.  So a directory whose lock is free and whose
+container the runtime does not know is left over from a crash.
 
 Directories come and go under a flock on the base directory.  So a directory
 that is being made is never taken for one left over.

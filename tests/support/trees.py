@@ -29,6 +29,8 @@ XATTR = "user.rootlesscontainers"
 # What the apt tests install, and so what is downloaded beforehand for both trees.
 SERVERS = ("nginx-light", "postgresql-common", "openssh-server", "dbus", "git")
 DATABASE = ("postgresql-15", "postgresql-client-15")
+# What the engines' tests install.
+MESSAGE_BUS = "dbus"
 
 # Options of mmdebstrap for each tree of Debian.
 RECIPES: dict[str, list[str]] = {
@@ -43,6 +45,19 @@ RECIPES: dict[str, list[str]] = {
         f" --no-install-recommends {' '.join(DATABASE)}",
         # Downloaded by apt outside the tree, and no part of the installation.
         '--customize-hook=rm -f "$1"/var/cache/apt/*.bin',
+    ],
+    "jobs": [
+        "--include=rpm",
+        # There is a copy for each engine.
+        "--dpkgopt=path-exclude=/usr/share/doc/*",
+        "--dpkgopt=path-exclude=/usr/share/locale/*",
+        "--dpkgopt=path-exclude=/usr/share/man/*",
+        "--dpkgopt=path-exclude=/usr/share/zoneinfo/*",
+        '--customize-hook=chroot "$1" apt-get clean',
+        '--customize-hook=chroot "$1" apt-get install --download-only --yes'
+        f" --no-install-recommends {MESSAGE_BUS}",
+        '--customize-hook=mkdir "$1"/packages',
+        '--customize-hook=mv "$1"/var/cache/apt/archives/*.deb "$1"/packages',
     ],
 }
 SUITE = "bookworm"

@@ -7,7 +7,8 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -89,6 +90,42 @@ class Account:
             return not self.processes()
 
         eventually(none_left, f"the end of {self.name}'s processes")
+
+
+# Far from where useradd begins to hand out such ranges.
+_FIRST_SUBORDINATE = 0x30000000
+SUBORDINATE_RANGES = ((_FIRST_SUBORDINATE, 30000), (_FIRST_SUBORDINATE + 100000, 35536))
+
+
+@contextmanager
+def subordinate_account(beside: Account) -> Iterator[Account]:
+    """Make a user with subordinate IDs, and remove it in the end. For real root only.
+
+    It is named after the account ``beside``, which no other run of the tests has.
+    """
+    name = f"{beside.name}-sub"
+
+    def remove() -> None:
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            return
+        Account._of(entry).kill_all()
+        # Of the ranges as well.
+        subprocess.run(["userdel", name], check=True, capture_output=True)
+
+    # Left by a run that was broken off.
+    remove()
+    command = ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/bin/sh"]
+    subprocess.run([*command, name], check=True)
+    try:
+        for first, count in SUBORDINATE_RANGES:
+            numbers = f"{first}-{first + count - 1}"
+            ranges = ["--add-subuids", numbers, "--add-subgids", numbers]
+            subprocess.run(["usermod", *ranges, name], check=True)
+        yield Account._of(pwd.getpwnam(name))
+    finally:
+        remove()
 
 
 class Unprivileged:

@@ -1,6 +1,10 @@
 """Another machine than this one, for what asks ``HostFacts``."""
 
+from collections.abc import Sequence
+
 from runrootless.bundle.host import HostFacts
+
+Ranges = Sequence[tuple[int, int]]
 
 
 class Machine(HostFacts):
@@ -16,6 +20,7 @@ class Machine(HostFacts):
         devices: dict[str, tuple[str, int, int]] | None = None,
         cgroup: bool = False,
         oom_score_adj: int = 0,
+        subordinate_ids: tuple[Ranges, Ranges] = ((), ()),
     ) -> None:
         super().__init__()
         self.uid = uid
@@ -26,12 +31,16 @@ class Machine(HostFacts):
         self.devices = devices or {}
         self.cgroup = cgroup
         self.own_oom_score_adj = oom_score_adj
+        self.ranges = subordinate_ids
 
     def exists(self, path: str) -> bool:
         return path in self.files
 
     def hard_limit(self, name: str) -> int | None:
         return self.limits.get(name)
+
+    def subordinate_ids(self) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        return list(self.ranges[0]), list(self.ranges[1])
 
     def oom_score_adj(self) -> int:
         return self.own_oom_score_adj

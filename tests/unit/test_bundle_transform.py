@@ -55,6 +55,35 @@ class TestNamespaces:
         assert linux["namespaces"] == [{"type": "pid"}, {"type": "user"}]
         assert linux["uidMappings"] == [{"containerID": 0, "hostID": 1000, "size": 1}]
 
+    def test_all_ids_of_the_caller(self, bundle: str) -> None:
+        spec = minimal()
+        spec["mounts"] = [
+            {
+                "destination": "/a",
+                "type": kind,
+                "options": ["uid=5", "gid=16", "uid=16", "gid=17", "gid=0", "gid=x"],
+            }
+            for kind in ("tmpfs", "devpts")
+        ]
+        host = Machine(subordinate_ids=([(100, 10), (300, 5)], [(500, 16)]))
+        transform(spec, bundle, host, False, real_ids=True)
+        assert spec["linux"]["uidMappings"] == [
+            {"containerID": 0, "hostID": 1000, "size": 1},
+            {"containerID": 1, "hostID": 100, "size": 10},
+            {"containerID": 11, "hostID": 300, "size": 5},
+        ]
+        assert spec["linux"]["gidMappings"] == [
+            {"containerID": 0, "hostID": 1001, "size": 1},
+            {"containerID": 1, "hostID": 500, "size": 16},
+        ]
+        for mount in spec["mounts"][:2]:
+            assert mount["options"] == ["uid=5", "gid=16", "gid=0"]
+
+    def test_are_not_mapped_where_identities_are_emulated(self, bundle: str) -> None:
+        host = Machine(subordinate_ids=([(100, 10)], [(500, 16)]))
+        linux = transformed(bundle, minimal(), host)
+        assert linux["uidMappings"] == [{"containerID": 0, "hostID": 1000, "size": 1}]
+
     def test_the_network_is_the_callers(self, bundle: str) -> None:
         linux = transformed(bundle, minimal(namespaces=[{"type": "network"}, {"type": "ipc"}]))
         assert linux["namespaces"] == [{"type": "ipc"}, {"type": "user"}]

@@ -248,6 +248,77 @@ class TestRun:
         eventually(lambda: os.listdir(directory) == [], "the end of the agent")
 
 
+class TestEngine:
+    def annotate(self, command: Command, engine: str) -> None:
+        path = Path(f"{command.bundle}/config.json")
+        spec = json.loads(path.read_text())
+        spec["annotations"] = {"org.runrootless.engine": engine, "other": None}
+        path.write_text(json.dumps(spec))
+
+    def test_the_bundle_chooses(self, command: Command) -> None:
+        self.annotate(command, "zero")
+        told = command.told("run", "-b", command.bundle, "x")
+        assert told["bundle"] == ["config.json", "lock"]
+        assert told["config"]["runrootless"]["engine"] == "zero"
+        assert "listenerPath" not in told["config"]["linux"]["seccomp"]
+
+    def test_the_environment_overrides_it(self, command: Command) -> None:
+        self.annotate(command, "zero")
+        env = {"RUNROOTLESS_ENGINE": "none"}
+        told = command.told("run", "-b", command.bundle, "x", env=env)
+        assert told["config"]["runrootless"]["engine"] == "none"
+        assert "seccomp" not in told["config"]["linux"]
+
+    def test_an_annotation_that_is_no_text(self, command: Command) -> None:
+        path = Path(f"{command.bundle}/config.json")
+        annotations = {"annotations": {"org.runrootless.engine": 1}}
+        path.write_text(json.dumps({**json.loads(path.read_text()), **annotations}))
+        done = command("run", "-b", command.bundle, "x").check(1)
+        assert "annotations.org.runrootless.engine must be a string" in done.stderr
+
+    def test_why_it_was_taken(self, command: Command) -> None:
+        done = command("--debug", "run", "-b", command.bundle, "x").check()
+        message = "runrootless: engine notify: the best that this host can do"
+        assert re.fullmatch(f'time="[^"]+" level=debug msg="{message}"\n', done.stderr)
+
+    def test_why_in_the_log_alone(self, command: Command) -> None:
+        log = os.path.join(command.user.home, "log")
+        words = ["--debug", "--log", log, "--log-format=json", "--engine=zero"]
+        done = command(*words, "run", "-b", command.bundle, "x").check()
+        assert done.stderr == ""
+        entry = json.loads(Path(log).read_text())
+        assert entry["msg"] == "runrootless: engine zero: --engine names it"
+        assert entry["level"] == "debug"
+
+    @pytest.mark.parametrize("engine", ["zero", "none"])
+    @pytest.mark.parametrize("runtime", ["/bin/true", "/bin/false", None])
+    def test_nothing_is_left_without_a_container(
+        self, command: Command, engine: str, runtime: str | None
+    ) -> None:
+        code = 0 if runtime == "/bin/true" else 1
+        if runtime is None:
+            runtime = os.path.join(command.user.home, "broken")
+            Path(runtime).write_text("#!/none\n")
+            os.chmod(runtime, 0o755)
+        words = ["--runtime", runtime, "--engine", engine]
+        command(*words, "run", "-b", command.bundle, "x").check(code)
+        directory = f"{command.user.runtime_dir}/runrootless"
+        eventually(lambda: os.listdir(directory) == [], "the end of the janitor")
+
+    def test_exec_has_the_containers(self, command: Command) -> None:
+        """Whatever is said when it is called."""
+        command("--engine", "zero", "run", "-b", command.bundle, "x").check()
+        for words in ([], ["--engine", "notify"]):
+            process = command.told(*words, "exec", "-u", "405:5", "x", "ls")["process"]
+            assert process["user"] == {"uid": 0, "gid": 0}
+            assert process["noNewPrivileges"] is True
+            assert "rlimits" not in process
+        command("--engine", "none", "run", "-b", command.bundle, "y").check()
+        process = command.told("exec", "-u", "405:5", "-g", "6", "y", "ls")["process"]
+        assert process["user"] == {"uid": 405, "gid": 5, "additionalGids": [6]}
+        assert "noNewPrivileges" not in process
+
+
 class TestExec:
     @pytest.fixture(autouse=True)
     def container(self, command: Command) -> None:

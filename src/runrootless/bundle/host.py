@@ -48,6 +48,16 @@ class HostFacts:
             self._hard_limits = _read_hard_limits()
         return self._hard_limits.get(name)
 
+    def subordinate_ids(self) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        """Return the caller's subordinate user and group IDs, as ranges (first, count).
+
+        Both are empty unless the caller has some of both kinds and newuidmap(1) and
+        newgidmap(1), which alone can map them.
+        """
+        from runrootless.bundle import subordinate_ids
+
+        return subordinate_ids.find(os.getuid())
+
     def oom_score_adj(self) -> int:
         """Return the caller's /proc/self/oom_score_adj, 0 if it cannot be read."""
         try:

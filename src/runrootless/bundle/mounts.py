@@ -66,11 +66,16 @@ def bind_kernel_file_systems(spec: Spec, host: HostFacts) -> None:
 
 
 def drop_unmapped_owners(spec: Spec) -> None:
-    """Drop the mount options uid= and gid= that name an ID other than 0, and ID maps.
+    """Drop the mount options uid= and gid= that name an ID that is not mapped, and ID maps.
 
-    The kernel refuses IDs that are not mapped in the user namespace.  From devpts
-    they go in any case: without them a terminal belongs to who opens it.
+    The kernel refuses such IDs.  From devpts they go in any case where ID 0 alone is
+    mapped: without them a terminal belongs to who opens it.
     """
+    # They are mapped from 0 on, without a gap.
+    counts = {
+        option: sum(mapping["size"] for mapping in spec["linux"].get(mappings, ()))
+        for option, mappings in (("uid=", "uidMappings"), ("gid=", "gidMappings"))
+    }
     for mount in spec["mounts"]:
         mount.pop("uidMappings", None)
         mount.pop("gidMappings", None)
@@ -81,10 +86,16 @@ def drop_unmapped_owners(spec: Spec) -> None:
                 option
                 for option in options
                 if not (
-                    (option.startswith(("uid=", "gid=")) and (of_devpts or option[4:] != "0"))
-                    or option in ("idmap", "ridmap")
+                    _is_unmapped_owner(option, counts, of_devpts) or option in ("idmap", "ridmap")
                 )
             ]
+
+
+def _is_unmapped_owner(option: str, counts: dict[str, int], of_devpts: bool) -> bool:
+    count = counts.get(option[:4])
+    if count is None or (count > 1 and option[4:].isdecimal() and int(option[4:]) < count):
+        return False
+    return of_devpts or option[4:] != "0"
 
 
 def fit_bind_mounts(spec: Spec, bundle: str, host: HostFacts) -> None:

@@ -19,15 +19,30 @@ _ARCHITECTURES = {
 }
 
 
-def permissive(rules: list[dict[str, Any]], listener_path: str) -> dict[str, Any]:
+def permissive(rules: list[dict[str, Any]], listener_path: str | None) -> dict[str, Any]:
     """Return a ``linux.seccomp`` that applies ``rules`` and allows all else.
 
     ``listener_path`` is the socket that the runtime sends the listener to (OCI
-    config-linux.md, "Seccomp").
+    config-linux.md, "Seccomp"), None where no rule notifies.
     """
-    return {
+    profile = {
         "defaultAction": "SCMP_ACT_ALLOW",
         "architectures": _ARCHITECTURES.get(os.uname().machine, []),
-        "listenerPath": listener_path,
         "syscalls": rules,
     }
+    if listener_path is not None:
+        profile["listenerPath"] = listener_path
+    return profile
+
+
+def install(linux: dict[str, Any], rules: list[dict[str, Any]], listener_path: str | None) -> None:
+    """Add ``rules`` to the seccomp profile of a spec's ``linux``, or make it one of them.
+
+    Raises Error for a profile that cannot be combined with them.
+    """
+    if linux.get("seccomp"):
+        from runrootless.bundle.seccomp import merge
+
+        linux["seccomp"] = merge(linux["seccomp"], rules, listener_path)
+    else:
+        linux["seccomp"] = permissive(rules, listener_path)

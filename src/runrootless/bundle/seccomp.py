@@ -1,16 +1,16 @@
-"""One seccomp profile from the user's and from what an engine wants notified.
+"""One seccomp profile from the user's and from what an engine wants notified or answered.
 
 The rule is: what the user's profile denies stays denied, and what it allows and
-an engine emulates becomes SCMP_ACT_NOTIFY.
+an engine emulates gets the engine's action: SCMP_ACT_NOTIFY, or SCMP_ACT_ERRNO with 0.
 
 Two rules for one system call must not overlap, because then the outcome
 depends on how libseccomp sorts them: a rule without conditions swallows all
 others, and others may get lost (tried, 2.5.4).  So conditions are treated as
 regions of the argument space here, and split until they are disjoint.  That is
 done for one region of the profile and one of the engine; with more of them, and
-where the difference would need two conditions for one argument, more than
-necessary is notified (the engine lets it go on), or less if that would notify
-what the profile denies.
+where the difference would need two conditions for one argument, the engine gets
+more than it wants (notified, it lets that go on), or less if more would be what the
+profile denies.
 """
 
 from __future__ import annotations
@@ -49,27 +49,28 @@ class _InexpressibleError(Exception):
     """A region that no rule of libseccomp describes."""
 
 
-def merge(profile: Profile | None, rules: list[Rule], listener_path: str) -> Profile:
-    """Return a ``linux.seccomp`` that notifies ``rules`` as far as ``profile`` allows them.
+def merge(profile: Profile | None, rules: list[Rule], listener_path: str | None) -> Profile:
+    """Return a ``linux.seccomp`` that applies ``rules`` as far as ``profile`` allows their calls.
 
-    ``rules`` are OCI LinuxSyscall objects whose action is SCMP_ACT_NOTIFY,
-    ``listener_path`` is the socket that the runtime sends the listener to
-    (OCI config-linux.md, "Seccomp").  ``profile`` is not changed.
+    ``rules`` are OCI LinuxSyscall objects, all with the same action; if that is
+    SCMP_ACT_NOTIFY, ``listener_path`` is the socket that the runtime sends the listener
+    to (OCI config-linux.md, "Seccomp"), else None.  ``profile`` is not changed.
 
-    Raises ``Error`` if the profile has a listener of its own: there can be one only.
+    Raises ``Error`` if there would be two listeners, ours and one of the profile's.
     """
     if not profile:
         return permissive(rules, listener_path)
     syscalls = profile.get("syscalls", [])
     default = profile.get("defaultAction", "")
-    if profile.get("listenerPath") or NOTIFY in (
-        default,
-        *(rule.get("action") for rule in syscalls),
+    if listener_path is not None and (
+        profile.get("listenerPath")
+        or NOTIFY in (default, *(rule.get("action") for rule in syscalls))
     ):
         raise Error(
             "linux.seccomp: SCMP_ACT_NOTIFY and listenerPath cannot be used, "
             "because root is emulated with them: remove them from the profile"
         )
+    ours = _rule(rules[0], {}) if rules else {}
     wanted: dict[str, list[Region]] = {}
     for rule in rules:
         for name in rule["names"]:
@@ -86,9 +87,12 @@ def merge(profile: Profile | None, rules: list[Rule], listener_path: str) -> Pro
         if names:
             merged.append({**rule, "names": names})
     merged += _group(
-        (name, _merge_one(theirs[name], regions, default)) for name, regions in wanted.items()
+        (name, _merge_one(theirs[name], ours, regions, default)) for name, regions in wanted.items()
     )
-    return {**profile, "listenerPath": listener_path, "syscalls": merged}
+    both = {**profile, "syscalls": merged}
+    if listener_path is not None:
+        both["listenerPath"] = listener_path
+    return both
 
 
 def _is_default(rule: Rule, profile: Profile) -> bool:
@@ -99,10 +103,11 @@ def _is_default(rule: Rule, profile: Profile) -> bool:
     )
 
 
-def _merge_one(theirs: list[Rule], wanted: list[Region], default: str) -> list[Rule]:
+def _merge_one(theirs: list[Rule], ours: Rule, wanted: list[Region], default: str) -> list[Rule]:
     """Return the rules (less their names) for a system call.
 
-    ``theirs`` are the profile's for it, ``wanted`` the regions to notify.
+    ``theirs`` are the profile's for it, ``ours`` is a rule with the engine's action, and
+    ``wanted`` the regions to apply it to.
     """
     if len(wanted) > 1:
         wanted = [{}]
@@ -110,29 +115,29 @@ def _merge_one(theirs: list[Rule], wanted: list[Region], default: str) -> list[R
     for rule, region in split:
         if not region:
             # For libseccomp the first one without conditions is the only one.
-            return _share(rule, {}, wanted[0]) if _permits(rule) else [_rule(rule, {})]
+            return _share(rule, ours, {}, wanted[0]) if _permits(rule) else [_rule(rule, {})]
     if default in _PERMISSIVE:
         denials = [(rule, region) for rule, region in split if not _permits(rule)]
         if not split:
-            return [_rule(_NOTIFY_RULE, region) for region in wanted]
+            return [_rule(ours, region) for region in wanted]
         if not denials:
-            return [_NOTIFY_RULE]
+            return [ours]
         kept = [_rule(rule, region) for rule, region in split]
         if len(split) == 1:
             try:
                 left = _difference(wanted[0], denials[0][1])
             except _InexpressibleError:
                 return kept
-            kept += [_rule(_NOTIFY_RULE, region) for region in left]
+            kept += [_rule(ours, region) for region in left]
         return kept
     merged = []
     for rule, region in split:
         if not _permits(rule):
             merged.append(_rule(rule, region))
         elif len(split) > 1:
-            merged.append(_rule(_NOTIFY_RULE, region))
+            merged.append(_rule(ours, region))
         else:
-            merged += _share(rule, region, wanted[0])
+            merged += _share(rule, ours, region, wanted[0])
     return merged
 
 
@@ -140,18 +145,15 @@ def _permits(rule: Rule) -> bool:
     return rule.get("action") in _PERMISSIVE
 
 
-def _share(rule: Rule, allowed: Region, wanted: Region) -> list[Rule]:
-    """Return rules for the region ``allowed`` of ``rule``: notify what is wanted of it."""
+def _share(rule: Rule, ours: Rule, allowed: Region, wanted: Region) -> list[Rule]:
+    """Return rules for the region ``allowed`` of ``rule``: ``ours`` for what is wanted of it."""
     try:
         both = _intersection(allowed, wanted)
         rest = _difference(allowed, wanted)
     except _InexpressibleError:
-        return [_rule(_NOTIFY_RULE, allowed)]
-    notified = [] if both is None else [_rule(_NOTIFY_RULE, both)]
-    return notified + [_rule(rule, region) for region in rest]
-
-
-_NOTIFY_RULE = {"action": NOTIFY}
+        return [_rule(ours, allowed)]
+    emulated = [] if both is None else [_rule(ours, both)]
+    return emulated + [_rule(rule, region) for region in rest]
 
 
 def _rule(like: Rule, region: Region) -> Rule:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     Spec = dict[str, Any]
 
+ENGINE_ANNOTATION = "org.runrootless.engine"
+"""The annotation (OCI config.md, "Annotations") with which a bundle chooses its engine."""
+
 _CAPABILITY_SETS = {
     name: [str] for name in ("bounding", "effective", "permitted", "inheritable", "ambient")
 }
@@ -38,6 +41,7 @@ _PROCESS: Any = {
 _SPEC: Any = {
     "process": _PROCESS,
     "root": {"path": str, "readonly": bool},
+    "annotations": {ENGINE_ANNOTATION: str},
     "mounts": [{"destination": str, "type": str, "source": str, "options": [str]}],
     "linux": {
         "namespaces": [{"type": str, "path": str}],

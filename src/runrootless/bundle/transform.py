@@ -27,17 +27,20 @@ if TYPE_CHECKING:
 MEMORY = "runrootless"
 
 
-def transform(spec: Spec, bundle: str, host: HostFacts, systemd_cgroup: bool) -> Identity:
+def transform(
+    spec: Spec, bundle: str, host: HostFacts, systemd_cgroup: bool, real_ids: bool = False
+) -> Identity:
     """Make ``spec`` rootless in place and return who its process wants to be.
 
     ``spec`` is as ``bundle.spec.load`` returns it from the directory ``bundle``;
-    ``systemd_cgroup`` says whether the caller hands its cgroups to systemd.
+    ``systemd_cgroup`` says whether the caller hands its cgroups to systemd, ``real_ids``
+    whether all IDs are mapped that the caller has, and not only one to be root.
     Raises ``Error`` if the root file system is missing or an ID cannot be.
     """
     bundle = os.path.abspath(bundle)
     locate_root(spec, bundle)
     spec.setdefault("linux", {})
-    map_one_id(spec, host)
+    map_ids(spec, host, real_ids)
     drop_network_namespace(spec)
     fit_mounts(spec, bundle, host)
     if not systemd_cgroup:
@@ -63,10 +66,11 @@ def locate_root(spec: Spec, bundle: str) -> None:
         raise Error(f"the root file system {path} is closed to you: it must be your own")
 
 
-def map_one_id(spec: Spec, host: HostFacts) -> None:
+def map_ids(spec: Spec, host: HostFacts, real_ids: bool) -> None:
     """Put the container in a new user namespace in which the caller is root.
 
-    It is the one mapping that user_namespaces(7) allows everybody.
+    It is the one mapping that user_namespaces(7) allows everybody. With ``real_ids`` the
+    caller's subordinate IDs, if there are any, follow from 1 on.
     """
     linux = spec["linux"]
     namespaces = [
@@ -74,8 +78,18 @@ def map_one_id(spec: Spec, host: HostFacts) -> None:
     ]
     namespaces.append({"type": "user"})
     linux["namespaces"] = namespaces
-    linux["uidMappings"] = [{"containerID": 0, "hostID": host.uid, "size": 1}]
-    linux["gidMappings"] = [{"containerID": 0, "hostID": host.gid, "size": 1}]
+    uids, gids = host.subordinate_ids() if real_ids else ([], [])
+    linux["uidMappings"] = _mappings(host.uid, uids)
+    linux["gidMappings"] = _mappings(host.gid, gids)
+
+
+def _mappings(own: int, ranges: list[tuple[int, int]]) -> list[dict[str, int]]:
+    mappings = []
+    inside = 0
+    for first, count in [(own, 1), *ranges]:
+        mappings.append({"containerID": inside, "hostID": first, "size": count})
+        inside += count
+    return mappings
 
 
 def drop_network_namespace(spec: Spec) -> None:

@@ -1,6 +1,12 @@
-"""What emulates root in a container, and the choice between the ways to do it."""
+"""What emulates root in a container, and the choice between the ways to do it.
+
+An engine is a module of this package that has what ``Engine`` names; to add one is to
+add its name below.
+"""
 
 from __future__ import annotations
+
+import os
 
 from runrootless.errors import Error
 
@@ -12,6 +18,16 @@ if TYPE_CHECKING:
 
     class Engine(Protocol):
         """What the command line needs of an engine."""
+
+        REAL_IDS: bool
+        """Whether the container gets all IDs that the caller has, and not ID 0 alone."""
+
+        EXECS_FROM_BUNDLE: bool
+        """Whether a further process that the runtime itself makes after the derived bundle,
+        with other arguments, needs no ``apply_process``."""
+
+        def obstacle(self) -> str | None:
+            """Return why it cannot work on this host, as far as that is cheap to know."""
 
         def apply(self, spec: dict[str, Any], directory: str, identity: Identity) -> None:
             """Change a rootless spec in place so that its process is emulated."""
@@ -30,19 +46,72 @@ if TYPE_CHECKING:
             log_format: str,
             debug: bool,
         ) -> None:
-            """Start what must run beside the container; return in the caller."""
+            """Start what must run beside the container; return in the caller.
+
+            Until the runtime has ended it keeps ``lock_fd`` open, and it removes the
+            container's ``directory`` unless there is a container then.
+            """
 
 
-_NAMES = ("notify",)
+AUTO = "auto"
+# What ``auto`` takes, the best first, and what only who asks for it gets.
+_AUTOMATIC = ("notify",)
+NAMES = (*_AUTOMATIC, "zero", "none")
 
 
-def choose(name: str) -> Engine:
-    """Return the engine called ``name``, the best one if the name is empty.
+class Choice:
+    """An engine, its ``name`` and, in a few words, the ``reason`` why it was taken."""
 
-    Raises ``Error`` if there is no such engine.
+    __slots__ = ("engine", "name", "reason")
+
+    def __init__(self, name: str, engine: Engine, reason: str) -> None:
+        self.name = name
+        self.engine = engine
+        self.reason = reason
+
+
+def choose(option: str, annotation: str) -> Choice:
+    """Return the engine that the caller wants.
+
+    ``option`` is the value of ``--engine``; where it is empty $RUNROOTLESS_ENGINE counts,
+    and then the spec's ``annotation``. ``auto`` and nothing mean the best one that this
+    host can do. Raises ``Error`` if there is no such engine, or it cannot work here.
     """
-    if name not in ("", "auto", *_NAMES):
-        raise Error(f"there is no engine {name}: --engine takes {', '.join(_NAMES)} or auto")
-    from runrootless.engines import notify
+    # Where an engine is chosen, a spec has been read already: elsewhere it would take time.
+    from runrootless.bundle.spec import ENGINE_ANNOTATION
 
-    return notify
+    wishes = (
+        (option, "--engine"),
+        (os.environ.get("RUNROOTLESS_ENGINE", ""), "$RUNROOTLESS_ENGINE"),
+        (annotation, f"the annotation {ENGINE_ANNOTATION}"),
+    )
+    name, source = next((wish for wish in wishes if wish[0]), (AUTO, ""))
+    if name == AUTO:
+        return _best()
+    if name not in NAMES:
+        raise Error(f"there is no engine {name}: {source} takes {', '.join(NAMES)} or {AUTO}")
+    engine = load(name)
+    obstacle = engine.obstacle()
+    if obstacle is not None:
+        raise Error(f"the engine {name}, which {source} names, cannot work here: {obstacle}")
+    return Choice(name, engine, f"{source} names it")
+
+
+def _best() -> Choice:
+    obstacles: list[str] = []
+    for name in _AUTOMATIC:
+        engine = load(name)
+        obstacle = engine.obstacle()
+        if obstacle is None:
+            return Choice(name, engine, "; ".join((*obstacles, "the best that this host can do")))
+        obstacles.append(f"{name} cannot work: {obstacle}")
+    raise Error(
+        f"{'; '.join(obstacles)}: --engine zero lets package managers finish without emulation"
+    )
+
+
+def load(name: str) -> Engine:
+    """Return the engine called ``name``, one of ``NAMES``."""
+    # Only the one that is used is worth the time of its import.
+    engine: Engine = __import__(f"{__name__}.{name}", fromlist=("apply",))
+    return engine

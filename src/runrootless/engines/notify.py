@@ -6,8 +6,9 @@ import os
 
 from runrootless.agent.launch import CREDENTIALS_NAME, Settings
 from runrootless.agent.launch import launch as launch_agent
-from runrootless.bundle.profile import permissive
+from runrootless.bundle.profile import install
 from runrootless.emulation.table import seccomp_rules
+from runrootless.runtimes import user_namespace
 from runrootless.state import LISTENER
 
 TYPE_CHECKING = False
@@ -16,8 +17,27 @@ if TYPE_CHECKING:
 
     from runrootless.bundle.identity import Identity
 
+REAL_IDS = False
+EXECS_FROM_BUNDLE = True
+
+_ACTIONS = "/proc/sys/kernel/seccomp/actions_avail"
 _INFINITY = 0xFFFFFFFFFFFFFFFF
 _LIMIT = "RLIMIT_RTTIME"
+
+
+def obstacle() -> str | None:
+    """Return what this kernel lacks, None if it can do all or does not tell: seccomp(2)."""
+    try:
+        file = os.open(_ACTIONS, os.O_RDONLY)
+    except OSError:
+        # Hidden, perhaps because this is a container.
+        return None
+    try:
+        if b"user_notif" in os.read(file, 4096).split():
+            return None
+    finally:
+        os.close(file)
+    return f"{_ACTIONS} has no user_notif: Linux 5.9 or newer does"
 
 
 def apply(spec: dict[str, Any], directory: str, identity: Identity) -> None:
@@ -26,14 +46,7 @@ def apply(spec: dict[str, Any], directory: str, identity: Identity) -> None:
     ``directory`` is the container's private directory, and ``identity`` whom the
     first process is to be. Raises Error for a seccomp profile that cannot be combined.
     """
-    linux = spec["linux"]
-    listener_path = f"{directory}/{LISTENER}"
-    if linux.get("seccomp"):
-        from runrootless.bundle.seccomp import merge
-
-        linux["seccomp"] = merge(linux["seccomp"], seccomp_rules(), listener_path)
-    else:
-        linux["seccomp"] = permissive(seccomp_rules(), listener_path)
+    install(spec["linux"], seccomp_rules(), f"{directory}/{LISTENER}")
     apply_process(spec["process"], directory, identity)
 
 
@@ -56,6 +69,8 @@ def launch(
     debug: bool,
 ) -> None:
     """Start the agent beside the runtime that this process will become. Raises Error."""
+    # Both have to be in it.
+    user_namespace.enter_new()
     launch_agent(Settings(directory, lock_fd, state_directory, log, log_format, debug))
 
 
