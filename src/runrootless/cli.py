@@ -137,6 +137,10 @@ def _execute(invocation: Invocation) -> None:
         from runrootless import delete_command
 
         command = delete_command.prepare(invocation)
+    elif invocation.command == "kill":
+        from runrootless import kill_command
+
+        command = kill_command.prepare(invocation)
     else:
         command = invocation.unchanged()
     become(command)

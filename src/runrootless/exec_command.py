@@ -71,8 +71,11 @@ def prepare(invocation: Invocation) -> list[str]:
     pid = invocation.runtime.init_pid(os.path.join(root, container_id))
     if pid is not None:
         user_namespace.enter_around(pid)
-    if invocation.runtime.execs_from_bundle() and not (
-        process_file or parsed.get("user") or parsed.get_all("additional-gids")
+    under_proot = os.path.exists(os.path.join(directory, state.PROOT))
+    if (
+        invocation.runtime.execs_from_bundle()
+        and not under_proot
+        and not (process_file or parsed.get("user") or parsed.get_all("additional-gids"))
     ):
         return invocation.runtime_command([*parsed.without(), "--", container_id, *arguments])
     try:
@@ -85,7 +88,12 @@ def prepare(invocation: Invocation) -> list[str]:
     else:
         process, identity = _from_flags(spec, parsed, arguments)
     set_home(process, identity, spec["root"]["path"])
-    engines.choose(invocation.options.get("engine")).apply_process(process, directory, identity)
+    engine = engines.choose("proot" if under_proot else invocation.options.get("engine"))
+    engine.apply_process(process, directory, identity)
+    if under_proot:
+        from runrootless.proot import relay
+
+        relay.fork()
     path = _hand_over(process, command_line.number(parsed.get("preserve-fds", "0")) or 0)
     return invocation.runtime_command(
         [*parsed.without(*_IN_THE_PROCESS), f"--process={path}", "--", container_id]

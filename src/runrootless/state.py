@@ -30,6 +30,8 @@ _ID_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789
 
 LISTENER = "listener"
 CONFIG = "config.json"
+# How PRoot is executed, in the directory of a container that runs under it.
+PROOT = "proot"
 _LOCK = "lock"
 # The sticky bit keeps systemd-tmpfiles(8) from removing old files of /tmp.
 MODE = 0o1600

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
             """Start what must run beside the container; return in the caller."""
 
 
-_NAMES = ("notify",)
+_NAMES = ("notify", "proot")
 
 
 def choose(name: str) -> Engine:
@@ -43,6 +43,10 @@ def choose(name: str) -> Engine:
     """
     if name not in ("", "auto", *_NAMES):
         raise Error(f"there is no engine {name}: --engine takes {', '.join(_NAMES)} or auto")
+    if name == "proot":
+        from runrootless.engines import proot
+
+        return proot
     from runrootless.engines import notify
 
     return notify
