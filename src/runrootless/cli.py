@@ -129,6 +129,8 @@ def _execute(invocation: Invocation) -> None:
         from runrootless import run_command
 
         command = run_command.prepare(invocation)
+    elif state.has_proot_containers() and (code := _proot_command(invocation)) is not None:
+        raise SystemExit(code)
     elif invocation.command == "exec":
         from runrootless import exec_command
 
@@ -144,6 +146,12 @@ def _execute(invocation: Invocation) -> None:
     else:
         command = invocation.unchanged()
     become(command)
+
+
+def _proot_command(invocation: Invocation) -> int | None:
+    from runrootless.proot_runtime import commands
+
+    return commands.do(invocation)
 
 
 def become(command: list[str]) -> None:

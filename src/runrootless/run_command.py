@@ -6,11 +6,13 @@ import os
 
 from runrootless import command_line, engines, state
 from runrootless.derived_bundle import derive
+from runrootless.errors import Error
 from runrootless.runtimes import user_namespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runrootless.cli import Invocation
+    from runrootless.command_line import Parsed
 
 
 def prepare(invocation: Invocation) -> list[str]:
@@ -21,7 +23,8 @@ def prepare(invocation: Invocation) -> list[str]:
     to be executed by this process. If that does not happen, what the engine has
     started ends with this process, and removes the container's directory.
 
-    Raises ``Error`` for a bundle that cannot be run, and a container that exists.
+    Raises ``Error`` for a bundle that cannot be run, and a container that exists, and
+    SystemExit where a container has run that no runtime could carry.
     """
     flags = command_line.RUN if invocation.command == "run" else command_line.CREATE
     parsed = command_line.parse(flags, command_line.flags_first(flags, invocation.arguments))
@@ -42,7 +45,10 @@ def prepare(invocation: Invocation) -> list[str]:
     bundle = parsed.get("bundle") or "."
     derive(engine, bundle, directory.path, options.is_on("systemd-cgroup"))
     # The agent too has to be in it.
-    user_namespace.enter_new()
+    if not user_namespace.enter_new(invocation.runtime.path):
+        state.remove_container_directory(directory.path)
+        os.close(directory.lock_fd)
+        raise SystemExit(_run_without(invocation, parsed))
     engine.launch(
         directory.path,
         directory.lock_fd,
@@ -57,3 +63,14 @@ def prepare(invocation: Invocation) -> list[str]:
     return invocation.runtime_command(
         [*parsed.without("bundle"), f"--bundle={directory.path}", "--", container_id]
     )
+
+
+def _run_without(invocation: Invocation, parsed: Parsed) -> int:
+    """Run a container where there are no user namespaces; return the exit code."""
+    obstacle = user_namespace.obstacle()
+    engine = invocation.options.get("engine")
+    if engine not in ("", "auto", "proot"):
+        raise Error(f"{obstacle}, which the engine {engine} needs: take --engine proot")
+    from runrootless.proot_runtime.start import run
+
+    return run(invocation, parsed, obstacle)
