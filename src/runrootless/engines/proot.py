@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 from errno import ENOSYS, EPERM
 
-from runrootless import janitor
+from runrootless import runtimes
 from runrootless.bundle import json_file
 from runrootless.bundle.host import HostFacts
 from runrootless.bundle.refusals import refuse
 from runrootless.errors import Error
-from runrootless.proot import command, relay
+from runrootless.proot import attendant, command, relay
 from runrootless.proot.provision import provide
 from runrootless.state import PROOT
 
@@ -109,10 +109,12 @@ def launch(
     log_format: str,
     debug: bool,
 ) -> None:
-    """Wait beside the runtime to remove ``directory``, and pass signals on to the container.
+    """Stay beside the container, and pass signals on to it.
 
-    Returns in a child of the caller, which becomes the runtime. The caller itself stays: PRoot
-    ignores the signals that the runtime sends it, so they are sent to what runs under it.
+    Returns in a child of the caller, which becomes the runtime. The caller itself waits for it:
+    PRoot ignores the signals that the runtime sends it, so they are sent to what runs under it.
     """
-    janitor.attend(directory, state_directory, lock_fd)
+    attendant.attend(
+        directory, lock_fd, state_directory, lambda: runtimes.init_pid(state_directory)
+    )
     relay.fork()

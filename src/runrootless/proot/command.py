@@ -65,11 +65,9 @@ def words(program: Program, path: str, loader: str, libraries: str) -> list[str]
     ``path`` and ``loader`` are its path and its loader's there, ``libraries`` is the directory
     there that holds the libraries under the names of ``program.libraries``.
     """
-    chosen = [path] if not program.loader else [loader, "--library-path", libraries, path]
-    if program.kills_on_exit:
-        # Else it waits for what the first process has left behind.
-        chosen.append("--kill-on-exit")
-    return chosen
+    if not program.loader:
+        return [path]
+    return [loader, "--library-path", libraries, path]
 
 
 def identity_options(identity: Identity) -> list[str]:

@@ -30,22 +30,16 @@ class Program:
     """A PRoot program: its ``path``, ``loader`` (empty if it is static) and ``libraries``.
 
     ``libraries`` maps the name that the loader looks for to the path of the file.
-    ``kills_on_exit`` is whether it has the option ``--kill-on-exit``.
     """
 
-    __slots__ = ("kills_on_exit", "libraries", "loader", "path")
+    __slots__ = ("libraries", "loader", "path")
 
     def __init__(
-        self,
-        path: str,
-        loader: str = "",
-        libraries: dict[str, str] | None = None,
-        kills_on_exit: bool = False,
+        self, path: str, loader: str = "", libraries: dict[str, str] | None = None
     ) -> None:
         self.path = path
         self.loader = loader
         self.libraries = libraries or {}
-        self.kills_on_exit = kills_on_exit
 
 
 def examine(path: str) -> Program:
@@ -59,9 +53,7 @@ def examine(path: str) -> Program:
     if _MACHINES.get(machine, os.uname().machine) not in _native():
         raise Error(f"{path} is a program for {_MACHINES[machine]}: this is {os.uname().machine}")
     libraries = _libraries(path, loader) if loader else {}
-    with open(path, "rb") as file:
-        kills_on_exit = b"--kill-on-exit" in file.read()
-    return Program(path, loader, libraries, kills_on_exit)
+    return Program(path, loader, libraries)
 
 
 def is_static(path: str) -> bool:

@@ -223,11 +223,12 @@ def _add_home(process: dict[str, Any], root: str, uid: int) -> None:
 
 def _warn(invocation: Invocation, spec: dict[str, Any], obstacle: str) -> None:
     """Say once what this container has not got."""
+    # Read-only mounts are not either, but hardly a spec is without, for /sys.
     missing = ["namespaces", "cgroups"]
     if spec["linux"].get("seccomp"):
-        missing.append("its seccomp profile")
-    if spec["root"].get("readonly") or any("ro" in m.get("options", ()) for m in spec["mounts"]):
-        missing.append("read-only mounts")
+        missing.append("seccomp")
+    if spec["root"].get("readonly"):
+        missing.append("a read-only root file system")
     if spec.get("hooks"):
         missing.append("hooks")
     report(
