@@ -91,13 +91,9 @@ def _with_avoided_calls(profile: dict[str, Any]) -> dict[str, Any]:
 
 def apply_process(process: dict[str, Any], directory: str, identity: Identity) -> None:
     """Put PRoot before the command of a process (OCI runtime spec, ``process``)."""
-    try:
-        words = json_file.read(f"{directory}/{PROOT}")
-    except OSError as error:
-        raise Error(f"cannot read {directory}/{PROOT}: {error.strerror}") from None
     # The runtime then loads the filter last, after its own setuid and setgroups.
     process["noNewPrivileges"] = True
-    process["args"] = [*words, *command.identity_options(identity), *process["args"]]
+    process["args"] = [*_words(directory), *command.identity_options(identity), *process["args"]]
     process["env"] = command.with_environment(process.get("env") or [], _DIRECTORY)
 
 
@@ -115,6 +111,18 @@ def launch(
     PRoot ignores the signals that the runtime sends it, so they are sent to what runs under it.
     """
     attendant.attend(
-        directory, lock_fd, state_directory, lambda: runtimes.init_pid(state_directory)
+        directory,
+        lock_fd,
+        state_directory,
+        lambda: runtimes.init_pid(state_directory),
+        _words(directory)[0],
     )
     relay.fork()
+
+
+def _words(directory: str) -> list[str]:
+    try:
+        words: list[str] = json_file.read(f"{directory}/{PROOT}")
+    except OSError as error:
+        raise Error(f"cannot read {directory}/{PROOT}: {error.strerror}") from None
+    return words

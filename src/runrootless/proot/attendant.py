@@ -19,26 +19,32 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Nothing tells that PRoot has started its command: it is looked for, often at first.
-_SHORT, _LONG, _IMPATIENT_FOR = 0.01, 0.25, 5.0
+# Nothing tells that the runtime has executed PRoot, and PRoot its command: both are looked for,
+# and the command often, so that it does not end unseen. A created container may wait for long.
+_BRIEFLY, _SHORT, _LONG, _IMPATIENT_FOR = 0.001, 0.01, 0.1, 5.0
 
 
 def attend(
-    directory: str, lock_fd: int, state_directory: str, init_pid: Callable[[], int | None]
+    directory: str,
+    lock_fd: int,
+    state_directory: str,
+    init_pid: Callable[[], int | None],
+    program: str,
 ) -> None:
     """Stay beside the runtime that this process is about to become, and beside the container.
 
     ``directory`` is the container's private one and ``lock_fd`` its lock, which is held as long;
     ``state_directory`` is where the runtime keeps the container's state, ``init_pid`` returns
-    the process ID that is in there.  In the end the directory is removed, if the runtime has
-    deleted the container by then.  Raises OSError where no process can be had.
+    the process ID that is in there, ``program`` is the first word of PRoot's command line.
+    In the end the directory is removed, if the runtime has deleted the container by then.
+    Raises OSError where no process can be had.
     """
 
     def run(runtime: int) -> None:
         background.close_others([runtime, lock_fd])
         init = _wait_for_init(runtime, init_pid)
         if init is not None:
-            _wait_for_command(init)
+            _wait_for_command(init, program)
         _wait(runtime)
         # This takes the lock itself.
         os.close(lock_fd)
@@ -56,16 +62,19 @@ def _wait_for_init(runtime: int, init_pid: Callable[[], int | None]) -> int | No
             return init
 
 
-def _wait_for_command(init: int) -> None:
-    """Return when ``init``, a PRoot, has ended; see to it that it does after its command."""
+def _wait_for_command(init: int, program: str) -> None:
+    """Return when ``init`` has ended; see to it that a PRoot does so after its command."""
     try:
         init_fd = os.pidfd_open(init)
     except OSError:
         return
     since = time.monotonic()
-    command = None
-    while command is None:
+    while not _executes(init, program):
         if _wait(init_fd, _SHORT if time.monotonic() - since < _IMPATIENT_FOR else _LONG):
+            return
+    command = first_tracee(init)
+    while command is None:
+        if _wait(init_fd, _BRIEFLY):
             return
         command = first_tracee(init)
     try:
@@ -84,6 +93,14 @@ def _wait_for_command(init: int) -> None:
                 os.kill(pid, signal.SIGKILL)
             except (ProcessLookupError, PermissionError):
                 pass
+
+
+def _executes(pid: int, program: str) -> bool:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read().partition(b"\0")[0] == os.fsencode(program)
+    except OSError:
+        return False
 
 
 def _wait(process: int, seconds: float | None = None) -> bool:

@@ -115,24 +115,23 @@ def _locked(path: str) -> Iterator[None]:
 
 def _install(url: str, checksum: str, path: str) -> None:
     partial = f"{path}.part"
-    failure: Exception | None = None
+    failure = ""
     for _ in range(_ATTEMPTS):
         try:
             _download(url, partial)
         except urllib.error.HTTPError as error:
-            raise Error(
-                f"cannot download PRoot from {url}: {error.code} {error.reason}: install proot, "
-                f"set RUNROOTLESS_PROOT to its path, or {URL_VARIABLE} to a mirror"
-            ) from None
+            failure = f"{error.code} {error.reason}"
+            if error.code < http.HTTPStatus.INTERNAL_SERVER_ERROR:
+                break
         except (OSError, http.client.HTTPException) as error:
-            failure = error
-            continue
-        break
-    else:
+            failure = str(getattr(error, "reason", None) or error)
+        else:
+            failure = ""
+            break
+    if failure:
         # What is there stays, and the next call goes on from it.
-        reason = getattr(failure, "reason", None) or failure
         raise Error(
-            f"cannot download PRoot from {url}: {reason}: install proot, "
+            f"cannot download PRoot from {url}: {failure}: install proot, "
             f"set RUNROOTLESS_PROOT to its path, or {URL_VARIABLE} to a mirror"
         )
     found = _checksum(partial)
@@ -158,7 +157,7 @@ def _download(url: str, partial: str) -> None:
             request.add_header("Range", f"bytes={start}-")
         try:
             # urllib takes the proxy from http_proxy, https_proxy and no_proxy.
-            answer = urllib.request.urlopen(request, timeout=_TIMEOUT)
+            answer = urllib.request.build_opener().open(request, timeout=_TIMEOUT)
         except urllib.error.HTTPError as error:
             if error.code == _RANGE_NOT_SATISFIABLE and start:
                 # All of it is there already, or it is another file: the checksum tells.
@@ -181,6 +180,7 @@ def _copy(answer: http.client.HTTPResponse, file: BinaryIO, done: int, total: in
         write(block)
         done += len(block)
         if done > _MAXIMUM_SIZE:
+            file.truncate(0)
             raise Error(f"what is downloaded for PRoot is larger than {_MAXIMUM_SIZE >> 20} MiB")
         if shown:
             _show(done, total)

@@ -25,8 +25,35 @@ def children_of_all() -> dict[int, list[int]]:
 
 
 def first_tracee(proot: int) -> int | None:
-    """Return the process ID of the command that a PRoot executes, ``None`` if there is none."""
-    return next(iter(children_of_all().get(proot, ())), None)
+    """Return the process ID of the command that a PRoot executes, ``None`` if there is none.
+
+    PRoot has other children for a moment, which it does not trace.
+    """
+    return next((pid for pid in children_of(proot) if _tracer(pid) == proot), None)
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the process IDs of the children of a process with one thread, the oldest first."""
+    try:
+        # Not every kernel has that file.
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            return [int(word) for word in file.read().split()]
+    except OSError:
+        return children_of_all().get(pid, [])
+
+
+def _tracer(pid: int) -> int | None:
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            for line in file:
+                name, _, value = line.partition(":")
+                if name == "State" and value.split()[0] in "ZX":
+                    return None
+                if name == "TracerPid":
+                    return int(value)
+    except OSError:
+        pass
+    return None
 
 
 def descendants(ancestor: int) -> list[int]:

@@ -18,14 +18,16 @@ from runrootless.errors import Error
 from runrootless.linux.process import become_subreaper, set_parent_death_signal
 from runrootless.linux.seccomp_filter import install
 from runrootless.proot.filter import without_untranslated_calls
-from runrootless.proot.tracees import descendants, first_tracee
+from runrootless.proot.tracees import children_of, descendants, first_tracee
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-_MILLISECONDS = 20
+# Nothing tells that PRoot has started its command: it is looked for, so that it does not end
+# unseen; nor that a killed process is gone.
+_LOOKING_MILLISECONDS, _MILLISECONDS = 1, 20
 _COMMAND_NOT_EXECUTED = 127
 
 
@@ -153,8 +155,8 @@ class _Supervisor:
         command_fd: int | None = None
         looking = ended = False
         while True:
-            # Once it is executed its command shows soon; there is nothing to wait for it by.
-            events = dict(poll.poll(_MILLISECONDS if looking or ended else None))
+            pause = _LOOKING_MILLISECONDS if looking else _MILLISECONDS if ended else None
+            events = dict(poll.poll(pause))
             if proot_fd in events:
                 return _exit_code(os.waitpid(proot, 0)[1])
             if executed in events:
@@ -176,6 +178,9 @@ class _Supervisor:
                         poll.register(command_fd, select.POLLIN)
                     except OSError:
                         ended = True
+                elif _orphans(proot):
+                    # It was too quick for us.
+                    looking, ended = False, True
             if ended:
                 _kill(pid for pid in descendants(os.getpid()) if pid != proot)
 
@@ -192,6 +197,11 @@ class _Supervisor:
             if but:
                 return
             select.select([], [], [], _MILLISECONDS / 1000)
+
+
+def _orphans(proot: int) -> bool:
+    """Return whether this process has inherited some that descend from ``proot``."""
+    return any(pid != proot for pid in children_of(os.getpid()))
 
 
 def _kill(pids: Any) -> None:
