@@ -118,6 +118,8 @@ class _Supervisor:
         executed_read, executed_write = os.pipe()
         pid = os.fork()
         if pid == 0:
+            # It may wait for long before it executes anything, which would close it.
+            os.close(report)
             _become(self.job)
         os.close(executed_write)
         ready(pid)
@@ -221,7 +223,8 @@ def _become(job: Job) -> None:
     """Become PRoot, in the process that was forked for it; does not return."""
     try:
         os.setsid()
-        set_parent_death_signal(signal.SIGKILL)
+        # At this one PRoot kills what it traces; at SIGKILL it would leave that behind.
+        set_parent_death_signal(signal.SIGQUIT)
         if job.terminal >= 0:
             ioctl(job.terminal, termios.TIOCSCTTY, 0)
             for descriptor in (0, 1, 2):
