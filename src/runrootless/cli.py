@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _version(options)
             if options.is_on("help") or options.arguments in ([], ["help"], ["h"]):
                 return _help()
-        invocation = Invocation(options, runtimes.choose(options.get("runtime")))
+        invocation = Invocation(options, _runtime(options))
         _execute(invocation)
         return 0
     except (Error, OSError, KeyboardInterrupt) as error:
@@ -119,6 +119,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # As runc: the others are the codes of the process itself.
         return 255
     return failure.exit_code if isinstance(failure, Error) else 1
+
+
+def _runtime(options: Parsed) -> Runtime:
+    """Return the runtime to take; where none could start, one that need not be there."""
+    name = options.get("runtime") or os.environ.get("RUNROOTLESS_RUNTIME", "")
+    try:
+        return runtimes.choose(name)
+    except Error:
+        from runrootless.runtimes import user_namespace
+
+        if name or user_namespace.can_be_made():
+            raise
+        return runtimes.Runtime("runc")
 
 
 def _execute(invocation: Invocation) -> None:

@@ -15,7 +15,7 @@ In a directory with an unpacked image in rootfs/:
 
 Global flags of its own, before the command:
   --runtime NAME_OR_PATH  the OCI runtime (default: $RUNROOTLESS_RUNTIME, runc, crun)
-  --engine NAME           how root is emulated: notify (default: auto)
+  --engine NAME           how root is emulated: notify, proot (default: auto)
 
 run, create and exec take runc's flags; exec --user also takes names.  All other
 commands and flags are the runtime's: see `runc --help`, `runc run --help` ...

@@ -75,6 +75,17 @@ def enter_new(runtime: str = "") -> bool:
     return True
 
 
+def can_be_made() -> bool:
+    """Return whether the kernel lets this program make a user namespace; it is tried in a child."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(0 if _library()("unshare", _CLONE_NEWUSER) == 0 else 1)
+        finally:
+            os._exit(1)
+    return os.waitpid(child, 0)[1] == 0
+
+
 def obstacle() -> str:
     """Return, for a user, what keeps user namespaces from the caller."""
     for path, value in _SWITCHES:
