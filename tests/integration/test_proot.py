@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -532,6 +533,43 @@ def test_a_mount_that_cannot_be(
     failed = alone.run(bundle().change(add).script("exit 0")).check(1)
     assert message in failed.stderr
     assert alone("list", "--quiet").check().stdout == ""
+
+
+def test_console_socket(alone: Runrootless, bundle: MakeBundle) -> None:
+    path = f"{alone.user.session}/console"
+    ours = bundle().set(["sh", "-c", "stty size; cat"], terminal=True)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        alone.user.give(path)
+        server.listen()
+        name = alone.new_id()
+        alone("run", "-d", "--console-socket", path, "--bundle", ours.path, name).check()
+        connection, _ = server.accept()
+        with connection:
+            _, (master,), _, _ = socket.recv_fds(connection, 4096, 1)
+    with open(master, "r+b", buffering=0) as terminal:
+        terminal.write(b"typed\n")
+        shown = b""
+        while shown.count(b"typed") < 2:
+            shown += terminal.read(1000)
+    assert b"0 0" in shown
+    alone("delete", "--force", name).check()
+    refused = alone("run", "-d", "--bundle", ours.path, alone.new_id()).check(1)
+    assert "console socket" in refused.stderr
+
+
+def test_nothing_is_left_of_a_tmpfs(alone: Runrootless, bundle: MakeBundle) -> None:
+    """Nor of an attempt that was broken off."""
+    name = alone.new_id()
+    ours = bundle().script("mkdir -p /dev/shm/a/b; touch /dev/shm/a/b/c; chmod 0 /dev/shm/a")
+    alone("run", "--bundle", ours.path, name).check()
+    alone.assert_nothing_left()
+    alone("run", "--keep", "--bundle", ours.path, name).check()
+    (state,) = Path(alone.user.runtime_dir).rglob("state.json")
+    state.unlink()
+    alone("run", "--bundle", ours.path, name).check(1)
+    os.utime(state.parent, (0, 0))
+    alone("run", "--bundle", ours.path, name).check()
 
 
 def test_the_supervisor_killed(alone: Runrootless, bundle: MakeBundle) -> None:

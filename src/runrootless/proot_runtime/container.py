@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from binascii import crc32
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _STATE = "state.json"
 _LOCK = "lock"
 _START = "start"
+_UNFINISHED_SECONDS = 60
 CONFIG = "config.json"
 WORDS = "proot.json"
 
@@ -79,6 +81,11 @@ class Container:
 
     def remove(self) -> None:
         """Remove the directory, and those above it that it leaves empty."""
+        # What stands for a tmpfs may hold directories that are closed to their owner.
+        for parent, names, _ in os.walk(self.path):
+            for name in names:
+                if not os.path.islink(f"{parent}/{name}"):
+                    os.chmod(f"{parent}/{name}", 0o700)
         shutil.rmtree(self.path, ignore_errors=True)
         for parent in (os.path.dirname(self.path), os.path.dirname(os.path.dirname(self.path))):
             try:
@@ -117,6 +124,9 @@ def make(container_id: str, state_root: str) -> Container:
             os.makedirs(root, 0o700, exist_ok=True)
             os.mkdir(path, 0o700)
         except FileExistsError:
+            if _is_unfinished(path):
+                Container(container_id, path).remove()
+                continue
             raise Error(f"container with given ID already exists: {container_id}") from None
         except FileNotFoundError:
             # Who removed the last container has removed the directory above it too.
@@ -125,6 +135,15 @@ def make(container_id: str, state_root: str) -> Container:
             raise Error(f"cannot make the directory {path}: {error.strerror}") from None
         return Container(container_id, path)
     raise Error(f"cannot make the directory {path}: it is removed again and again")
+
+
+def _is_unfinished(path: str) -> bool:
+    """Return whether whoever made this directory died before there was a container."""
+    try:
+        old = time.time() - os.stat(path).st_mtime > _UNFINISHED_SECONDS
+    except FileNotFoundError:
+        return True
+    return old and not os.path.exists(f"{path}/{_STATE}")
 
 
 def find(container_id: str, state_root: str) -> Container | None:
