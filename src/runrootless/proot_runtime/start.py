@@ -25,6 +25,7 @@ from runrootless.report import report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from runrootless.cli import Invocation
@@ -141,7 +142,7 @@ def execute(invocation: Invocation, found: Container, parsed: Parsed) -> int:
 def _carry_out(
     job: Job,
     lock: int,
-    ready: Any,
+    ready: Callable[[int], object],
     parsed: Parsed,
     foreground: bool,
     companion: int | None = None,
