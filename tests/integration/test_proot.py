@@ -467,6 +467,49 @@ def test_a_static_proot_of_the_callers(
     assert "RUNROOTLESS_PROOT=/none" in failed.stderr
 
 
+# As the profile of a container in which this one is to run.
+REFUSED = """
+import os, sys
+from runrootless.linux import seccomp_filter as f
+from runrootless.linux.syscall_numbers import NUMBERS
+f.install([
+    (f.LOAD, 0, 0, f.OFFSET_OF_NUMBER),
+    (f.JUMP_EQUAL, 0, 1, NUMBERS[os.uname().machine]["unshare"]),
+    (f.RETURN, 0, 0, f.ERRNO | 1),
+    (f.RETURN, 0, 0, f.ALLOW),
+])
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_a_seccomp_filter_that_refuses_user_namespaces(
+    runrootless: Runrootless, bundle: MakeBundle
+) -> None:
+    words = runrootless.command("run", "--bundle", bundle().script("id -u").path, "refused")
+    done = runrootless.user.run([sys.executable, "-c", REFUSED, *words]).check()
+    assert done.stdout == "0\n"
+    assert "there are no user namespaces (the kernel refuses them" in done.stderr
+
+
+def test_a_private_directory_from_which_nothing_can_be_executed(
+    alone: Runrootless, bundle: MakeBundle
+) -> None:
+    """PRoot has to execute a file of its own."""
+    ours = bundle().script("id -u; echo $PROOT_TMP_DIR")
+    options = f"noexec,mode=700,uid={alone.user.account.uid},gid={alone.user.account.gid}"
+    place = alone.user.runtime_dir
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], check=True)
+    try:
+        root, temporary = alone.run(ours).check().stdout.split()
+        alone.assert_nothing_left()
+    finally:
+        subprocess.run(["umount", place], check=True)
+    assert root == "0"
+    data = f"{alone.user.home}/.local/share/runrootless"
+    assert os.path.dirname(temporary) == data
+    assert os.listdir(data) == []
+
+
 def test_what_cannot_be_had_is_said_once(alone: Runrootless, bundle: MakeBundle) -> None:
     ours = bundle().script("exit 3")
     done = alone.run(ours).check(3)
