@@ -83,10 +83,11 @@ def render(numbers: dict[str, dict[str, int]], names: set[str]) -> str:
 
 
 def main() -> None:
-    """Generate the module for the names that the table of handlers lists."""
+    """Generate the module for the names that the table of handlers and PRoot's filter list."""
     from runrootless.emulation.table import I386_TABLE, TABLE
+    from runrootless.proot.command import UNTRANSLATED
 
-    names = {name for name, _, _ in TABLE + I386_TABLE}
+    names = {name for name, _, _ in TABLE + I386_TABLE} | set(UNTRANSLATED)
     TARGET.write_text(render(read_headers(), names))
 
 

@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _version(options)
             if options.is_on("help") or options.arguments in ([], ["help"], ["h"]):
                 return _help()
-        invocation = Invocation(options, runtimes.choose(options.get("runtime")))
+        invocation = Invocation(options, _runtime(options))
         _execute(invocation)
         return 0
     except (Error, OSError, KeyboardInterrupt) as error:
@@ -121,6 +121,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return failure.exit_code if isinstance(failure, Error) else 1
 
 
+def _runtime(options: Parsed) -> Runtime:
+    """Return the runtime to take; where none could start, one that need not be there."""
+    name = options.get("runtime") or os.environ.get("RUNROOTLESS_RUNTIME", "")
+    try:
+        return runtimes.choose(name)
+    except Error:
+        from runrootless.runtimes import user_namespace
+
+        if name or user_namespace.can_be_made():
+            raise
+        return runtimes.Runtime("runc")
+
+
 def _execute(invocation: Invocation) -> None:
     """Become the runtime; raises ``Error`` and ``OSError`` if that does not come off."""
     if invocation.options.error:
@@ -129,6 +142,8 @@ def _execute(invocation: Invocation) -> None:
         from runrootless import run_command
 
         command = run_command.prepare(invocation)
+    elif state.has_proot_containers() and (code := _proot_command(invocation)) is not None:
+        raise SystemExit(code)
     elif invocation.command == "exec":
         from runrootless import exec_command
 
@@ -137,9 +152,19 @@ def _execute(invocation: Invocation) -> None:
         from runrootless import delete_command
 
         command = delete_command.prepare(invocation)
+    elif invocation.command == "kill":
+        from runrootless import kill_command
+
+        command = kill_command.prepare(invocation)
     else:
         command = invocation.unchanged()
     become(command)
+
+
+def _proot_command(invocation: Invocation) -> int | None:
+    from runrootless.proot_runtime import commands
+
+    return commands.do(invocation)
 
 
 def become(command: list[str]) -> None:

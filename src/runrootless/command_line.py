@@ -64,6 +64,10 @@ DELETE = Flags(
     # "regex" is crun's.
     switches="force,f regex,r help,h",
 )
+KILL = Flags(
+    # "regex" is crun's.
+    switches="all,a regex,r help,h",
+)
 EXEC = Flags(
     values="console-socket cwd user,u process,p pid-file process-label apparmor pidfd-socket",
     switches="tty,t detach,d no-new-privs no-subreaper ignore-paused help,h",

@@ -85,18 +85,23 @@ def prepare(invocation: Invocation) -> list[str]:
         return invocation.runtime_command([*parsed.without(), "--", container_id, *arguments])
 
     if process_file:
-        process, identity = _from_file(process_file)
+        process, identity = process_from_file(process_file)
     else:
-        process, identity = _from_flags(spec, parsed, arguments)
+        process, identity = process_from_flags(spec, parsed, arguments)
     set_home(process, identity, spec["root"]["path"])
     engine.apply_process(process, directory, identity)
+    if spec[MEMORY]["engine"] == "proot":
+        from runrootless.proot import relay
+
+        relay.fork()
     path = _hand_over(process, command_line.number(parsed.get("preserve-fds", "0")) or 0)
     return invocation.runtime_command(
         [*parsed.without(*_IN_THE_PROCESS), f"--process={path}", "--", container_id]
     )
 
 
-def _from_file(path: str) -> tuple[Process, Identity]:
+def process_from_file(path: str) -> tuple[Process, Identity]:
+    """Return the process in a file (``exec --process``), and who it wants to be. Raises Error."""
     from runrootless.bundle.spec import load_process
 
     process = load_process(path)
@@ -109,8 +114,13 @@ def _from_file(path: str) -> tuple[Process, Identity]:
     return process, take_user(process)
 
 
-def _from_flags(spec: Spec, parsed: Parsed, arguments: list[str]) -> tuple[Process, Identity]:
-    """Return the container's own process, changed by the flags as runc's exec.go does."""
+def process_from_flags(
+    spec: Spec, parsed: Parsed, arguments: list[str]
+) -> tuple[Process, Identity]:
+    """Return the container's own process, changed by the flags as runc's exec.go does.
+
+    ``spec`` is the derived one of the container.  Also returns who it wants to be.  Raises Error.
+    """
     process = spec["process"]
     process["args"] = arguments
     environment = process.get("env", [])

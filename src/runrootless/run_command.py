@@ -6,10 +6,14 @@ import os
 
 from runrootless import command_line, state
 from runrootless.derived_bundle import derive
+from runrootless.errors import Error
+from runrootless.runtimes import user_namespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runrootless.cli import Invocation
+    from runrootless.command_line import Parsed
+    from runrootless.engines import Choice
 
 
 def prepare(invocation: Invocation) -> list[str]:
@@ -20,7 +24,8 @@ def prepare(invocation: Invocation) -> list[str]:
     to be executed by this process. If that does not happen, what the engine has
     started ends with this process, and removes the container's directory.
 
-    Raises ``Error`` for a bundle that cannot be run, and a container that exists.
+    Raises ``Error`` for a bundle that cannot be run, and a container that exists, and
+    SystemExit where a container has run that no runtime could carry.
     """
     flags = command_line.RUN if invocation.command == "run" else command_line.CREATE
     parsed = command_line.parse(flags, command_line.flags_first(flags, invocation.arguments))
@@ -45,6 +50,11 @@ def prepare(invocation: Invocation) -> list[str]:
         debug(
             f"engine {choice.name}: {choice.reason}", options.get("log"), options.get("log-format")
         )
+    # What is launched has to be in it too.
+    if choice.engine.IN_OWN_NAMESPACE and not user_namespace.enter_new(invocation.runtime.path):
+        state.remove_container_directory(directory.path)
+        os.close(directory.lock_fd)
+        raise SystemExit(_run_without(invocation, parsed, choice))
     choice.engine.launch(
         directory.path,
         directory.lock_fd,
@@ -59,3 +69,13 @@ def prepare(invocation: Invocation) -> list[str]:
     return invocation.runtime_command(
         [*parsed.without("bundle"), f"--bundle={directory.path}", "--", container_id]
     )
+
+
+def _run_without(invocation: Invocation, parsed: Parsed, choice: Choice) -> int:
+    """Run a container where there are no user namespaces; return the exit code."""
+    obstacle = user_namespace.obstacle()
+    if not choice.automatic and choice.name != "proot":
+        raise Error(f"{obstacle}, which the engine {choice.name} needs: take --engine proot")
+    from runrootless.proot_runtime.start import run
+
+    return run(invocation, parsed, obstacle)

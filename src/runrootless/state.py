@@ -31,6 +31,9 @@ _ID_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789
 
 LISTENER = "listener"
 CONFIG = "config.json"
+# How PRoot is executed, in the directory of a container that runs under it; and in the base
+# directory, where the containers are that PRoot carries alone.
+PROOT = "proot"
 _LOCK = "lock"
 # The sticky bit keeps systemd-tmpfiles(8) from removing old files of /tmp.
 MODE = 0o1600
@@ -70,6 +73,11 @@ def base_directories() -> list[str]:
     if runtime_directory is not None:
         bases.insert(0, os.path.join(runtime_directory, "runrootless"))
     return bases
+
+
+def has_proot_containers() -> bool:
+    """Return whether there may be containers that PRoot carries alone."""
+    return any(os.path.isdir(os.path.join(base, PROOT)) for base in base_directories())
 
 
 def own_runtime_directory() -> str | None:

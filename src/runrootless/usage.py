@@ -15,8 +15,8 @@ In a directory with an unpacked image in rootfs/:
 
 Global flags of its own, before the command:
   --runtime NAME_OR_PATH  the OCI runtime (default: $RUNROOTLESS_RUNTIME, runc, crun)
-  --engine NAME           how root is emulated: notify, zero, none or auto, the best that
-                          this host can do (default: $RUNROOTLESS_ENGINE, the bundle's
+  --engine NAME           how root is emulated: notify, proot, zero, none or auto, the best
+                          that this host can do (default: $RUNROOTLESS_ENGINE, the bundle's
                           annotation org.runrootless.engine, auto)
 
 run, create and exec take runc's flags; exec --user also takes names.  All other

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from runrootless.runtimes import user_namespace
 from support.users import Unprivileged
 
 APPARMOR = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
@@ -136,9 +137,26 @@ def test_without_user_namespaces_all_stays_as_it_is(unprivileged: Unprivileged) 
         "    return lambda name, *arguments: -1\n"
         "user_namespace._library = library\n"
         "before = link()\n"
-        "user_namespace.enter_new()\n"
+        "assert not user_namespace.enter_new()\n"
         "assert link() == before\n",
     )
+
+
+@pytest.mark.parametrize(
+    ("runtime", "expected"), [("/usr/sbin/runc", True), ("/usr/bin/crun", False), ("", True)]
+)
+def test_apparmor_may_have_a_profile_of_the_runtime(
+    runtime: str, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Simulated: the files of a host on which AppArmor restricts user namespaces."""
+    (tmp_path / "switch").write_text("1\n")
+    (tmp_path / "runc").touch()
+    monkeypatch.setattr(user_namespace, "_may_trace", lambda: False)
+    monkeypatch.setattr(user_namespace, "_APPARMOR_SWITCH", str(tmp_path / "switch"))
+    monkeypatch.setattr(user_namespace, "_APPARMOR_PROFILES", str(tmp_path))
+    assert user_namespace.enter_new(runtime) is expected
+    # The user's own build has none, whatever its name.
+    assert user_namespace.enter_new(str(tmp_path / "runc")) is False
 
 
 @pytest.mark.parametrize("missing", ["dlopen", "CFuncPtr", "_SimpleCData"])

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
         REAL_IDS: bool
         """Whether the container gets all IDs that the caller has, and not ID 0 alone."""
 
+        IN_OWN_NAMESPACE: bool
+        """Whether the runtime, and what is launched beside it, are to be in a user namespace of
+        their own: ``runtimes.user_namespace``."""
+
         EXECS_FROM_BUNDLE: bool
         """Whether a further process that the runtime itself makes after the derived bundle,
         with other arguments, needs no ``apply_process``."""
@@ -55,19 +59,23 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 # What ``auto`` takes, the best first, and what only who asks for it gets.
-_AUTOMATIC = ("notify",)
+_AUTOMATIC = ("notify", "proot")
 NAMES = (*_AUTOMATIC, "zero", "none")
 
 
 class Choice:
-    """An engine, its ``name`` and, in a few words, the ``reason`` why it was taken."""
+    """An engine, its ``name`` and, in a few words, the ``reason`` why it was taken.
 
-    __slots__ = ("engine", "name", "reason")
+    It is ``automatic`` where nobody has named it.
+    """
 
-    def __init__(self, name: str, engine: Engine, reason: str) -> None:
+    __slots__ = ("automatic", "engine", "name", "reason")
+
+    def __init__(self, name: str, engine: Engine, reason: str, automatic: bool) -> None:
         self.name = name
         self.engine = engine
         self.reason = reason
+        self.automatic = automatic
 
 
 def choose(option: str, annotation: str) -> Choice:
@@ -94,7 +102,7 @@ def choose(option: str, annotation: str) -> Choice:
     obstacle = engine.obstacle()
     if obstacle is not None:
         raise Error(f"the engine {name}, which {source} names, cannot work here: {obstacle}")
-    return Choice(name, engine, f"{source} names it")
+    return Choice(name, engine, f"{source} names it", False)
 
 
 def _best() -> Choice:
@@ -103,7 +111,8 @@ def _best() -> Choice:
         engine = load(name)
         obstacle = engine.obstacle()
         if obstacle is None:
-            return Choice(name, engine, "; ".join((*obstacles, "the best that this host can do")))
+            reason = "; ".join((*obstacles, "the best that this host can do"))
+            return Choice(name, engine, reason, True)
         obstacles.append(f"{name} cannot work: {obstacle}")
     raise Error(
         f"{'; '.join(obstacles)}: --engine zero lets package managers finish without emulation"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from runrootless.bundle.identity import Identity
 
 REAL_IDS = True
+IN_OWN_NAMESPACE = False
 EXECS_FROM_BUNDLE = True
 
 

@@ -8,7 +8,6 @@ from runrootless.agent.launch import CREDENTIALS_NAME, Settings
 from runrootless.agent.launch import launch as launch_agent
 from runrootless.bundle.profile import install
 from runrootless.emulation.table import seccomp_rules
-from runrootless.runtimes import user_namespace
 from runrootless.state import LISTENER
 
 TYPE_CHECKING = False
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from runrootless.bundle.identity import Identity
 
 REAL_IDS = False
+IN_OWN_NAMESPACE = True
 EXECS_FROM_BUNDLE = True
 
 _ACTIONS = "/proc/sys/kernel/seccomp/actions_avail"
@@ -69,8 +69,6 @@ def launch(
     debug: bool,
 ) -> None:
     """Start the agent beside the runtime that this process will become. Raises Error."""
-    # Both have to be in it.
-    user_namespace.enter_new()
     launch_agent(Settings(directory, lock_fd, state_directory, log, log_format, debug))
 
 

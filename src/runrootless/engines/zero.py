@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from runrootless.bundle.identity import Identity
 
 REAL_IDS = False
+IN_OWN_NAMESPACE = False
 EXECS_FROM_BUNDLE = True
 
 # The handlers, of those that the notify engine has, whose calls change what only root may.

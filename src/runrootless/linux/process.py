@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from runrootless.linux.libc import c_char_p, c_int, c_ulong, check, function
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
+_PR_SET_CHILD_SUBREAPER = 36
 
 _prctl = function("prctl", c_int, c_char_p, c_ulong, c_ulong, c_ulong)
+_prctl_number = function("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 
 
 def set_name(name: str) -> None:
     """Set the name that ps(1) shows for the calling thread; 15 bytes count."""
     check(_prctl(_PR_SET_NAME, name.encode(), 0, 0, 0), "prctl")
+
+
+def become_subreaper() -> None:
+    """Become the parent of all descendants whose parent ends."""
+    check(_prctl_number(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")
+
+
+def set_parent_death_signal(number: int) -> None:
+    """Get this signal when the parent ends; it is kept over most execve(2)."""
+    check(_prctl_number(_PR_SET_PDEATHSIG, number, 0, 0, 0), "prctl")

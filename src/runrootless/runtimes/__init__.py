@@ -40,17 +40,22 @@ class Runtime:
 
         ``state_directory`` is where the runtime keeps the state of the container.
         """
-        from runrootless.bundle import json_file
+        return init_pid(state_directory)
 
-        for file, key in _STATE_FILES:
-            try:
-                state = json_file.read(os.path.join(state_directory, file))
-            except (OSError, Error):
-                continue
-            pid = state.get(key) if isinstance(state, dict) else None
-            if isinstance(pid, int) and pid > 0:
-                return pid
-        return None
+
+def init_pid(state_directory: str) -> int | None:
+    """Return what ``Runtime.init_pid`` does; known of every runtime that is known here."""
+    from runrootless.bundle import json_file
+
+    for file, key in _STATE_FILES:
+        try:
+            state = json_file.read(os.path.join(state_directory, file))
+        except (OSError, Error):
+            continue
+        pid = state.get(key) if isinstance(state, dict) else None
+        if isinstance(pid, int) and pid > 0:
+            return pid
+    return None
 
 
 def choose(name: str) -> Runtime:

@@ -39,26 +39,36 @@ _PR_CAP_AMBIENT_RAISE = 2
 _CAP_SYS_PTRACE = 19
 _CAP_SYS_ADMIN = 21
 _KEPT = (_CAP_SYS_PTRACE, _CAP_SYS_ADMIN)
+_APPARMOR_SWITCH = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns"
+_APPARMOR_PROFILES = "/etc/apparmor.d"
+# Each with the value that forbids them.
+_SWITCHES = (
+    ("/proc/sys/user/max_user_namespaces", b"0"),
+    ("/proc/sys/kernel/unprivileged_userns_clone", b"0"),
+    (_APPARMOR_SWITCH, b"1"),
+)
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 # Of the low half, where these are; the agent needs none of the others.
 _EVERY_CAPABILITY = (1 << 32) - 1
 
 
-def enter_new() -> None:
+def enter_new(runtime: str = "") -> bool:
     """Put this process in a new user namespace with the same IDs, unless it needs none.
 
-    None is needed with CAP_SYS_PTRACE in the present one.  Where the kernel or
-    AppArmor keeps user namespaces from this program the process stays where it is:
-    then the runtime may still be allowed its own, and all but ``exec`` works.
+    None is needed with CAP_SYS_PTRACE in the present one.  Returns False if there are no user
+    namespaces for the program ``runtime`` either, so that it cannot do its work.  Where AppArmor
+    keeps them from this program only, the process stays where it is: then all but ``exec`` works.
 
     Raises ``Error`` if the IDs cannot be mapped.
     """
-    if _may_trace() or _is_restricted():
-        return
+    if _may_trace():
+        return True
+    if _is_restricted():
+        return _has_profile(runtime)
     uid, gid = os.geteuid(), os.getegid()
     call = _library()
     if call("unshare", _CLONE_NEWUSER | _CLONE_NEWNS) != 0 and call("unshare", _CLONE_NEWUSER) != 0:
-        return
+        return False
     try:
         # Without that, an unprivileged gid_map is refused: user_namespaces(7).
         _write("/proc/self/setgroups", "deny")
@@ -69,6 +79,29 @@ def enter_new() -> None:
             f"cannot map user {uid} in a user namespace: {error.filename}: {error.strerror}"
         ) from None
     _keep_capabilities(call)
+    return True
+
+
+def can_be_made() -> bool:
+    """Return whether the kernel lets this program make a user namespace; it is tried in a child."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(0 if _library()("unshare", _CLONE_NEWUSER) == 0 else 1)
+        finally:
+            os._exit(1)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def obstacle() -> str:
+    """Return, for a user, what keeps user namespaces from the caller."""
+    for path, value in _SWITCHES:
+        try:
+            if _read(path).strip() == value:
+                return f"there are no user namespaces ({path} is {value.decode()})"
+        except OSError:
+            continue
+    return "there are no user namespaces (the kernel refuses them: a seccomp filter, or its limits)"
 
 
 def enter_around(pid: int) -> None:
@@ -125,9 +158,21 @@ def _is_restricted() -> bool:
     runtimes are among these, Python is not.
     """
     try:
-        return _read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").strip() == b"1"
+        return _read(_APPARMOR_SWITCH).strip() == b"1"
     except OSError:
         return False
+
+
+def _has_profile(runtime: str) -> bool:
+    """Return whether AppArmor is likely to have a profile of the program ``runtime``.
+
+    The profiles that are loaded are root's to read.  Those of Ubuntu are for what the
+    distribution installs, in files of the program's name.
+    """
+    if not runtime:
+        return True
+    name = os.path.basename(runtime)
+    return runtime.startswith("/usr/") and os.path.exists(os.path.join(_APPARMOR_PROFILES, name))
 
 
 def _read(path: str) -> bytes:
