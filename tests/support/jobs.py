@@ -224,6 +224,7 @@ class Column:
 
 COLUMNS = (
     Column("notify", "notify"),
+    Column("proot", "proot"),
     Column("zero", "zero"),
     Column("none", "none"),
     Column("none, subordinate IDs", "none", subordinate_ids=True),

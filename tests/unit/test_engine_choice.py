@@ -11,7 +11,7 @@ import pytest
 from runrootless import engines
 from runrootless.bundle.identity import Identity
 from runrootless.bundle.profile import install
-from runrootless.engines import none, notify, zero
+from runrootless.engines import none, notify, proot, zero
 from runrootless.errors import Error
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class TestChoice:
         monkeypatch.setenv("RUNROOTLESS_ENGINE", environment)
         choice = engines.choose(option, annotation)
         assert (choice.name, choice.reason) == (name, reason)
-        assert choice.engine is {"notify": notify, "zero": zero, "none": none}[name]
+        assert choice.engine is {"notify": notify, "proot": proot, "zero": zero, "none": none}[name]
 
     def test_an_unknown_name_is_told_with_its_source(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(Error, match=r"no engine magic: the annotation org\.runrootless"):
@@ -73,8 +73,10 @@ class TestChoice:
         kernel_with(monkeypatch, tmp_path, "kill_process kill_thread trap errno trace log allow")
         with pytest.raises(Error, match=r"notify, which --engine names, cannot work here: .*5\.9"):
             engines.choose("notify", "")
-        with pytest.raises(Error, match=r"notify cannot work: .*: --engine zero"):
-            engines.choose("", "")
+        choice = engines.choose("", "")
+        assert choice.engine is proot
+        assert choice.automatic
+        assert choice.reason.startswith("notify cannot work: ")
         assert engines.choose("", "zero").engine is zero
 
     def test_a_kernel_that_can(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
