@@ -1,4 +1,4 @@
-"""Capabilities of emulated processes: capget(2), capset(2), PR_SET_KEEPCAPS.
+"""Capabilities of emulated processes: capget(2), capset(2).
 
 The kernel's own capabilities of a process in the container do not change with its
 emulated user ID. What it is shown is what both, the kernel and the emulation, leave it.
@@ -12,7 +12,6 @@ import struct
 from runrootless.emulation.call import Call, require_valid
 from runrootless.emulation.credentials import ALL_CAPABILITIES
 from runrootless.emulation.identity import Identity
-from runrootless.emulation.table import PR_GET_NO_NEW_PRIVS
 from runrootless.linux.memory import Memory
 from runrootless.linux.processes import read_status, status_fields
 
@@ -61,17 +60,6 @@ class Capabilities:
             if effective == kernel_permitted & old.permitted:
                 effective |= beyond & old.permitted
         self._identity.change(call, old, old.with_capabilities(permitted, effective))
-        return None
-
-    def prctl(self, call: Call) -> int | None:
-        """prctl(2) with PR_SET_KEEPCAPS or PR_GET_NO_NEW_PRIVS."""
-        option, value = call.arguments[:2]
-        if option & 0xFFFFFFFF == PR_GET_NO_NEW_PRIVS:
-            # The flag is the engine's own, and set-user-ID files work all the same.
-            return -errno.EINVAL if any(call.arguments[1:5]) else 0
-        if value <= 1:
-            old = self._identity.of(call.pid)
-            self._identity.change(call, old, old.with_keep(bool(value)))
         return None
 
     def _concerns_caller(self, call: Call, header: int) -> bool:
