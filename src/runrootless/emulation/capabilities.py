@@ -35,7 +35,7 @@ class Capabilities:
             return None
         if not self._concerns_caller(call, header):
             return None
-        inheritable, permitted, effective = _kernel_capabilities(call.pid)
+        inheritable, permitted, effective = kernel_capabilities(call.pid)
         permitted &= credentials.permitted
         effective &= credentials.effective
         require_valid(call)
@@ -53,7 +53,7 @@ class Capabilities:
         permitted = permitted << 32 | low_permitted
         old = self._identity.of(call.pid)
         # Whoever keeps all that the kernel left of "all" has lost nothing.
-        _, kernel_permitted, _ = _kernel_capabilities(call.pid)
+        _, kernel_permitted, _ = kernel_capabilities(call.pid)
         beyond = ~kernel_permitted & ALL_CAPABILITIES
         if permitted == kernel_permitted & old.permitted:
             permitted |= beyond & old.permitted
@@ -79,7 +79,7 @@ def _pack(effective: int, permitted: int, inheritable: int) -> bytes:
     return _DATA.pack(*low, *high)
 
 
-def _kernel_capabilities(pid: int) -> tuple[int, int, int]:
+def kernel_capabilities(pid: int) -> tuple[int, int, int]:
     """Return the inheritable, permitted and effective sets that the kernel holds of a process."""
     text = read_status(pid)
     inheritable, permitted, effective = (

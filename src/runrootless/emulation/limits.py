@@ -10,6 +10,7 @@ import errno
 import struct
 
 from runrootless.emulation.call import Call, failure, require_valid
+from runrootless.emulation.capabilities import kernel_capabilities
 from runrootless.emulation.credential_table import INFINITY
 from runrootless.emulation.credentials import CAP_SYS_RESOURCE
 from runrootless.emulation.identity import Identity
@@ -72,7 +73,7 @@ class Limits:
         _, old_hard, dumpable = self._identity.state(process)
         if soft > hard:
             raise failure(errno.EINVAL)
-        if hard > old_hard and not self._identity.of(call.pid).can(CAP_SYS_RESOURCE):
+        if hard > old_hard and not self._is_privileged(call.pid):
             raise failure(errno.EPERM)
         require_valid(call)
         self._identity.set_state(process, (soft, hard, dumpable))
@@ -81,8 +82,13 @@ class Limits:
         """Raise EPERM where the caller must not touch another process's limits."""
         own, other = self._identity.of(caller), self._identity.of(process)
         same = set(other.uids[:3]) == {own.uids[0]} and set(other.gids[:3]) == {own.gids[0]}
-        if not same and not own.can(CAP_SYS_RESOURCE):
+        if not same and not self._is_privileged(caller):
             raise failure(errno.EPERM)
+
+    def _is_privileged(self, pid: int) -> bool:
+        """Return whether both, the emulation and the kernel, leave it CAP_SYS_RESOURCE."""
+        _, _, effective = kernel_capabilities(pid)
+        return bool(self._identity.of(pid).effective & effective & CAP_SYS_RESOURCE)
 
     def _read(self, call: Call, address: int, format_: struct.Struct) -> tuple[int, int]:
         data = self._memory.read(call.pid, address, format_.size)

@@ -14,6 +14,9 @@ PR_SET_TIMERSLACK = 29
 PR_GET_TIMERSLACK = 30
 PR_GET_NO_NEW_PRIVS = 39
 
+SO_PEERCRED = 17
+SO_PEERGROUPS = 59
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TypeAlias
@@ -21,7 +24,6 @@ if TYPE_CHECKING:
     Condition: TypeAlias = tuple[int, str, int, int]
 
 _O_CREAT = 0o100
-_SO_PEERCRED = 17
 _O_TMPFILE = 0o20000000
 _RLIMIT_RTTIME = 15
 _CLONE_NEWNS = 0x00020000
@@ -78,7 +80,8 @@ TABLE: tuple[tuple[str, str, Condition | None], ...] = (
     ("fremovexattr", "xattrs.fremovexattr", None),
     # Unix sockets.
     ("bind", "sockets.bind", None),
-    ("getsockopt", "sockets.getsockopt", _equals(2, _SO_PEERCRED)),
+    ("getsockopt", "sockets.getsockopt", _equals(2, SO_PEERCRED)),
+    ("getsockopt", "sockets.getsockopt", _equals(2, SO_PEERGROUPS)),
     # Who a process is.
     ("getuid", "identity.getuid", None),
     ("geteuid", "identity.geteuid", None),
