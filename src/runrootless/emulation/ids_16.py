@@ -114,7 +114,7 @@ class Ids16:
         data = self._memory.read(call.pid, call.arguments[1], _ID.size * size)
         if data is None:
             return -errno.EFAULT
-        new = old.with_groups([gid for (gid,) in _ID.iter_unpack(data)])
+        new = old.with_groups([_wide(gid) for (gid,) in _ID.iter_unpack(data)])
         self._identity.change(call, old, new)
         return 0
 
@@ -142,6 +142,9 @@ def _widened(call: Call, start: int, end: int) -> Call:
     """Return a call with its arguments from ``start`` to before ``end`` as 32-bit IDs."""
     arguments = list(call.arguments)
     for index in range(start, end):
-        id_ = arguments[index] & _NO_CHANGE_16
-        arguments[index] = _NO_CHANGE if id_ == _NO_CHANGE_16 else id_
+        arguments[index] = _wide(arguments[index] & _NO_CHANGE_16)
     return Call(call.pid, arguments, call.listener, call.identifier)
+
+
+def _wide(id_: int) -> int:
+    return _NO_CHANGE if id_ == _NO_CHANGE_16 else id_
