@@ -139,11 +139,12 @@ class Ids16:
 
 
 def _widened(call: Call, start: int, end: int) -> Call:
-    """Return a call with its arguments from ``start`` to before ``end`` as 32-bit IDs."""
-    arguments = list(call.arguments)
-    for index in range(start, end):
-        arguments[index] = _wide(arguments[index] & _NO_CHANGE_16)
-    return Call(call.pid, arguments, call.listener, call.identifier)
+    """Make the arguments of a call from ``start`` to before ``end`` 32-bit IDs; return it."""
+    call.arguments = [
+        _wide(argument & _NO_CHANGE_16) if start <= index < end else argument
+        for index, argument in enumerate(call.arguments)
+    ]
+    return call
 
 
 def _wide(id_: int) -> int:
