@@ -56,7 +56,6 @@ def test_one_differs(table: CredentialTable, others: list[int]) -> None:
     assert table.decode(number) is None
     assert threads.credentials(b"%d" % first, number) == USER
     assert threads.credentials(b"%d" % second, number) == ROOT
-    # Another reader of the same table says the same.
     assert threads.change(first, number, ROOT, PLAIN) == INFINITY
     assert slacks(others) == [DEFAULT_SLACK, DEFAULT_SLACK]
 
@@ -67,6 +66,7 @@ def test_all_have_changed(table: CredentialTable, others: list[int]) -> None:
     for thread in (*others, os.getpid()):
         number = threads.change(thread, number, USER, PLAIN)
     assert number == table.encode(USER)
+    threads.clear(os.getpid())
     assert slacks([*others, os.getpid()]) == [DEFAULT_SLACK] * 3
 
 
@@ -76,7 +76,7 @@ def test_a_mark_that_was_left_counts_for_nothing(table: CredentialTable, others:
     threads.change(first, INFINITY, USER, PLAIN)
     number = threads.change(second, INFINITY, initial(9, 9), PLAIN)
     assert threads.credentials(b"%d" % first, number) == ROOT
-    threads.forget(second)
+    threads.clear(second)
 
 
 def test_a_slack_that_is_no_mark(table: CredentialTable, others: list[int]) -> None:
@@ -86,7 +86,7 @@ def test_a_slack_that_is_no_mark(table: CredentialTable, others: list[int]) -> N
     set_timer_slack(second, 100_000)
     assert threads.credentials(b"%d" % second, number) == ROOT
     assert threads.credentials(b"no such thread", number) == ROOT
-    threads.forget(first)
+    threads.clear(first)
 
 
 def test_a_real_time_thread_takes_its_process_along(

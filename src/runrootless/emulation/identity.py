@@ -112,14 +112,16 @@ class Identity:
 
     def _set(self, pid: int, new: Credentials, state: State) -> None:
         number, _ = get_limit(pid, RLIMIT_RTTIME)
-        if thread_count(pid) > 1:
-            changed = self._threads.change(pid, number, new, state)
-        else:
+        alone = thread_count(pid) == 1
+        if alone:
             changed = self._table.encode(new, state)
+        else:
+            changed = self._threads.change(pid, number, new, state)
         if changed != number:
             set_soft_limit(pid, RLIMIT_RTTIME, changed, INFINITY)
-        if is_varied(number) and not is_varied(changed):
-            self._threads.forget(pid)
+        # Not before: what is forked meanwhile would take the marks for missing.
+        if not is_varied(changed) and (is_varied(number) or not alone):
+            self._threads.clear(pid)
 
     def _settle_exec(self, pid: int) -> None:
         layout, old, state = self._executing.pop(pid)

@@ -10,6 +10,8 @@ the process tells that such threads exist, so nobody else's slack is ever looked
 
 from __future__ import annotations
 
+import os
+
 from runrootless.emulation.credential_table import SIZE_LIMIT, CredentialTable, is_varied
 from runrootless.emulation.credentials import Credentials
 from runrootless.linux.processes import set_timer_slack, threads, timer_slack
@@ -23,6 +25,7 @@ DEFAULT_SLACK = 50_000
 
 _FIRST_MARK = DEFAULT_SLACK + 1
 _LAST_MARK = _FIRST_MARK + SIZE_LIMIT
+_ROUNDS = 8
 
 
 def _is_mark(slack: int) -> bool:
@@ -49,21 +52,19 @@ class Threads:
         return self._table.base(number) if found is None else found
 
     def change(self, pid: int, number: int, new: Credentials, state: State) -> int:
-        """Give one thread of several new credentials, and return the number of its process then.
+        """Mark one thread of several; return the number that its process is to have from then on.
 
-        ``number`` is its present one. A thread that cannot be marked (real-time threads have
-        no timer slack) takes the whole process along. Raises OSError: ENOMEM, ENOENT.
+        ``number`` is its present one. Where the new one is not varied, the marks mean nothing
+        and are to be cleared once it is set. A thread that cannot be marked (real-time threads
+        have no timer slack) takes the whole process along. Raises OSError: ENOMEM, ENOENT.
         """
         if not is_varied(number):
-            self._clear(pid)
+            self.clear(pid)
         base = self._table.base(number)
         if not self._mark(pid, new, base):
             return self._table.encode(new, state)
         varied = self._table.encode_varied(base, state)
-        if self._are_all(pid, varied, new):
-            self._clear(pid)
-            return self._table.encode(new, state)
-        return varied
+        return self._table.encode(new, state) if self._are_all(pid, varied, new) else varied
 
     def _mark(self, pid: int, new: Credentials, base: Credentials) -> bool:
         """Mark a thread, unless it is as the others; return whether that has worked."""
@@ -74,10 +75,24 @@ class Threads:
         except PermissionError:
             return False
 
-    def forget(self, pid: int) -> None:
-        """Take the mark off a thread. Raises OSError: EPERM, ENOENT."""
-        if self.is_marked(pid):
-            set_timer_slack(pid, DEFAULT_SLACK)
+    def clear(self, pid: int) -> None:
+        """Take the marks off a process's threads, those too that are made meanwhile.
+
+        Raises OSError where it is gone.
+        """
+        # A process that makes threads without end is not followed without end.
+        for _ in range(_ROUNDS):
+            found = False
+            for thread in threads(pid):
+                try:
+                    if self.is_marked(thread):
+                        set_timer_slack(thread, DEFAULT_SLACK)
+                        found = True
+                except OSError:
+                    # It has ended, or threads cannot be marked here.
+                    pass
+            if not found:
+                return
 
     def is_marked(self, pid: int) -> bool:
         """Return whether a thread is marked. Raises OSError: EPERM, ENOENT."""
@@ -92,21 +107,8 @@ class Threads:
             ids.remove(self._different)
             ids.insert(0, self._different)
         for thread in ids:
-            if self.credentials(b"%d" % thread, number) != credentials:
+            directory = b"%d" % thread
+            if self.credentials(directory, number) != credentials and os.path.exists(directory):
                 self._different = thread
                 return False
         return True
-
-    def _clear(self, pid: int) -> None:
-        """Take all marks off a process's threads, those too that are made meanwhile."""
-        found = True
-        while found:
-            found = False
-            for thread in threads(pid):
-                try:
-                    if self.is_marked(thread):
-                        set_timer_slack(thread, DEFAULT_SLACK)
-                        found = True
-                except FileNotFoundError:
-                    # It has ended.
-                    pass
