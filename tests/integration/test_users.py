@@ -118,3 +118,17 @@ def test_alpine(alpine_tree: object, bundle: MakeBundle, runrootless: Runrootles
         "uid=1000(alice) gid=1000(alice) groups=1000(alice)",
         "alice:alice",
     ]
+
+
+def test_ps_of_busybox_names_users(
+    alpine_tree: object, bundle: MakeBundle, runrootless: Runrootless
+) -> None:
+    script = (
+        "su -s /bin/sh mail -c 'sleep 60' & "
+        "until [ $(ps -o user,comm | grep -c '^mail *sleep') = 1 ]; do sleep 0.05; done;"
+        " ps -o user,comm | grep -v ps; kill -9 -1"
+    )
+    done = runrootless.run(bundle(alpine_tree, copy=True).script(script))
+    users = [line.split() for line in done.stdout.splitlines()[1:]]
+    assert ["root", "sh"] in users
+    assert ["mail", "sleep"] in users

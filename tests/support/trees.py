@@ -35,7 +35,7 @@ MESSAGE_BUS = "dbus"
 # Options of mmdebstrap for each tree of Debian.
 RECIPES: dict[str, list[str]] = {
     "debian": [],
-    "python": ["--include=python3"],
+    "python": ["--include=python3,sudo,dbus,procps"],
     "servers": [
         "--skip=cleanup/apt",
         # mmdebstrap has told apt to leave out recommended packages.

@@ -1,14 +1,24 @@
 import errno
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runrootless.emulation import credential_table
-from runrootless.emulation.credential_table import INFINITY, CredentialTable
+from runrootless.emulation.credential_table import (
+    INFINITY,
+    PLAIN,
+    VARIED,
+    CredentialTable,
+    is_varied,
+)
 from runrootless.emulation.credentials import ROOT, Credentials, initial
+
+if TYPE_CHECKING:
+    from runrootless.emulation.credential_table import State
 
 ID = st.integers(0, 0xFFFFFFFE)
 IDS = st.tuples(ID, ID, ID, ID)
@@ -21,6 +31,9 @@ CREDENTIALS = st.builds(
     st.integers(0, 2**64 - 1),
     st.booleans(),
 )
+
+LIMIT = st.integers(0, INFINITY)
+STATES = st.one_of(st.just(PLAIN), st.tuples(LIMIT, LIMIT, st.booleans()))
 
 
 def open_file(path: str | Path) -> int:
@@ -35,6 +48,21 @@ def test_every_set_comes_back(sets: list[Credentials]) -> None:
     assert all(0 <= number <= INFINITY for number in numbers)
     assert [others.decode(number) for number in numbers] == sets
     assert [others.encode(credentials) for credentials in sets] == numbers
+    os.close(fd)
+
+
+@given(st.lists(st.tuples(CREDENTIALS, STATES), max_size=8))
+def test_what_else_is_kept_comes_back(entries: list[tuple[Credentials, "State"]]) -> None:
+    fd = os.memfd_create("credentials")
+    ours, others = CredentialTable(fd), CredentialTable(fd)
+    for credentials, state in entries:
+        number = ours.encode(credentials, state)
+        varied = ours.encode_varied(credentials, state)
+        assert (others.decode(number), others.state(number)) == (credentials, state)
+        assert not is_varied(number) and is_varied(varied)
+        assert others.decode(varied) is None
+        assert (others.base(varied), others.state(varied)) == (credentials, state)
+        assert others.base(number) == credentials
     os.close(fd)
 
 
@@ -58,6 +86,15 @@ def test_root_is_no_limit() -> None:
 def test_numbers_that_nobody_wrote_are_root(number: int, tmp_path: Path) -> None:
     table = CredentialTable(open_file(tmp_path / "credentials"))
     assert table.decode(number) == ROOT
+    assert table.state(number) == PLAIN
+    assert table.at(7) is None
+
+
+def test_numbers_of_threads_that_nobody_wrote_are_root(tmp_path: Path) -> None:
+    table = CredentialTable(open_file(tmp_path / "credentials"))
+    number = 1 << 63 | VARIED | 7
+    assert table.decode(number) is None
+    assert (table.base(number), table.state(number)) == (ROOT, PLAIN)
 
 
 def test_two_writers_agree(tmp_path: Path) -> None:

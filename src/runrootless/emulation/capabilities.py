@@ -1,4 +1,4 @@
-"""Capabilities of emulated processes: capget(2), capset(2), PR_SET_KEEPCAPS.
+"""Capabilities of emulated processes: capget(2), capset(2).
 
 The kernel's own capabilities of a process in the container do not change with its
 emulated user ID. What it is shown is what both, the kernel and the emulation, leave it.
@@ -12,7 +12,6 @@ import struct
 from runrootless.emulation.call import Call, require_valid
 from runrootless.emulation.credentials import ALL_CAPABILITIES
 from runrootless.emulation.identity import Identity
-from runrootless.emulation.table import PR_GET_NO_NEW_PRIVS
 from runrootless.linux.memory import Memory
 from runrootless.linux.processes import read_status, status_fields
 
@@ -36,7 +35,7 @@ class Capabilities:
             return None
         if not self._concerns_caller(call, header):
             return None
-        inheritable, permitted, effective = _kernel_capabilities(call.pid)
+        inheritable, permitted, effective = kernel_capabilities(call.pid)
         permitted &= credentials.permitted
         effective &= credentials.effective
         require_valid(call)
@@ -54,24 +53,13 @@ class Capabilities:
         permitted = permitted << 32 | low_permitted
         old = self._identity.of(call.pid)
         # Whoever keeps all that the kernel left of "all" has lost nothing.
-        _, kernel_permitted, _ = _kernel_capabilities(call.pid)
+        _, kernel_permitted, _ = kernel_capabilities(call.pid)
         beyond = ~kernel_permitted & ALL_CAPABILITIES
         if permitted == kernel_permitted & old.permitted:
             permitted |= beyond & old.permitted
             if effective == kernel_permitted & old.permitted:
                 effective |= beyond & old.permitted
         self._identity.change(call, old, old.with_capabilities(permitted, effective))
-        return None
-
-    def prctl(self, call: Call) -> int | None:
-        """prctl(2) with PR_SET_KEEPCAPS or PR_GET_NO_NEW_PRIVS."""
-        option, value = call.arguments[:2]
-        if option & 0xFFFFFFFF == PR_GET_NO_NEW_PRIVS:
-            # The flag is the engine's own, and set-user-ID files work all the same.
-            return -errno.EINVAL if any(call.arguments[1:5]) else 0
-        if value <= 1:
-            old = self._identity.of(call.pid)
-            self._identity.change(call, old, old.with_keep(bool(value)))
         return None
 
     def _concerns_caller(self, call: Call, header: int) -> bool:
@@ -91,7 +79,7 @@ def _pack(effective: int, permitted: int, inheritable: int) -> bytes:
     return _DATA.pack(*low, *high)
 
 
-def _kernel_capabilities(pid: int) -> tuple[int, int, int]:
+def kernel_capabilities(pid: int) -> tuple[int, int, int]:
     """Return the inheritable, permitted and effective sets that the kernel holds of a process."""
     text = read_status(pid)
     inheritable, permitted, effective = (

@@ -23,10 +23,12 @@ GROUPS_LIMIT = 65536
 """``NGROUPS_MAX``."""
 
 CAP_CHOWN = 1 << 0
+CAP_KILL = 1 << 5
 CAP_SETGID = 1 << 6
 CAP_SETUID = 1 << 7
 CAP_SYS_CHROOT = 1 << 18
 CAP_SYS_ADMIN = 1 << 21
+CAP_SYS_RESOURCE = 1 << 24
 CAP_MKNOD = 1 << 27
 ALL_CAPABILITIES = (1 << 64) - 1
 """Root's: whatever the kernel and the spec leave of them."""
@@ -126,6 +128,17 @@ class Credentials:
     def with_keep(self, keep: bool) -> Credentials:
         """Return the set with another PR_SET_KEEPCAPS flag."""
         return Credentials(self.uids, self.gids, self.groups, self.permitted, self.effective, keep)
+
+    def is_gained_from(self, old: Credentials) -> bool:
+        """Return whether a change from ``old`` makes the process one that cannot be dumped.
+
+        The kernel's ``commit_creds``: other IDs than before, or more capabilities.
+        """
+        return (
+            self.uids[1::2] != old.uids[1::2]
+            or self.gids[1::2] != old.gids[1::2]
+            or bool(self.permitted & ~old.permitted)
+        )
 
     def after_exec(self, owner: int | None, group: int | None) -> Credentials:
         """Return the set after execve(2) of a file.

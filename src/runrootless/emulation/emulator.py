@@ -9,11 +9,14 @@ from runrootless.emulation.credential_table import CredentialTable
 from runrootless.emulation.execution import Execution
 from runrootless.emulation.i386 import I386
 from runrootless.emulation.identity import Identity
+from runrootless.emulation.ids_16 import Ids16
+from runrootless.emulation.limits import Limits
 from runrootless.emulation.metadata import Metadata
 from runrootless.emulation.nodes import Nodes
 from runrootless.emulation.ownership import Ownership
 from runrootless.emulation.paths import Paths
 from runrootless.emulation.process_files import ProcessFiles
+from runrootless.emulation.process_options import ProcessOptions
 from runrootless.emulation.roots import Roots
 from runrootless.emulation.side_store import SideStore
 from runrootless.emulation.sockets import Sockets
@@ -50,14 +53,18 @@ class Emulator:
         creation = Creation(memory, files, paths, ownership, identity)
         self._process_files = ProcessFiles(files, identity)
         metadata = Metadata(memory, files, paths, ownership, self._process_files)
+        chown = Chown(files, paths, ownership, identity)
         self._components: dict[str, object] = {
             "identity": identity,
             "metadata": metadata,
-            "i386": I386(memory, metadata),
+            "limits": Limits(memory, identity),
+            "i386": I386(metadata),
+            "ids_16": Ids16(memory, identity, chown),
             "creation": creation,
-            "chown": Chown(files, paths, ownership, identity),
+            "chown": chown,
             "nodes": Nodes(paths, creation, identity),
             "capabilities": Capabilities(memory, identity),
+            "process_options": ProcessOptions(identity),
             "execution": Execution(files, paths, ownership, identity),
             "xattrs": Xattrs(memory, paths, identity),
             "sockets": Sockets(memory, files, paths, ownership, identity, creation),

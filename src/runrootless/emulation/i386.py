@@ -1,17 +1,13 @@
-"""32-bit programs on x86_64: calls whose structures differ from the native ones.
-
-The calls with 16-bit IDs, which C libraries have not used since Linux 2.4, are not emulated.
-"""
+"""32-bit programs on x86_64: calls whose structures differ from the native ones."""
 
 from __future__ import annotations
 
-import errno
 import struct
 
-from runrootless.emulation.call import Call, require_valid
+from runrootless.emulation.call import Call
+from runrootless.emulation.ids_16 import shown
 from runrootless.emulation.metadata import Metadata
 from runrootless.linux.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW
-from runrootless.linux.memory import Memory
 
 _STAT = struct.Struct("=QQQIII4xQqqqqqqqqq")
 """``struct stat`` of x86_64 without its reserved end."""
@@ -19,16 +15,33 @@ _STAT = struct.Struct("=QQQIII4xQqqqqqqqqq")
 _STAT64 = struct.Struct("=Q4xIIIIIQ4xqIQIIIIIIQ")
 """``struct stat64`` of i386."""
 
-_LIMITS = struct.Struct("=II")
+_OLD_STAT = struct.Struct("=IIHHHHIIIIIIIIIIII")
+"""``struct stat`` of i386, with 16-bit IDs, up to its nanoseconds."""
+
 _MASK = 0xFFFFFFFF
 
 
 class I386:
     """Handlers of these calls."""
 
-    def __init__(self, memory: Memory, metadata: Metadata) -> None:
-        self._memory = memory
+    def __init__(self, metadata: Metadata) -> None:
         self._metadata = metadata
+
+    def stat(self, call: Call) -> int | None:
+        """stat(2), with 16-bit IDs."""
+        path, buffer = call.arguments[:2]
+        return self._metadata.stat_path(call, AT_FDCWD, path, buffer, 0, _convert_old)
+
+    def lstat(self, call: Call) -> int | None:
+        """lstat(2), with 16-bit IDs."""
+        path, buffer = call.arguments[:2]
+        flags = AT_SYMLINK_NOFOLLOW
+        return self._metadata.stat_path(call, AT_FDCWD, path, buffer, flags, _convert_old)
+
+    def fstat(self, call: Call) -> int | None:
+        """fstat(2), with 16-bit IDs."""
+        descriptor, buffer = call.descriptor(0), call.arguments[1]
+        return self._metadata.stat_descriptor(call, descriptor, buffer, _convert_old)
 
     def stat64(self, call: Call) -> int | None:
         """stat64(2)."""
@@ -51,20 +64,6 @@ class I386:
         _, path, buffer, flags = call.arguments[:4]
         return self._metadata.stat_path(call, call.descriptor(0), path, buffer, flags, _convert)
 
-    def getrlimit(self, call: Call) -> int:
-        """ugetrlimit(RLIMIT_RTTIME): no limit, as everywhere."""
-        require_valid(call)
-        written = self._memory.write(call.pid, call.arguments[1], _LIMITS.pack(_MASK, _MASK))
-        return 0 if written else -errno.EFAULT
-
-    def setrlimit(self, call: Call) -> int:
-        """setrlimit(RLIMIT_RTTIME): accepted, without effect."""
-        data = self._memory.read(call.pid, call.arguments[1], _LIMITS.size)
-        if data is None:
-            return -errno.EFAULT
-        soft, hard = _LIMITS.unpack(data)
-        return -errno.EINVAL if soft > hard else 0
-
 
 def _convert(data: bytearray) -> bytes:
     """Return struct stat64 for the native struct stat."""
@@ -84,4 +83,26 @@ def _convert(data: bytearray) -> bytes:
         blocks,
         *(time & _MASK for time in times),
         inode,
+    )
+
+
+def _convert_old(data: bytearray) -> bytes:
+    """Return the old struct stat for the native one."""
+    device, inode, links, mode, uid, gid, node, size, block_size, blocks, *times = (
+        _STAT.unpack_from(data)
+    )
+    return _OLD_STAT.pack(
+        device & _MASK,
+        inode & _MASK,
+        mode,
+        links & 0xFFFF,
+        shown(uid),
+        shown(gid),
+        node & _MASK,
+        size & _MASK,
+        block_size & _MASK,
+        blocks & _MASK,
+        *(time & _MASK for time in times),
+        0,
+        0,
     )

@@ -1,8 +1,8 @@
 """Who a process is: getuid(2), setuid(2), getgroups(2) and their relatives.
 
 The identity is kept by the kernel, in the soft limit of RLIMIT_RTTIME, which is
-inherited over fork and exec and which nothing in a container uses otherwise. The
-limit itself is hidden from the container.
+inherited over fork and exec and which hardly anything in a container uses otherwise.
+What the container sees of that limit is in ``limits``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import errno
 import struct
 
 from runrootless.emulation.call import Call, failure, require_valid
-from runrootless.emulation.credential_table import INFINITY, CredentialTable
+from runrootless.emulation.credential_table import INFINITY, CredentialTable, is_varied
 from runrootless.emulation.credentials import (
     CAP_SETGID,
     CAP_SETUID,
@@ -23,18 +23,19 @@ from runrootless.emulation.credentials import (
     set_id,
     set_real_effective,
 )
+from runrootless.emulation.threads import Threads
 from runrootless.linux.limits import RLIMIT_RTTIME, get_limit, set_soft_limit
 from runrootless.linux.memory import Memory
-from runrootless.linux.processes import memory_layout
+from runrootless.linux.processes import memory_layout, thread_count
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from runrootless.emulation.credential_table import State
     from runrootless.emulation.credentials import Ids
 
 _ID = struct.Struct("=I")
-_LIMITS = struct.Struct("=QQ")
 _MASK = 0xFFFFFFFF
 _EXECUTING_LIMIT = 4096
 
@@ -45,29 +46,52 @@ class Identity:
     def __init__(self, memory: Memory, table: CredentialTable) -> None:
         self._memory = memory
         self._table = table
-        self._executing: dict[int, tuple[bytes, Credentials]] = {}
+        self._threads = Threads(table)
+        self._executing: dict[int, tuple[bytes, Credentials, State]] = {}
 
     def of(self, pid: int) -> Credentials:
-        """Return the credentials of a process; root's where it is gone or not emulated."""
+        """Return the credentials of a thread; root's where it is gone or not emulated."""
         if pid in self._executing:
             self._settle_exec(pid)
         try:
             soft, _ = get_limit(pid, RLIMIT_RTTIME)
         except OSError:
             return ROOT
-        return self._table.decode(soft)
+        return self._table.decode(soft) or self._threads.credentials(b"%d" % pid, soft)
 
-    def of_limit(self, soft: int) -> Credentials:
-        """Return the credentials of a process that has this soft limit of RLIMIT_RTTIME."""
-        return self._table.decode(soft)
+    def of_limit(self, soft: int, directory: bytes) -> tuple[Credentials, State]:
+        """Return the credentials of a thread, and what else is kept of its process.
+
+        ``soft`` is its soft limit of RLIMIT_RTTIME, and ``directory`` its directory in /proc.
+        """
+        found = self._table.decode(soft) or self._threads.credentials(directory, soft)
+        return found, self._table.state(soft)
+
+    def state(self, pid: int) -> State:
+        """Return what is kept of a process besides its credentials. Raises OSError: ESRCH."""
+        if pid in self._executing:
+            self._settle_exec(pid)
+        return self._table.state(get_limit(pid, RLIMIT_RTTIME)[0])
+
+    def set_state(self, pid: int, state: State) -> None:
+        """Set what is kept of a process besides its credentials. Raises OSError: ENOMEM, ESRCH."""
+        number, _ = get_limit(pid, RLIMIT_RTTIME)
+        encode = self._table.encode_varied if is_varied(number) else self._table.encode
+        new = encode(self._table.base(number), state)
+        set_soft_limit(pid, RLIMIT_RTTIME, new, INFINITY)
+
+    def is_marked(self, pid: int) -> bool:
+        """Return whether a thread is marked as one that differs. Raises OSError: ESRCH, ENOENT."""
+        number, _ = get_limit(pid, RLIMIT_RTTIME)
+        return is_varied(number) and self._threads.is_marked(pid)
 
     def change(self, call: Call, old: Credentials, new: Credentials) -> None:
-        """Give the caller new credentials. Raises OSError: ENOMEM, ESRCH."""
+        """Give the calling thread new credentials. Raises OSError: ENOMEM, ESRCH."""
         if new == old:
             return
-        number = self._table.encode(new)
         require_valid(call)
-        set_soft_limit(call.pid, RLIMIT_RTTIME, number, INFINITY)
+        soft, hard, dumpable = self.state(call.pid)
+        self._set(call.pid, new, (soft, hard, dumpable and not new.is_gained_from(old)))
 
     def change_by_exec(self, call: Call, old: Credentials, new: Credentials) -> None:
         """Give the caller what an execve(2) that is let through now will make of it.
@@ -75,18 +99,35 @@ class Identity:
         Should that fail after all, the old credentials come back when they are asked for.
         Raises OSError: ENOMEM, ESRCH.
         """
-        if new == old:
+        old_state = self.state(call.pid)
+        plain = old.uids[0] == old.uids[1] and old.gids[0] == old.gids[1]
+        state = (*old_state[:2], plain and not new.is_gained_from(old))
+        if new == old and state == old_state:
             return
         while len(self._executing) >= _EXECUTING_LIMIT:
             del self._executing[next(iter(self._executing))]
-        self._executing[call.pid] = (memory_layout(call.pid), old)
-        self.change(call, old, new)
+        require_valid(call)
+        self._executing[call.pid] = (memory_layout(call.pid), old, old_state)
+        self._set(call.pid, new, state)
+
+    def _set(self, pid: int, new: Credentials, state: State) -> None:
+        number, _ = get_limit(pid, RLIMIT_RTTIME)
+        alone = thread_count(pid) == 1
+        if alone:
+            changed = self._table.encode(new, state)
+        else:
+            changed = self._threads.change(pid, number, new, state)
+        if changed != number:
+            set_soft_limit(pid, RLIMIT_RTTIME, changed, INFINITY)
+        # Not before: what is forked meanwhile would take the marks for missing.
+        if not is_varied(changed) and (is_varied(number) or not alone):
+            self._threads.clear(pid)
 
     def _settle_exec(self, pid: int) -> None:
-        layout, old = self._executing.pop(pid)
+        layout, old, state = self._executing.pop(pid)
         try:
             if memory_layout(pid) == layout:
-                set_soft_limit(pid, RLIMIT_RTTIME, self._table.encode(old), INFINITY)
+                self._set(pid, old, state)
         except OSError:
             # Gone.
             pass
@@ -184,34 +225,6 @@ class Identity:
         self.change(call, old, old.with_groups([gid for (gid,) in _ID.iter_unpack(data)]))
         return 0
 
-    # Hiding the limit that the identity is kept in.
-
-    def getrlimit(self, call: Call) -> int:
-        """getrlimit(RLIMIT_RTTIME): no limit, as everywhere."""
-        require_valid(call)
-        written = self._memory.write(call.pid, call.arguments[1], _LIMITS.pack(INFINITY, INFINITY))
-        return 0 if written else -errno.EFAULT
-
-    def setrlimit(self, call: Call) -> int:
-        """setrlimit(RLIMIT_RTTIME): accepted, without effect."""
-        return self._check_limits(call, call.arguments[1])
-
-    def prlimit(self, call: Call) -> int | None:
-        """prlimit(RLIMIT_RTTIME) of any process: as getrlimit and setrlimit."""
-        _, _, new, old = call.arguments[:4]
-        if not new and not old:
-            # Whether the process exists is all that is asked.
-            return None
-        if new:
-            result = self._check_limits(call, new)
-            if result:
-                return result
-        if old:
-            require_valid(call)
-            if not self._memory.write(call.pid, old, _LIMITS.pack(INFINITY, INFINITY)):
-                return -errno.EFAULT
-        return 0
-
     def _change_uids(self, call: Call, rule: Callable[..., Ids], count: int) -> Credentials:
         old = self.of(call.pid)
         wanted = [argument & _MASK for argument in call.arguments[:count]]
@@ -223,13 +236,6 @@ class Identity:
         wanted = [argument & _MASK for argument in call.arguments[:count]]
         self.change(call, old, old.with_gids(rule(old.gids, *wanted, old.can(CAP_SETGID))))
         return old
-
-    def _check_limits(self, call: Call, address: int) -> int:
-        data = self._memory.read(call.pid, address, _LIMITS.size)
-        if data is None:
-            return -errno.EFAULT
-        soft, hard = _LIMITS.unpack(data)
-        return -errno.EINVAL if soft > hard else 0
 
     def _write_ids(self, call: Call, ids: tuple[int, ...]) -> int:
         require_valid(call)

@@ -19,7 +19,7 @@ from runrootless.linux.files import (
     Files,
 )
 from runrootless.linux.memory import Memory
-from runrootless.linux.processes import descriptor_flags
+from runrootless.linux.processes import descriptor_flags, read_status, status_fields
 
 PATH_MAX = 4096
 
@@ -28,6 +28,8 @@ _SELF_LINKS = {
     b"/dev/stdout": b"/fd/1",
     b"/dev/stderr": b"/fd/2",
 }
+_SELF_ITSELF = (b"/proc/self", b"/proc/thread-self")
+_SELF_THREADS = b"/proc/self/task/"
 _SELF_DIRECTORIES = (
     (b"/proc/self/", b"/"),
     (b"/proc/thread-self/", b"/"),
@@ -52,18 +54,24 @@ class Paths:
         if path is None:
             raise failure(errno.EFAULT)
         if path:
-            return self.name_of(call, directory, path), flags & AT_SYMLINK_NOFOLLOW
+            flags &= AT_SYMLINK_NOFOLLOW
+            return self.name_of(call, directory, path, flags), flags
         if not flags & AT_EMPTY_PATH:
             raise failure(errno.ENOENT)
         return self.descriptor_name(call, directory), 0
 
-    def name_of(self, call: Call, directory: int, path: bytes) -> bytes:
-        """Return a name for a path that is not empty. Raises OSError: ENAMETOOLONG."""
+    def name_of(
+        self, call: Call, directory: int, path: bytes, flags: int = AT_SYMLINK_NOFOLLOW
+    ) -> bytes:
+        """Return a name for a path that is not empty. Raises OSError: ENAMETOOLONG.
+
+        ``flags`` is AT_SYMLINK_NOFOLLOW where the file may be a symlink itself.
+        """
         if len(path) >= PATH_MAX:
             raise failure(errno.ENAMETOOLONG)
         if path.startswith(b"/"):
             if path.startswith((b"/proc/", b"/dev/")):
-                return _resolve_self(call.pid, path)
+                return _resolve_self(call.pid, path, flags)
             return path
         if directory == AT_FDCWD:
             return b"%d/cwd/%b" % (call.pid, path)
@@ -109,11 +117,17 @@ class Paths:
         return result
 
 
-def _resolve_self(pid: int, path: bytes) -> bytes:
+def _resolve_self(pid: int, path: bytes, flags: int) -> bytes:
     """Return ``path`` by way of the caller's directory in the agent's /proc.
 
     The agent is not in the container's pid namespace, so "self" leads it nowhere.
     """
+    if path in _SELF_ITSELF and not flags:
+        return b"%d" % pid
+    if path.startswith(_SELF_THREADS):
+        # The numbers of threads are the container's.
+        process = status_fields(read_status(pid), b"NStgid")[-1]
+        return b"/proc/%b/task/%b" % (process, path[len(_SELF_THREADS) :])
     for directory, target in _SELF_DIRECTORIES:
         if path.startswith(directory):
             return b"%d%b%b" % (pid, target, path[len(directory) :])

@@ -1,12 +1,25 @@
-"""Whose the files of a process in /proc are: its effective IDs, proc(5)."""
+"""Whose the files of a process in /proc are: its effective IDs, proc(5).
+
+Those of a process that cannot be dumped are root's.
+"""
 
 from __future__ import annotations
 
 import os
+import stat
 
 from runrootless.emulation.credential_table import INFINITY
 from runrootless.emulation.identity import Identity
 from runrootless.linux.files import Files
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runrootless.emulation.credential_table import State
+    from runrootless.emulation.credentials import Credentials
+
+_PUBLIC_DIRECTORY = stat.S_IFDIR | 0o555
+"""The mode of PID, PID/task and others, which belong to the process in any case: the
+kernel's ``task_dump_owner``."""
 
 _LIMIT_NAME = b"\nMax realtime timeout"
 
@@ -44,27 +57,34 @@ class ProcessFiles:
             return None
         try:
             path = os.readlink(b"self/fd/%d" % fd)
-            if os.fstat(fd).st_dev == self._agent_device:
+            status = os.fstat(fd)
+            if status.st_dev == self._agent_device:
                 # Found by way of the caller's own directory.
-                credentials = self._identity.of(int(name.partition(b"/")[0]))
+                pid = int(name.partition(b"/")[0])
+                credentials, (_, _, dumpable) = self._identity.of(pid), self._identity.state(pid)
             else:
-                credentials = self._identity.of_limit(_identity_limit(path))
+                credentials, (_, _, dumpable) = self._look_up(path)
         except (OSError, ValueError):
             return None
         finally:
             os.close(fd)
+        if not dumpable and status.st_mode != _PUBLIC_DIRECTORY:
+            return 0, 0
         return credentials.uids[1], credentials.gids[1]
 
+    def _look_up(self, path: bytes) -> tuple[Credentials, State]:
+        """Return what is known of the process or thread whose file is at ``path``.
 
-def _identity_limit(path: bytes) -> int:
-    """Return the soft limit of RLIMIT_RTTIME of the process whose file is at ``path``.
-
-    By way of its file ``limits``, since the agent knows no process by the number that
-    the container gives it. Raises OSError, and ValueError where it is no process's file.
-    """
-    parts = path.split(b"/")
-    position = next(at for at, part in enumerate([*parts, b"0"]) if part.isdigit())
-    with open(b"/".join([*parts[: position + 1], b"limits"]), "rb", buffering=0) as file:
-        text = file.read(4096)
-    soft = text.partition(_LIMIT_NAME)[2].split(maxsplit=1)[0]
-    return INFINITY if soft == b"unlimited" else int(soft)
+        By way of its file ``limits``, since the agent knows no process by the number that
+        the container gives it. Raises OSError, and ValueError where it is no process's file.
+        """
+        parts = path.split(b"/")
+        at = next(at for at, part in enumerate([*parts, b"0"]) if part.isdigit())
+        if parts[at + 1 : at + 2] == [b"task"] and parts[at + 2 : at + 3]:
+            # A thread has a directory of its own, too.
+            parts[at] = parts[at + 2]
+        directory = b"/".join(parts[: at + 1])
+        with open(directory + b"/limits", "rb", buffering=0) as file:
+            text = file.read(4096)
+        soft = text.partition(_LIMIT_NAME)[2].split(maxsplit=1)[0]
+        return self._identity.of_limit(INFINITY if soft == b"unlimited" else int(soft), directory)

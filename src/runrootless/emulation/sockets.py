@@ -12,6 +12,7 @@ from runrootless.emulation.creation import Creation
 from runrootless.emulation.identity import Identity
 from runrootless.emulation.ownership import Ownership
 from runrootless.emulation.paths import Paths
+from runrootless.emulation.table import SO_PEERCRED
 from runrootless.linux.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW, Files
 from runrootless.linux.memory import Memory
 from runrootless.linux.pidfd import duplicate
@@ -19,6 +20,8 @@ from runrootless.linux.processes import read_status, status_fields
 
 _PATH_OFFSET = 2
 _ADDRESS_LIMIT = 110
+_MASK = 0xFFFFFFFF
+_ID = struct.Struct("=I")
 _LENGTH = struct.Struct("=i")
 _CREDENTIALS = struct.Struct("=iII")
 """``struct ucred`` of unix(7): pid, uid, gid."""
@@ -61,9 +64,9 @@ class Sockets:
         self._ownership.expect(name, record)
 
     def getsockopt(self, call: Call) -> int | None:
-        """getsockopt(SO_PEERCRED): the emulated IDs that the peer has by now."""
-        _, level, _, value, length = call.arguments[:5]
-        if level & 0xFFFFFFFF != _socket.SOL_SOCKET:
+        """getsockopt(2) with SO_PEERCRED or SO_PEERGROUPS: what the peer has by now."""
+        _, level, option, value, length = call.arguments[:5]
+        if level & _MASK != _socket.SOL_SOCKET:
             return None
         packed = self._memory.read(call.pid, length, _LENGTH.size)
         if packed is None:
@@ -76,39 +79,46 @@ class Sockets:
             fd = duplicate(int(status_fields(status, b"Tgid")[0]), call.descriptor(0))
         except OSError:
             return None
-        option = _peer(fd)
-        if option is None:
-            return None
-        peer, _, _ = _CREDENTIALS.unpack(option)
+        peer = _peer(fd)
         if peer <= 0:
             return None
-        try:
-            # The peer's number in the caller's pid namespace, if it has one there.
-            depth = len(status_fields(status, b"NSpid")) - 1
-            numbers = status_fields(read_status(peer), b"NSpid")
-        except OSError:
-            return None
-        inner = int(numbers[depth]) if depth < len(numbers) else 0
         credentials = self._identity.of(peer)
-        answer = _CREDENTIALS.pack(inner, credentials.uids[1], credentials.gids[1])[:size]
+        if option & _MASK == SO_PEERCRED:
+            number = _number_for(peer, len(status_fields(status, b"NSpid")) - 1)
+            answer = _CREDENTIALS.pack(number, credentials.uids[1], credentials.gids[1])[:size]
+            result = 0
+        else:
+            answer = b"".join(map(_ID.pack, credentials.groups))
+            result = 0 if size >= len(answer) else -errno.ERANGE
         require_valid(call)
-        if not self._memory.write(call.pid, value, answer):
-            return -errno.EFAULT
-        return (
-            0 if self._memory.write(call.pid, length, _LENGTH.pack(len(answer))) else -errno.EFAULT
+        written = (
+            (result < 0 or self._memory.write(call.pid, value, answer))
+            # Where there is no room, this tells how much there must be.
+            and self._memory.write(call.pid, length, _LENGTH.pack(len(answer)))
         )
+        return result if written else -errno.EFAULT
 
 
-def _peer(fd: int) -> bytes | None:
-    """Return ``struct ucred`` of a socket's peer, None where it is no socket. Closes ``fd``."""
+def _number_for(pid: int, depth: int) -> int:
+    """Return a process's number in the pid namespace that is so far down, 0 if it has none."""
+    try:
+        numbers = status_fields(read_status(pid), b"NSpid")
+    except OSError:
+        return 0
+    return int(numbers[depth]) if depth < len(numbers) else 0
+
+
+def _peer(fd: int) -> int:
+    """Return the process at the other end of a socket, 0 where there is none. Closes ``fd``."""
     try:
         socket = _socket.socket(fileno=fd)
     except OSError:
         os.close(fd)
-        return None
+        return 0
     try:
-        return socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _CREDENTIALS.size)
+        option = socket.getsockopt(_socket.SOL_SOCKET, SO_PEERCRED, _CREDENTIALS.size)
+        return int(_CREDENTIALS.unpack(option)[0])
     except OSError:
-        return None
+        return 0
     finally:
         socket.close()

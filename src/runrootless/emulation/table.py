@@ -7,8 +7,15 @@ line: nothing that costs start-up time belongs here.
 
 from __future__ import annotations
 
+PR_GET_DUMPABLE = 3
+PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
+PR_SET_TIMERSLACK = 29
+PR_GET_TIMERSLACK = 30
 PR_GET_NO_NEW_PRIVS = 39
+
+SO_PEERCRED = 17
+SO_PEERGROUPS = 59
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +24,6 @@ if TYPE_CHECKING:
     Condition: TypeAlias = tuple[int, str, int, int]
 
 _O_CREAT = 0o100
-_SO_PEERCRED = 17
 _O_TMPFILE = 0o20000000
 _RLIMIT_RTTIME = 15
 _CLONE_NEWNS = 0x00020000
@@ -30,6 +36,8 @@ def _equals(argument: int, value: int) -> Condition:
 def _has_bits(argument: int, bits: int) -> Condition:
     return (argument, "SCMP_CMP_MASKED_EQ", bits, bits)
 
+
+_OWNER_CALLS = ("chown", "lchown", "fchown")
 
 TABLE: tuple[tuple[str, str, Condition | None], ...] = (
     # What a file looks like.
@@ -72,7 +80,8 @@ TABLE: tuple[tuple[str, str, Condition | None], ...] = (
     ("fremovexattr", "xattrs.fremovexattr", None),
     # Unix sockets.
     ("bind", "sockets.bind", None),
-    ("getsockopt", "sockets.getsockopt", _equals(2, _SO_PEERCRED)),
+    ("getsockopt", "sockets.getsockopt", _equals(2, SO_PEERCRED)),
+    ("getsockopt", "sockets.getsockopt", _equals(2, SO_PEERGROUPS)),
     # Who a process is.
     ("getuid", "identity.getuid", None),
     ("geteuid", "identity.geteuid", None),
@@ -92,15 +101,24 @@ TABLE: tuple[tuple[str, str, Condition | None], ...] = (
     ("setgroups", "identity.setgroups", None),
     ("capget", "capabilities.capget", None),
     ("capset", "capabilities.capset", None),
-    ("prctl", "capabilities.prctl", _equals(0, PR_SET_KEEPCAPS)),
-    ("prctl", "capabilities.prctl", _equals(0, PR_GET_NO_NEW_PRIVS)),
+    *(
+        ("prctl", "process_options.prctl", _equals(0, option))
+        for option in (
+            PR_GET_DUMPABLE,
+            PR_SET_DUMPABLE,
+            PR_SET_KEEPCAPS,
+            PR_SET_TIMERSLACK,
+            PR_GET_TIMERSLACK,
+            PR_GET_NO_NEW_PRIVS,
+        )
+    ),
     # Becoming somebody else by executing a file.
     ("execve", "execution.execve", None),
     ("execveat", "execution.execveat", None),
     # The limit that the identity is kept in.
-    ("prlimit64", "identity.prlimit", _equals(1, _RLIMIT_RTTIME)),
-    ("getrlimit", "identity.getrlimit", _equals(0, _RLIMIT_RTTIME)),
-    ("setrlimit", "identity.setrlimit", _equals(0, _RLIMIT_RTTIME)),
+    ("prlimit64", "limits.prlimit", _equals(1, _RLIMIT_RTTIME)),
+    ("getrlimit", "limits.getrlimit", _equals(0, _RLIMIT_RTTIME)),
+    ("setrlimit", "limits.setrlimit", _equals(0, _RLIMIT_RTTIME)),
     # What gives a process a view of files that is not the container's.
     ("chroot", "roots.chroot", None),
     ("pivot_root", "roots.may_change", None),
@@ -114,46 +132,41 @@ TABLE: tuple[tuple[str, str, Condition | None], ...] = (
 
 
 I386_TABLE: tuple[tuple[str, str, Condition | None], ...] = (
+    ("stat", "i386.stat", None),
+    ("lstat", "i386.lstat", None),
+    ("fstat", "i386.fstat", None),
     ("stat64", "i386.stat64", None),
     ("lstat64", "i386.lstat64", None),
     ("fstat64", "i386.fstat64", None),
     ("fstatat64", "i386.fstatat64", None),
-    ("chown32", "chown.chown", None),
-    ("lchown32", "chown.lchown", None),
-    ("fchown32", "chown.fchown", None),
+    # Without "32", these are the calls with 16-bit IDs.
     *(
-        (f"{name}32", target, condition)
-        for name, target, condition in TABLE
-        if target.startswith("identity.") and "limit" not in name
+        row
+        for name, target, _ in TABLE
+        if target.startswith("identity.") or name in _OWNER_CALLS
+        for row in ((name, f"ids_16.{name}", None), (f"{name}32", target, None))
     ),
-    ("ugetrlimit", "i386.getrlimit", _equals(0, _RLIMIT_RTTIME)),
-    ("setrlimit", "i386.setrlimit", _equals(0, _RLIMIT_RTTIME)),
+    ("ugetrlimit", "limits.getrlimit_32", _equals(0, _RLIMIT_RTTIME)),
+    ("getrlimit", "limits.old_getrlimit_32", _equals(0, _RLIMIT_RTTIME)),
+    ("setrlimit", "limits.setrlimit_32", _equals(0, _RLIMIT_RTTIME)),
 )
-"""The same for what 32-bit programs on x86_64 call otherwise."""
-
-_NOT_I386 = frozenset(
-    ("stat", "lstat", "fstat", "chown", "lchown", "fchown", "getrlimit", "setrlimit")
-)
+"""The same for what 32-bit programs on x86_64 call otherwise, or with other structures."""
 
 
 def rows(machine: str) -> list[tuple[str, str, Condition | None]]:
     """Return what is intercepted of programs for ``machine``: x86_64, i386 or aarch64."""
     if machine != "i386":
         return list(TABLE)
-    return [
-        (name, target, condition)
-        for name, target, condition in TABLE
-        # Without "32", these are the calls with 16-bit IDs.
-        if name not in _NOT_I386 and (not target.startswith("identity.") or name == "prlimit64")
-    ] + list(I386_TABLE)
+    different = {name for name, _, _ in I386_TABLE}
+    return [row for row in TABLE if row[0] not in different] + list(I386_TABLE)
 
 
 def seccomp_rules() -> list[dict[str, Any]]:
     """Return the tables as ``linux.seccomp.syscalls`` of the OCI runtime spec."""
-    every = {**dict.fromkeys(TABLE), **dict.fromkeys(I386_TABLE)}
-    unconditional = [name for name, _, condition in every if condition is None]
+    every = {(name, condition): None for name, _, condition in TABLE + I386_TABLE}
+    unconditional = [name for name, condition in every if condition is None]
     rules: list[dict[str, Any]] = [{"names": unconditional, "action": "SCMP_ACT_NOTIFY"}]
-    for name, _, condition in every:
+    for name, condition in every:
         if condition is not None:
             index, operator, value, value_two = condition
             argument = {"index": index, "value": value, "op": operator}

@@ -2,7 +2,43 @@
 
 from __future__ import annotations
 
+import errno
 import os
+
+
+def find_process(caller: int, pid: int) -> int:
+    """Return the thread that a thread knows as ``pid``, 0 being itself.
+
+    Both know it as the same where they are in one pid namespace; the caller's may be
+    one below that of /proc. Raises OSError: ESRCH where it knows none.
+    """
+    if pid == 0:
+        return caller
+    text = read_status(caller)
+    numbers = status_fields(text, b"NSpid")
+    depth = len(numbers) - 1
+    wanted = b"%d" % pid
+    if numbers[depth] == wanted:
+        return caller
+    if depth == 0:
+        if pid > 0 and os.path.exists(b"%d" % pid):
+            return pid
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+    namespace = os.readlink(b"%d/ns/pid" % caller)
+    own = int(status_fields(text, b"Tgid")[0])
+    names = [b"%d" % thread for thread in threads(own)]
+    names += [name for name in os.listdir(b".") if name.isdigit()]
+    for name in names:
+        try:
+            if (
+                status_fields(_read(b"%b/status" % name), b"NSpid")[depth:] == [wanted]
+                and os.readlink(b"%b/ns/pid" % name) == namespace
+            ):
+                return int(name)
+        except OSError:
+            # It has ended, or is somebody else's.
+            pass
+    raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
 
 
 def read_status(pid: int) -> bytes:
@@ -36,6 +72,33 @@ def memory_layout(pid: int) -> bytes:
     """
     fields = _read(b"%d/stat" % pid).rpartition(b")")[2].split()
     return b" ".join(fields[23:26] + fields[42:49])
+
+
+def thread_count(pid: int) -> int:
+    """Return how many threads the process of a thread has. Raises OSError where it is gone."""
+    return os.stat(b"%d/task" % pid).st_nlink - 2
+
+
+def threads(pid: int) -> list[int]:
+    """Return the threads of a thread's process. Raises OSError where it is gone."""
+    return [int(name) for name in os.listdir(b"%d/task" % pid)]
+
+
+def timer_slack(directory: bytes) -> int:
+    """Return the timer slack in nanoseconds of the thread whose directory in /proc is given.
+
+    prctl(2), PR_SET_TIMERSLACK: each thread's own, and inherited. Raises OSError.
+    """
+    return int(_read(b"%b/timerslack_ns" % directory))
+
+
+def set_timer_slack(pid: int, nanoseconds: int) -> None:
+    """Set the timer slack of a thread; 0 restores its default. Raises OSError: EPERM, ENOENT."""
+    fd = os.open(b"%d/timerslack_ns" % pid, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, b"%d" % nanoseconds)
+    finally:
+        os.close(fd)
 
 
 def _read(name: bytes) -> bytes:

@@ -28,6 +28,57 @@ static void told(const char *what, int result)
     printf("%s: %d %s\n", what, result, result < 0 ? strerror(errno) : "");
 }
 
+#ifdef __i386__
+#include <sys/syscall.h>
+
+/* Calls with 16-bit IDs, which no C library makes any more. */
+static void old_calls(void)
+{
+    struct {
+        unsigned int device, inode;
+        unsigned short mode, links, uid, gid;
+        unsigned int node, size, block_size, blocks, times[6], unused[2];
+    } s;
+    unsigned short ids[3], groups[2] = {70, 65534}, no_groups[1] = {65535}, found[4];
+    struct rlimit limit;
+    int count;
+
+    told("chown16", syscall(SYS_chown, "f", 5, 65535));
+    show("f");
+    told("chown", chown("f", 70000, 6));
+    told("stat", syscall(SYS_stat, "f", &s));
+    printf("%o %u:%u %u %d\n", s.mode, s.uid, s.gid, s.size, s.times[2] > 1600000000);
+    told("lstat", syscall(SYS_lstat, "l", &s));
+    printf("%o %u:%u %u\n", s.mode, s.uid, s.gid, s.size);
+    told("getrlimit", syscall(SYS_getrlimit, RLIMIT_RTTIME, &limit));
+    printf("%lx\n", *(unsigned long *)&limit);
+    told("setgroups16", syscall(SYS_setgroups, 2, groups));
+    told("setgroups16", syscall(SYS_setgroups, 1, no_groups));
+    count = syscall(SYS_getgroups, 4, found);
+    for (int i = 0; i < count; i++)
+        printf("group %u\n", found[i]);
+    told("setfsuid16", syscall(SYS_setfsuid, 9));
+    told("setfsuid16", syscall(SYS_setfsuid, 0));
+    told("setresgid16", syscall(SYS_setresgid, 1, 2, 3));
+    told("setresuid16", syscall(SYS_setresuid, 7, 65535, 0));
+    told("getresuid16", syscall(SYS_getresuid, &ids[0], &ids[1], &ids[2]));
+    printf("%u %u %u\n", ids[0], ids[1], ids[2]);
+    told("getresgid16", syscall(SYS_getresgid, &ids[0], &ids[1], &ids[2]));
+    printf("%u %u %u\n", ids[0], ids[1], ids[2]);
+    told("setreuid16", syscall(SYS_setreuid, 0, 0));
+    told("setresuid", setresuid(100000, 0, 0));
+    printf("%ld %ld %ld %ld\n", syscall(SYS_getuid), syscall(SYS_geteuid), syscall(SYS_getgid),
+           syscall(SYS_getegid));
+    told("setuid16", syscall(SYS_setuid, 65535));
+    told("setresuid", setresuid(0, 0, 0));
+    told("setresgid", setresgid(0, 0, 0));
+}
+#else
+static void old_calls(void)
+{
+}
+#endif
+
 int main(void)
 {
     struct stat s;
@@ -58,6 +109,7 @@ int main(void)
     told("chmod", chmod("d", 0777));
     told("getrlimit", getrlimit(RLIMIT_RTTIME, &limit));
     printf("%d\n", limit.rlim_cur == RLIM_INFINITY);
+    old_calls();
     told("setgroups", setgroups(3, groups));
     told("setresgid", setresgid(70, 71, 72));
     told("setresuid", setresuid(60, 61, 62));

@@ -1,0 +1,107 @@
+"""RLIMIT_RTTIME as programs see it: what they have set themselves.
+
+The kernel's own value carries the identity (``identity``), so what a program sets is
+kept beside its credentials. Nothing enforces it.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+
+from runrootless.emulation.call import Call, failure, require_valid
+from runrootless.emulation.capabilities import kernel_capabilities
+from runrootless.emulation.credential_table import INFINITY
+from runrootless.emulation.credentials import CAP_SYS_RESOURCE
+from runrootless.emulation.identity import Identity
+from runrootless.linux.memory import Memory
+from runrootless.linux.processes import find_process
+
+_LIMITS = struct.Struct("=QQ")
+_LIMITS_32 = struct.Struct("=II")
+_INFINITY_32 = 0xFFFFFFFF
+_OLD_INFINITY_32 = 0x7FFFFFFF
+
+
+class Limits:
+    """Handlers of the calls about RLIMIT_RTTIME."""
+
+    def __init__(self, memory: Memory, identity: Identity) -> None:
+        self._memory = memory
+        self._identity = identity
+
+    def getrlimit(self, call: Call) -> int:
+        """getrlimit(2)."""
+        soft, hard, _ = self._identity.state(call.pid)
+        return self._write(call, call.arguments[1], _LIMITS.pack(soft, hard))
+
+    def setrlimit(self, call: Call) -> int:
+        """setrlimit(2)."""
+        self._set(call, call.pid, *self._read(call, call.arguments[1], _LIMITS))
+        return 0
+
+    def prlimit(self, call: Call) -> int:
+        """prlimit(2)."""
+        _, _, new, old = call.arguments[:4]
+        wanted = self._read(call, new, _LIMITS) if new else None
+        process = find_process(call.pid, call.descriptor(0))
+        if process != call.pid:
+            self._check_permission(call.pid, process)
+        soft, hard, _ = self._identity.state(process)
+        if wanted is not None:
+            self._set(call, process, *wanted)
+        return self._write(call, old, _LIMITS.pack(soft, hard)) if old else 0
+
+    def getrlimit_32(self, call: Call) -> int:
+        """ugetrlimit(2) of 32-bit programs."""
+        return self._write_32(call, _INFINITY_32)
+
+    def old_getrlimit_32(self, call: Call) -> int:
+        """getrlimit(2) of 32-bit programs, whose numbers are signed."""
+        return self._write_32(call, _OLD_INFINITY_32)
+
+    def setrlimit_32(self, call: Call) -> int:
+        """setrlimit(2) of 32-bit programs."""
+        soft, hard = (
+            INFINITY if value == _INFINITY_32 else value
+            for value in self._read(call, call.arguments[1], _LIMITS_32)
+        )
+        self._set(call, call.pid, soft, hard)
+        return 0
+
+    def _set(self, call: Call, process: int, soft: int, hard: int) -> None:
+        _, old_hard, dumpable = self._identity.state(process)
+        if soft > hard:
+            raise failure(errno.EINVAL)
+        if hard > old_hard and not self._is_privileged(call.pid):
+            raise failure(errno.EPERM)
+        require_valid(call)
+        self._identity.set_state(process, (soft, hard, dumpable))
+
+    def _check_permission(self, caller: int, process: int) -> None:
+        """Raise EPERM where the caller must not touch another process's limits."""
+        own, other = self._identity.of(caller), self._identity.of(process)
+        same = set(other.uids[:3]) == {own.uids[0]} and set(other.gids[:3]) == {own.gids[0]}
+        if not same and not self._is_privileged(caller):
+            raise failure(errno.EPERM)
+
+    def _is_privileged(self, pid: int) -> bool:
+        """Return whether both, the emulation and the kernel, leave it CAP_SYS_RESOURCE."""
+        _, _, effective = kernel_capabilities(pid)
+        return bool(self._identity.of(pid).effective & effective & CAP_SYS_RESOURCE)
+
+    def _read(self, call: Call, address: int, format_: struct.Struct) -> tuple[int, int]:
+        data = self._memory.read(call.pid, address, format_.size)
+        if data is None:
+            raise failure(errno.EFAULT)
+        soft, hard = format_.unpack(data)
+        return soft, hard
+
+    def _write(self, call: Call, address: int, data: bytes) -> int:
+        require_valid(call)
+        return 0 if self._memory.write(call.pid, address, data) else -errno.EFAULT
+
+    def _write_32(self, call: Call, infinity: int) -> int:
+        soft, hard, _ = self._identity.state(call.pid)
+        packed = _LIMITS_32.pack(min(soft, infinity), min(hard, infinity))
+        return self._write(call, call.arguments[1], packed)
