@@ -13,7 +13,7 @@ umask 022
 install_packages \
     attr ca-certificates crun debian-archive-keyring fakechroot fakeroot gcc gcc-multilib libc6-dev \
     mmdebstrap passwd procps python3 python3-setuptools python3-venv python3-wheel runc util-linux \
-    munge slurm-client slurmctld slurmd
+    iproute2 munge passt slirp4netns slurm-client slurmctld slurmd
 
 if world_readable .; then
     venv=$PWD/.venv

@@ -40,7 +40,7 @@ def prepare(invocation: Invocation) -> list[str]:
     # A failure removes it.
     invocation.directory = directory.path
     bundle = parsed.get("bundle") or "."
-    derive(engine, bundle, directory.path, options.is_on("systemd-cgroup"))
+    derive(engine, bundle, directory.path, options.is_on("systemd-cgroup"), parsed.get("network"))
     # The agent too has to be in it.
     user_namespace.enter_new()
     engine.launch(
@@ -55,5 +55,5 @@ def prepare(invocation: Invocation) -> list[str]:
     # once would have the agent complain in the log, where callers look for our error.
     invocation.directory = None
     return invocation.runtime_command(
-        [*parsed.without("bundle"), f"--bundle={directory.path}", "--", container_id]
+        [*parsed.without("bundle", "network"), f"--bundle={directory.path}", "--", container_id]
     )

@@ -17,6 +17,9 @@ Global flags of its own, before the command:
   --runtime NAME_OR_PATH  the OCI runtime (default: $RUNROOTLESS_RUNTIME, runc, crun)
   --engine NAME           how root is emulated: notify (default: auto)
 
+Flag of its own of run and create:
+  --network NAME          host (default), none, pasta or slirp4netns
+
 run, create and exec take runc's flags; exec --user also takes names.  All other
 commands and flags are the runtime's: see `runc --help`, `runc run --help` ...
 """

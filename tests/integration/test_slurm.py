@@ -1,5 +1,6 @@
 """Containers that Slurm starts: a real cluster of one node, by examples/slurm/oci.conf."""
 
+import glob
 import os
 import re
 import shutil
@@ -37,9 +38,12 @@ def directory(debian_tree: Tree, trees: Trees, session_user: Unprivileged) -> It
     """A bundle as Slurm 22.05 wants it: whatever root.path says, it takes rootfs/ in it."""
     path = trees.new_directory("bundle", for_user=True)
     rootfs = trees.copy(debian_tree.rootless, f"{path}/rootfs")
-    # Two thirds of all files, which are copied eight times.
-    for name in ("doc", "locale", "man", "perl", "zoneinfo"):
-        shutil.rmtree(f"{rootfs}/usr/share/{name}")
+    # Most of all files, not needed here, and copied eight times else.
+    for name in ("share/doc", "share/locale", "share/man", "share/perl", "share/zoneinfo"):
+        shutil.rmtree(f"{rootfs}/usr/{name}")
+    for name in ("gconv", "perl", "perl-base"):
+        for unneeded in glob.glob(f"{rootfs}/usr/lib/*-linux-gnu/{name}"):
+            shutil.rmtree(unneeded)
     yield make_bundle(session_user, path, rootfs)
     trees.discard(path)
 

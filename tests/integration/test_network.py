@@ -1,0 +1,236 @@
+"""The network of a container, with servers on the loopback device of the tests' own network."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from conftest import MakeBundle
+from support.bundles import Bundle
+from support.containers import Runrootless
+from support.network import GATEWAY, NAME, NAME_ADDRESS, SLIRP_HOST, Servers, own_network
+from support.processes import eventually
+from support.trees import Tree
+from support.users import AS_ROOT, Unprivileged
+
+HELPERS = {"pasta": GATEWAY, "slirp4netns": SLIRP_HOST}
+ANNOTATION = "org.runrootless.network"
+
+
+@pytest.fixture(scope="module")
+def port(debian_tree: Tree) -> Iterator[int]:
+    """The port of a server on the loopback device, which is all that can be reached."""
+    if not AS_ROOT:
+        pytest.skip("a network with a default route of its own takes root")
+    # That takes a mirror.
+    assert debian_tree.rootless
+    with own_network():
+        servers = Servers()
+        yield servers.port
+        servers.close()
+
+
+def greeting(host: str, port: int) -> str:
+    """Return a script that prints what the server says, or that it cannot be reached."""
+    return (
+        f"timeout 5 bash -c 'exec 3<>/dev/tcp/{host}/{port} && cat <&3' 2>/dev/null"
+        " || echo unreachable"
+    )
+
+
+def run(runrootless: Runrootless, bundle: Bundle, network: str) -> str:
+    args = ["run", "--network", network, "--bundle", bundle.path, runrootless.new_id()]
+    return runrootless(*args).check().stdout
+
+
+def helpers(user: Unprivileged) -> list[str]:
+    return [
+        process.command
+        for process in user.account.processes()
+        if process.command.split()[0].endswith(tuple(HELPERS))
+    ]
+
+
+def test_the_hosts_by_default(bundle: MakeBundle, runrootless: Runrootless, port: int) -> None:
+    ours = bundle().script(f"{greeting('127.0.0.1', port)}; getent hosts {NAME}")
+    done = runrootless.run(ours).check()
+    assert done.stdout.split() == ["hello", NAME_ADDRESS, NAME]
+    assert run(runrootless, ours, "host") == done.stdout
+
+
+def test_none(bundle: MakeBundle, runrootless: Runrootless, port: int) -> None:
+    script = "; ".join(
+        [
+            *(greeting(host, port) for host in ("127.0.0.1", GATEWAY)),
+            "tail -n +3 /proc/net/dev | cut -d: -f1",
+            # The loopback device is up.
+            "cat /proc/net/fib_trie | grep -c 'host LOCAL'",
+        ]
+    )
+    printed = run(runrootless, bundle().script(script), "none").split()
+    assert printed == ["unreachable", "unreachable", "lo", "2"]
+
+
+@pytest.mark.parametrize("helper", HELPERS)
+class TestHelper:
+    def test_run(
+        self, helper: str, bundle: MakeBundle, runrootless: Runrootless, port: int
+    ) -> None:
+        """It is up when the first process starts, and names are resolved; root works as ever."""
+        script = (
+            f"{greeting(HELPERS[helper], port)}; {greeting('127.0.0.1', port)};"
+            f" getent hosts {NAME.partition('.')[0]}; stat -c %G /etc/shadow; exit 3"
+        )
+        ours = bundle().script(script)
+        args = ["run", "--network", helper, "--bundle", ours.path, runrootless.new_id()]
+        done = runrootless(*args).check(3)
+        assert done.stdout.split() == ["hello", "unreachable", NAME_ADDRESS, NAME, "shadow"]
+
+    def test_annotation_and_what_precedes_it(
+        self, helper: str, bundle: MakeBundle, runrootless: Runrootless, port: int
+    ) -> None:
+        def annotate(config: dict[str, object]) -> None:
+            config["annotations"] = {ANNOTATION: helper}
+
+        ours = bundle().script(greeting(HELPERS[helper], port)).change(annotate)
+        assert runrootless.run(ours).check().stdout == "hello\n"
+        assert run(runrootless, ours, "none") == "unreachable\n"
+
+    def test_create_start_exec_delete(
+        self, helper: str, bundle: MakeBundle, runrootless: Runrootless, port: int
+    ) -> None:
+        name = runrootless.new_id()
+        ours = bundle().script("sleep 1000")
+        runrootless("create", "--network", helper, "--bundle", ours.path, name).check()
+        assert len(helpers(runrootless.user)) == 1
+        runrootless("start", name).check()
+        inside = runrootless("exec", name, "sh", "-c", greeting(HELPERS[helper], port))
+        assert inside.check().stdout == "hello\n"
+        runrootless("delete", "--force", name).check()
+        eventually(lambda: not helpers(runrootless.user), "the end of the helper")
+
+    def test_detached_container_that_ends_by_itself(
+        self, helper: str, bundle: MakeBundle, runrootless: Runrootless, port: int
+    ) -> None:
+        name = runrootless.new_id()
+        ours = bundle().script("until [ -e /dev/shm/go ]; do sleep 0.01; done")
+        runrootless("run", "-d", "--network", helper, "--bundle", ours.path, name).check()
+        assert len(helpers(runrootless.user)) == 1
+        runrootless("exec", name, "touch", "/dev/shm/go").check()
+        eventually(lambda: not helpers(runrootless.user), "the end of the helper")
+        runrootless("delete", name).check()
+
+    def test_everything_killed_but_the_network(
+        self, helper: str, bundle: MakeBundle, runrootless: Runrootless, port: int
+    ) -> None:
+        """As when a scheduler kills a job: the runtime, the agent and all processes inside."""
+        ours = bundle().script("echo up; sleep 1000")
+        process = runrootless.user.start(
+            runrootless.command(
+                "run", "--network", helper, "--bundle", ours.path, runrootless.new_id()
+            )
+        )
+        assert process.stdout is not None and process.stdout.readline() == "up\n"
+        for other in runrootless.user.account.processes():
+            if not other.command.endswith(helper) and "createRuntime" not in other.command:
+                if other.command in helpers(runrootless.user):
+                    continue
+                os.kill(other.pid, signal.SIGKILL)
+        process.communicate(timeout=20)
+        eventually(lambda: not runrootless.user.account.processes(), "the end of all processes")
+        # What a crash has left is removed by the next container.
+        runrootless("delete", "--force", "no-such-container")
+        runrootless("run", "--bundle", bundle().script("true").path, runrootless.new_id()).check()
+
+    def test_command_that_does_not_exist(
+        self, helper: str, bundle: MakeBundle, runrootless: Runrootless, port: int
+    ) -> None:
+        ours = bundle().set(["no-such-command"])
+        args = ["run", "--network", helper, "--bundle", ours.path, runrootless.new_id()]
+        failed = runrootless(*args)
+        assert failed.returncode == 1
+        assert "no-such-command" in failed.stderr
+
+    def test_option_that_the_helper_refuses(
+        self, helper: str, bundle: MakeBundle, runrootless: Runrootless, port: int
+    ) -> None:
+        ours = bundle().script("echo started")
+        wanted = f"{helper}:--no-such-option"
+        failed = runrootless(
+            "run", "--network", wanted, "--bundle", ours.path, runrootless.new_id()
+        )
+        assert failed.returncode == 1
+        assert failed.stdout == ""
+        assert f"cannot start {helper} for the container's network" in failed.stderr
+        assert "no-such-option" in failed.stderr
+
+    def test_missing_program(
+        self, helper: str, bundle: MakeBundle, runrootless: Runrootless, port: int
+    ) -> None:
+        ours = bundle().script("echo started")
+        args = ["run", "--network", helper, "--bundle", ours.path, runrootless.new_id()]
+        failed = runrootless(
+            *args, env={"PATH": "/nowhere", "RUNROOTLESS_RUNTIME": "/usr/sbin/runc"}
+        )
+        assert failed.returncode == 1
+        package = {"pasta": "passt"}.get(helper, helper)
+        assert f"not in PATH: install the package {package}" in failed.stderr
+
+
+def test_a_port_of_the_container_is_opened_on_the_host_if_wanted(
+    bundle: MakeBundle, runrootless: Runrootless, port: int
+) -> None:
+    listen = (
+        "perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(LocalPort => 8099, Listen => 1,"
+        ' ReuseAddr => 1) or die; $| = 1; print "up\\n"; $c = $s->accept; print $c "inside\\n"\''
+    )
+    ours = bundle().script(listen)
+    process = runrootless.user.start(
+        runrootless.command(
+            "run", "--network", "pasta:-t,8099", "--bundle", ours.path, runrootless.new_id()
+        )
+    )
+    assert process.stdout is not None and process.stdout.readline() == "up\n"
+    script = greeting("127.0.0.1", 8099)
+    assert runrootless.user.run(["sh", "-c", script]).stdout == "inside\n"
+    assert process.wait(20) == 0
+    process.communicate()
+
+
+def test_hooks_and_name_service_of_the_bundle_are_kept(
+    bundle: MakeBundle, runrootless: Runrootless, port: int
+) -> None:
+    ours = bundle().script("cat /etc/resolv.conf")
+    marks = f"{runrootless.user.home}/marks"
+
+    def change(config: dict[str, object]) -> None:
+        with open(f"{ours.path}/mine", "w") as file:
+            file.write("nameserver 192.0.2.1\n")
+        config["mounts"] = [
+            *json.loads(json.dumps(config["mounts"])),
+            {"destination": "/etc/resolv.conf", "source": "mine", "options": ["bind", "ro"]},
+        ]
+        # The network is there before the bundle's own hooks.
+        script = f"pgrep -c -u {runrootless.user.account.uid} pasta >{marks}"
+        config["hooks"] = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]}
+
+    printed = run(runrootless, ours.change(change), "pasta")
+    assert printed == "nameserver 192.0.2.1\n"
+    with open(marks) as file:
+        assert file.read() == "1\n"
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ("bridge", "there is no network bridge: --network takes host, none, pasta, slirp4netns"),
+        ("none:x", "--network none takes no options"),
+    ],
+)
+def test_unknown(network: str, message: str, bundle: MakeBundle, runrootless: Runrootless) -> None:
+    ours = bundle().script("echo started")
+    failed = runrootless("run", "--network", network, "--bundle", ours.path, runrootless.new_id())
+    assert failed.returncode == 1
+    assert message in failed.stderr
