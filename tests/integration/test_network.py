@@ -1,8 +1,10 @@
 """The network of a container, with servers on the loopback device of the tests' own network."""
 
+import contextlib
 import json
 import os
 import signal
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -60,17 +62,26 @@ def test_the_hosts_by_default(bundle: MakeBundle, runrootless: Runrootless, port
     assert run(runrootless, ours, "host") == done.stdout
 
 
+LOOPBACK = """
+use IO::Socket::INET;
+my $server = IO::Socket::INET->new(LocalAddr => "127.0.0.1", Listen => 1) or die;
+IO::Socket::INET->new(PeerAddr => "127.0.0.1", PeerPort => $server->sockport) or die;
+print "loopback\\n";
+"""
+
+
 def test_none(bundle: MakeBundle, runrootless: Runrootless, port: int) -> None:
     script = "; ".join(
         [
             *(greeting(host, port) for host in ("127.0.0.1", GATEWAY)),
             "tail -n +3 /proc/net/dev | cut -d: -f1",
-            # The loopback device is up.
-            "cat /proc/net/fib_trie | grep -c 'host LOCAL'",
+            f"perl -e '{LOOPBACK}'",
+            "grep -c ' /etc/hosts ' /proc/mounts",
+            "grep -c ' /etc/resolv.conf ' /proc/mounts",
         ]
     )
     printed = run(runrootless, bundle().script(script), "none").split()
-    assert printed == ["unreachable", "unreachable", "lo", "2"]
+    assert printed == ["unreachable", "unreachable", "lo", "loopback", "1", "0"]
 
 
 @pytest.mark.parametrize("helper", HELPERS)
@@ -127,22 +138,19 @@ class TestHelper:
     ) -> None:
         """As when a scheduler kills a job: the runtime, the agent and all processes inside."""
         ours = bundle().script("echo up; sleep 1000")
-        process = runrootless.user.start(
-            runrootless.command(
-                "run", "--network", helper, "--bundle", ours.path, runrootless.new_id()
-            )
-        )
+        name = runrootless.new_id()
+        command = runrootless.command("run", "--network", helper, "--bundle", ours.path, name)
+        process = runrootless.user.start(command)
         assert process.stdout is not None and process.stdout.readline() == "up\n"
+        kept = helpers(runrootless.user)
         for other in runrootless.user.account.processes():
-            if not other.command.endswith(helper) and "createRuntime" not in other.command:
-                if other.command in helpers(runrootless.user):
-                    continue
-                os.kill(other.pid, signal.SIGKILL)
+            if other.command not in kept and "runrootless.network.hook" not in other.command:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(other.pid, signal.SIGKILL)
         process.communicate(timeout=20)
         eventually(lambda: not runrootless.user.account.processes(), "the end of all processes")
-        # What a crash has left is removed by the next container.
-        runrootless("delete", "--force", "no-such-container")
-        runrootless("run", "--bundle", bundle().script("true").path, runrootless.new_id()).check()
+        # What is left of a runtime that was killed is its state.
+        runrootless("delete", name).check()
 
     def test_command_that_does_not_exist(
         self, helper: str, bundle: MakeBundle, runrootless: Runrootless, port: int
@@ -179,22 +187,27 @@ class TestHelper:
         assert f"not in PATH: install the package {package}" in failed.stderr
 
 
+ANSWERING = """
+use IO::Socket::INET;
+my $server = IO::Socket::INET->new(LocalPort => 8099, Listen => 1) or die; $| = 1; print "up\\n";
+my $client = $server->accept; print $client "inside " . <$client>; <$client>;
+"""
+
+
 def test_a_port_of_the_container_is_opened_on_the_host_if_wanted(
     bundle: MakeBundle, runrootless: Runrootless, port: int
 ) -> None:
-    listen = (
-        "perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(LocalPort => 8099, Listen => 1,"
-        ' ReuseAddr => 1) or die; $| = 1; print "up\\n"; $c = $s->accept; print $c "inside\\n"\''
-    )
-    ours = bundle().script(listen)
+    ours = bundle().set(["perl", "-e", ANSWERING])
+    network = "pasta:-t,8099"
     process = runrootless.user.start(
         runrootless.command(
-            "run", "--network", "pasta:-t,8099", "--bundle", ours.path, runrootless.new_id()
+            "run", "--network", network, "--bundle", ours.path, runrootless.new_id()
         )
     )
     assert process.stdout is not None and process.stdout.readline() == "up\n"
-    script = greeting("127.0.0.1", 8099)
-    assert runrootless.user.run(["sh", "-c", script]).stdout == "inside\n"
+    with socket.create_connection(("127.0.0.1", 8099), timeout=10) as client:
+        client.sendall(b"hello\n")
+        assert client.recv(100) == b"inside hello\n"
     assert process.wait(20) == 0
     process.communicate()
 
@@ -213,7 +226,10 @@ def test_hooks_and_name_service_of_the_bundle_are_kept(
             {"destination": "/etc/resolv.conf", "source": "mine", "options": ["bind", "ro"]},
         ]
         # The network is there before the bundle's own hooks.
-        script = f"pgrep -c -u {runrootless.user.account.uid} pasta >{marks}"
+        script = (
+            "pid=$(sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/');"
+            f" grep -c up0 /proc/$pid/net/dev >{marks}"
+        )
         config["hooks"] = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]}
 
     printed = run(runrootless, ours.change(change), "pasta")

@@ -49,15 +49,15 @@ def own_network() -> Iterator[None]:
                 file.write("nameserver 127.0.0.1\nsearch runrootless.test\n")
             for source, target in (("tun", "/dev/net/tun"), ("resolv.conf", "/etc/resolv.conf")):
                 subprocess.run(["mount", "--bind", f"{files}/{source}", target], check=True)
-        for command in (
-            "link set lo up",
-            "tuntap add up0 mode tap",
-            f"address add {ADDRESS}/24 dev up0",
-            "link set up0 up",
-            f"route add default via {GATEWAY}",
-        ):
-            subprocess.run(["ip", *command.split()], check=True)
-        yield
+            for command in (
+                "link set lo up",
+                "tuntap add up0 mode tap",
+                f"address add {ADDRESS}/24 dev up0",
+                "link set up0 up",
+                f"route add default via {GATEWAY}",
+            ):
+                subprocess.run(["ip", *command.split()], check=True)
+            yield
     finally:
         for name, kind in _NAMESPACES.items():
             _check(_libc.setns(before[name], kind), f"setns {name}")
