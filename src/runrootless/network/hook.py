@@ -17,7 +17,9 @@ import sys
 
 from runrootless import background
 from runrootless.bundle.json_file import scan
-from runrootless.linux.process import set_name
+from runrootless.linux import pidfd
+from runrootless.linux.namespaces import CLONE_NEWUSER, setns
+from runrootless.linux.process import open_to_its_user, set_name
 
 PROCESS_NAME = "runrootless-net"
 """The name in ps(1) of the process that stays."""
@@ -49,8 +51,18 @@ def main(arguments: list[str]) -> int:
     if problem == b"\n":
         return 0
     text = problem.decode("utf-8", "replace").strip() or "its process was killed"
-    sys.stderr.write(f"runrootless: cannot start {name} for the container's network: {text}\n")
+    _tell(f"runrootless: cannot start {name} for the container's network: {text}\n")
     return 1
+
+
+def _tell(message: str) -> None:
+    """Write to the standard error; crun throws that of a hook away, so to crun's own then."""
+    sys.stderr.write(message)
+    if os.path.samestat(os.fstat(2), os.stat(os.devnull)):
+        try:
+            os.write(pidfd.duplicate(os.getppid(), 2), message.encode())
+        except OSError:
+            pass
 
 
 def _attend(
@@ -64,7 +76,7 @@ def _attend(
         signal.signal(number, signal.SIG_IGN)
     start = _start_pasta if name == "pasta" else _start_slirp4netns
     try:
-        helper, kept = start(command, directory, pid)
+        helper, kept = start(command, directory, _join(pid))
     except Exception as error:
         os.write(report_fd, str(error).encode())
         return
@@ -86,12 +98,28 @@ def _attend(
         os.close(kept)
 
 
-def _start_pasta(command: list[str], directory: str, pid: int) -> tuple[int, int]:
+def _join(pid: int) -> str:
+    """Join the user namespace of a process and return a path of its network namespace.
+
+    The helpers are root there, as they are below podman. They may give up capabilities
+    before they open the namespace, and then a runtime's own process, which may not be
+    dumpable, is closed to them (see ``runtimes.user_namespace``); this one is open.
+    Raises OSError.
+    """
+    network = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    user = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    setns(user, CLONE_NEWUSER)
+    os.close(user)
+    open_to_its_user()
+    return f"/proc/{os.getpid()}/fd/{network}"
+
+
+def _start_pasta(command: list[str], directory: str, namespace: str) -> tuple[int, int]:
     """Return a pidfd of the helper, which is connected by then. Raises OSError, RuntimeError."""
     pid_file = f"{directory}/{_PID_FILE}"
     messages = os.memfd_create("messages")
     # It goes to the background when all is ready.
-    process = _spawn([*command, "--pid", pid_file, str(pid)], messages)
+    process = _spawn([*command, "--pid", pid_file, "--netns", namespace], messages)
     if process.wait(_TIMEOUT_MS / 1000) != 0:
         raise RuntimeError(_read(messages))
     with open(pid_file) as file:
@@ -100,7 +128,7 @@ def _start_pasta(command: list[str], directory: str, pid: int) -> tuple[int, int
     return helper, -1
 
 
-def _start_slirp4netns(command: list[str], directory: str, pid: int) -> tuple[int, int]:
+def _start_slirp4netns(command: list[str], directory: str, namespace: str) -> tuple[int, int]:
     """Return a pidfd of the helper and a descriptor that it ends without.
 
     Raises OSError, RuntimeError.
@@ -108,8 +136,8 @@ def _start_slirp4netns(command: list[str], directory: str, pid: int) -> tuple[in
     ready, its_ready = os.pipe()
     its_exit, kept = os.pipe()
     messages = os.memfd_create("messages")
-    descriptors = [f"--ready-fd={its_ready}", f"--exit-fd={its_exit}"]
-    process = _spawn([*command, *descriptors, str(pid), _TAP], messages, its_ready, its_exit)
+    options = [f"--ready-fd={its_ready}", f"--exit-fd={its_exit}", "--netns-type=path"]
+    process = _spawn([*command, *options, namespace, _TAP], messages, its_ready, its_exit)
     os.close(its_ready)
     os.close(its_exit)
     poll = select.poll()
