@@ -27,8 +27,9 @@ PROCESS_NAME = "runrootless-net"
 _PID_FILE = "pasta.pid"
 _TAP = "tap0"
 _TIMEOUT_MS = 20_000
-# What pasta has to say of the system logger in a container is no help.
-_NOISE = b"Failed to send"
+# pasta complains of each message that it cannot send to the system logger as well.
+_NOISE = "Failed to send"
+_USAGE = b"Usage:"
 
 
 def main(arguments: list[str]) -> int:
@@ -167,7 +168,9 @@ def _default_signals() -> None:
 
 
 def _read(messages: int) -> str:
+    """Return what a helper had to say in one line, without its whole usage message."""
     with open(messages, "rb", closefd=False) as file:
         file.seek(0)
-        lines = [line for line in file.read().splitlines() if not line.startswith(_NOISE)]
-    return "; ".join(line.decode("utf-8", "replace").strip() for line in lines if line.strip())
+        text = file.read().partition(_USAGE)[0].decode("utf-8", "replace")
+    lines = [line.strip() for line in text.splitlines() if not line.startswith(_NOISE)]
+    return "; ".join(line for line in lines if line)
