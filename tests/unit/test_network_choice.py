@@ -86,7 +86,7 @@ def test_hooks_of_the_bundle_come_later(tmp_path: Path, tools: Path) -> None:
     assert connected["hooks"]["poststop"] == [theirs]
 
 
-@pytest.mark.parametrize("hooks", [["x"], {"createRuntime": {}}, "x"])
+@pytest.mark.parametrize("hooks", [["x"], {"createRuntime": {"path": "x"}}, "x"])
 def test_hooks_that_are_none(hooks: Any, tmp_path: Path, tools: Path) -> None:
     spec = spec_with() | {"mounts": [], "hooks": hooks}
     with pytest.raises(Error, match="hooks"):

@@ -21,11 +21,14 @@ def set_name(name: str) -> None:
     check(_prctl(_PR_SET_NAME, name.encode(), 0, 0, 0), "prctl")
 
 
-def open_to_its_user() -> None:
-    """Let processes of the same user and namespaces see this one's descriptors, below /proc.
+def set_dumpable(dumpable: bool) -> None:
+    """Say whether processes of the same user may look into this one: PR_SET_DUMPABLE.
 
-    For that it gives up all capabilities, and is dumpable: ptrace(2), "Ptrace access mode
-    checking".
+    See ptrace(2), "Ptrace access mode checking".
     """
+    check(_prctl_number(_PR_SET_DUMPABLE, dumpable, 0, 0, 0), "prctl")
+
+
+def drop_capabilities() -> None:
+    """Give up all capabilities: permitted, effective, inheritable and with them ambient."""
     check(_capset(_CAPABILITY_HEADER, bytes(24)), "capset")
-    check(_prctl_number(_PR_SET_DUMPABLE, 1, 0, 0, 0), "prctl")

@@ -77,12 +77,16 @@ class Network:
             sources[_RESOLV_CONF] = f"{directory}/{_RESOLV_CONF_NAME}"
             with open(sources[_RESOLV_CONF], "w") as file:
                 file.write(resolv_conf(_NAME_SERVERS[self.name]))
-            hooks = spec.get("hooks") or {}
-            if not isinstance(hooks, dict) or not isinstance(hooks.get("createRuntime", []), list):
-                raise Error("config.json: hooks must be an object, hooks.createRuntime an array")
-            first = {"path": sys.executable, "args": self._hook_command(directory)}
-            spec["hooks"] = {**hooks, "createRuntime": [first, *hooks.get("createRuntime", [])]}
+            self._add_hook(spec, directory)
         bind_name_service(spec, host, sources)
+
+    def _add_hook(self, spec: Spec, directory: str) -> None:
+        hooks = spec.get("hooks") or {}
+        theirs = (hooks.get("createRuntime") or []) if isinstance(hooks, dict) else None
+        if not isinstance(theirs, list):
+            raise Error("config.json: hooks must be an object, hooks.createRuntime an array")
+        ours = {"path": sys.executable, "args": self._hook_command(directory)}
+        spec["hooks"] = {**hooks, "createRuntime": [ours, *theirs]}
 
     def _hook_command(self, directory: str) -> list[str]:
         # Without the site module, which takes as long as all the rest; and whichever

@@ -19,7 +19,7 @@ from runrootless import background
 from runrootless.bundle.json_file import scan
 from runrootless.linux import pidfd
 from runrootless.linux.namespaces import CLONE_NEWUSER, setns
-from runrootless.linux.process import open_to_its_user, set_name
+from runrootless.linux.process import drop_capabilities, set_dumpable, set_name
 
 PROCESS_NAME = "runrootless-net"
 """The name in ps(1) of the process that stays."""
@@ -81,6 +81,8 @@ def _attend(
     except Exception as error:
         os.write(report_fd, str(error).encode())
         return
+    # A container may share the host's process IDs, and then it sees this process.
+    set_dumpable(False)
     try:
         os.write(report_fd, b"\n")
     except OSError:
@@ -111,7 +113,9 @@ def _join(pid: int) -> str:
     user = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     setns(user, CLONE_NEWUSER)
     os.close(user)
-    open_to_its_user()
+    # What has capabilities or is not dumpable is closed to others of its user.
+    drop_capabilities()
+    set_dumpable(True)
     return f"/proc/{os.getpid()}/fd/{network}"
 
 
