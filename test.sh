@@ -12,8 +12,8 @@ umask 022
 
 install_packages \
     attr ca-certificates crun debian-archive-keyring fakechroot fakeroot gcc gcc-multilib libc6-dev \
-    mmdebstrap passwd procps proot python3 python3-setuptools python3-venv python3-wheel runc uidmap \
-    util-linux
+    iproute2 mmdebstrap munge passt passwd procps proot python3 python3-setuptools python3-venv \
+    python3-wheel runc slirp4netns slurm-client slurmctld slurmd uidmap util-linux
 
 if world_readable .; then
     venv=$PWD/.venv

@@ -63,9 +63,16 @@ install_packages() {
     step "installing ${missing[*]}"
     # A foreign source that is down must not stop what the others can give.
     quietly "${root[@]}" apt-get update || true
+    # What is installed here is not to run as a service of this machine as well.
+    local status=0 policy=/usr/sbin/policy-rc.d ours=
+    if [ ! -e "$policy" ]; then
+        ours=$policy
+        printf '#!/bin/sh\nexit 101\n' | "${root[@]}" install -m 0755 /dev/stdin "$policy"
+    fi
     quietly "${root[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y --no-install-recommends "${missing[@]}" ||
-        die "could not install packages; the command was: $command"
+        apt-get install -y --no-install-recommends "${missing[@]}" || status=$?
+    [ -z "$ours" ] || "${root[@]}" rm -f "$ours"
+    [ "$status" -eq 0 ] || die "could not install packages; the command was: $command"
 }
 
 # True if every user can list this directory and go through all those above it.

@@ -43,7 +43,13 @@ def prepare(invocation: Invocation) -> list[str]:
     # A failure removes it.
     invocation.directory = directory.path
     bundle = parsed.get("bundle") or "."
-    choice = derive(options.get("engine"), bundle, directory.path, options.is_on("systemd-cgroup"))
+    choice = derive(
+        options.get("engine"),
+        bundle,
+        directory.path,
+        options.is_on("systemd-cgroup"),
+        parsed.get("network"),
+    )
     if options.is_on("debug"):
         from runrootless.report import debug
 
@@ -67,7 +73,7 @@ def prepare(invocation: Invocation) -> list[str]:
     # once would have the agent complain in the log, where callers look for our error.
     invocation.directory = None
     return invocation.runtime_command(
-        [*parsed.without("bundle"), f"--bundle={directory.path}", "--", container_id]
+        [*parsed.without("bundle", "network"), f"--bundle={directory.path}", "--", container_id]
     )
 
 

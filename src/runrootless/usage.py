@@ -19,6 +19,9 @@ Global flags of its own, before the command:
                           that this host can do (default: $RUNROOTLESS_ENGINE, the bundle's
                           annotation org.runrootless.engine, auto)
 
+Flag of its own of run and create:
+  --network NAME          host (default), none, pasta or slirp4netns
+
 run, create and exec take runc's flags; exec --user also takes names.  All other
 commands and flags are the runtime's: see `runc --help`, `runc run --help` ...
 """

@@ -556,3 +556,5 @@ def test_the_start_is_quick(command: Command, words: list[str]) -> None:
     imported = set(done.stdout.split())
     assert "runrootless.cli" in imported
     assert not imported & SLOW
+    # What few containers need.
+    assert "runrootless.network" not in imported

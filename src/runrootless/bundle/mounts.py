@@ -124,20 +124,28 @@ def add_host_dns(spec: Spec, host: HostFacts) -> None:
     for namespace in spec["linux"]["namespaces"]:
         if namespace.get("type") == "network":
             return
+    bind_name_service(spec, host, {path: path for path in _HOST_DNS_FILES})
+
+
+def bind_name_service(spec: Spec, host: HostFacts, sources: dict[str, str]) -> None:
+    """Bind files below /etc, from what ``sources`` maps them to, unless the spec has its own.
+
+    That is a mount there or around it.
+    """
     taken = [
         # normpath keeps two slashes at the beginning.
         os.path.normpath("/" + mount.get("destination", "").lstrip("/"))
         for mount in spec["mounts"]
     ]
-    for path in _HOST_DNS_FILES:
-        if path in taken or "/etc" in taken or not host.exists(path):
+    for path, source in sources.items():
+        if path in taken or "/etc" in taken or not host.exists(source):
             continue
         if _can_hold_file(spec["root"]["path"], path):
             spec["mounts"].append(
                 {
                     "destination": path,
                     "type": "bind",
-                    "source": path,
+                    "source": source,
                     "options": ["bind", "nosuid", "noexec", "nodev", "ro"],
                 }
             )

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 ENGINE_ANNOTATION = "org.runrootless.engine"
 """The annotation (OCI config.md, "Annotations") with which a bundle chooses its engine."""
 
+NETWORK_ANNOTATION = "org.runrootless.network"
+"""The annotation that stands for ``--network`` in a bundle."""
+
 _CAPABILITY_SETS = {
     name: [str] for name in ("bounding", "effective", "permitted", "inheritable", "ambient")
 }
@@ -41,7 +44,7 @@ _PROCESS: Any = {
 _SPEC: Any = {
     "process": _PROCESS,
     "root": {"path": str, "readonly": bool},
-    "annotations": {ENGINE_ANNOTATION: str},
+    "annotations": {ENGINE_ANNOTATION: str, NETWORK_ANNOTATION: str},
     "mounts": [{"destination": str, "type": str, "source": str, "options": [str]}],
     "linux": {
         "namespaces": [{"type": str, "path": str}],

@@ -28,20 +28,27 @@ MEMORY = "runrootless"
 
 
 def transform(
-    spec: Spec, bundle: str, host: HostFacts, systemd_cgroup: bool, real_ids: bool = False
+    spec: Spec,
+    bundle: str,
+    host: HostFacts,
+    systemd_cgroup: bool,
+    real_ids: bool = False,
+    own_network: bool = False,
 ) -> Identity:
     """Make ``spec`` rootless in place and return who its process wants to be.
 
     ``spec`` is as ``bundle.spec.load`` returns it from the directory ``bundle``;
     ``systemd_cgroup`` says whether the caller hands its cgroups to systemd, ``real_ids``
-    whether all IDs are mapped that the caller has, and not only one to be root.
+    whether all IDs are mapped that the caller has, and not only one to be root, and
+    ``own_network`` whether somebody sees to a new network namespace.
     Raises ``Error`` if the root file system is missing or an ID cannot be.
     """
     bundle = os.path.abspath(bundle)
     locate_root(spec, bundle)
     spec.setdefault("linux", {})
     map_ids(spec, host, real_ids)
-    drop_network_namespace(spec)
+    if not own_network:
+        drop_network_namespace(spec)
     fit_mounts(spec, bundle, host)
     if not systemd_cgroup:
         drop_cgroups(spec, host)

@@ -1,13 +1,19 @@
-"""Attributes of the calling process: prctl(2)."""
+"""Attributes of the calling process: prctl(2), capset(2)."""
 
 from __future__ import annotations
+
+import struct
 
 from runrootless.linux.libc import c_char_p, c_int, c_ulong, check, function
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
+# <linux/capability.h>: the version, and the process itself.
+_CAPABILITY_HEADER = struct.pack("Ii", 0x20080522, 0)
 
+_capset = function("capset")
 _prctl = function("prctl", c_int, c_char_p, c_ulong, c_ulong, c_ulong)
 _prctl_number = function("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 
@@ -25,3 +31,16 @@ def become_subreaper() -> None:
 def set_parent_death_signal(number: int) -> None:
     """Get this signal when the parent ends; it is kept over most execve(2)."""
     check(_prctl_number(_PR_SET_PDEATHSIG, number, 0, 0, 0), "prctl")
+
+
+def set_dumpable(dumpable: bool) -> None:
+    """Say whether processes of the same user may look into this one: PR_SET_DUMPABLE.
+
+    See ptrace(2), "Ptrace access mode checking".
+    """
+    check(_prctl_number(_PR_SET_DUMPABLE, dumpable, 0, 0, 0), "prctl")
+
+
+def drop_capabilities() -> None:
+    """Give up all capabilities: permitted, effective, inheritable and with them ambient."""
+    check(_capset(_CAPABILITY_HEADER, bytes(24)), "capset")
