@@ -6,7 +6,7 @@ from runrootless import state
 from runrootless.bundle import json_file
 from runrootless.bundle.host import HostFacts
 from runrootless.bundle.spec import load
-from runrootless.bundle.transform import transform
+from runrootless.bundle.transform import has_new_user_namespace, transform
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,5 +21,9 @@ def derive(engine: Engine, bundle: str, directory: str, systemd_cgroup: bool) ->
     """
     spec = load(bundle)
     identity = transform(spec, bundle, HostFacts(), systemd_cgroup)
+    if not has_new_user_namespace(spec):
+        from runrootless.integrations import image_owners
+
+        image_owners.restore(spec["root"]["path"])
     engine.apply(spec, directory, identity)
     json_file.write(f"{directory}/{state.CONFIG}", spec, state.MODE)
