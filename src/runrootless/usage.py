@@ -7,6 +7,7 @@ Usage:
   runrootless [global flags] run [flags] CONTAINER
   runrootless [global flags] create [flags] CONTAINER
   runrootless [global flags] exec [flags] CONTAINER COMMAND [ARGUMENT ...]
+  runrootless setup podman [--undo] [--dry-run]
   runrootless [global flags] COMMAND ...
 
 In a directory with an unpacked image in rootfs/:
@@ -16,6 +17,8 @@ In a directory with an unpacked image in rootfs/:
 Global flags of its own, before the command:
   --runtime NAME_OR_PATH  the OCI runtime (default: $RUNROOTLESS_RUNTIME, runc, crun)
   --engine NAME           how root is emulated: notify (default: auto)
+
+setup writes what podman and buildah need to use it into ~/.config/containers.
 
 run, create and exec take runc's flags; exec --user also takes names.  All other
 commands and flags are the runtime's: see `runc --help`, `runc run --help` ...
