@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+
 from runrootless import state
 from runrootless.bundle import json_file
 from runrootless.bundle.host import HostFacts
 from runrootless.bundle.spec import load
-from runrootless.bundle.transform import has_new_user_namespace, transform
+from runrootless.bundle.transform import MEMORY, has_new_user_namespace, transform
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runrootless.engines import Engine
+
+OWNERSHIP = ".rootfs.ownership"
+"""The side store, in the bundle of a container whose root file system is not its bundle's."""
 
 
 def derive(engine: Engine, bundle: str, directory: str, systemd_cgroup: bool) -> None:
@@ -24,6 +29,8 @@ def derive(engine: Engine, bundle: str, directory: str, systemd_cgroup: bool) ->
     if not has_new_user_namespace(spec):
         from runrootless.integrations import image_owners
 
-        image_owners.restore(spec["root"]["path"])
+        if image_owners.restore(spec["root"]["path"]):
+            # Beside the rootfs it would be in the way of who removes that, or stay for ever.
+            spec[MEMORY]["ownership"] = os.path.join(os.path.abspath(bundle), OWNERSHIP)
     engine.apply(spec, directory, identity)
     json_file.write(f"{directory}/{state.CONFIG}", spec, state.MODE)

@@ -75,6 +75,8 @@ def docker_archive(path: str, tag: str, layers: Sequence[str]) -> str:
             "architecture": "amd64" if os.uname().machine == "x86_64" else "arm64",
             "os": "linux",
             "config": {"Env": ENVIRONMENT, "Cmd": ["/bin/sh"]},
+            # buildah wants one entry for each layer.
+            "history": [{"created_by": "the tests"} for _ in layers],
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in digests]},
         }
     ).encode()

@@ -34,41 +34,46 @@ class Files:
         self.descriptions = descriptions
 
 
-def restore(rootfs: str) -> None:
+def restore(rootfs: str) -> bool:
     """Record the owners of the files of a container's root file system.
 
-    Nothing happens if it is not in a storage of containers/storage, or if that is done
-    already. Where the storage may not be written to all stays root's. Raises ``Error`` if
-    the description of a layer is damaged.
+    Returns whether it is in a storage of containers/storage; nothing happens if not, or if
+    that is done already. Where the storage may not be written to all stays root's. Raises
+    ``Error`` if the description of a layer is damaged.
     """
     for name in _names(rootfs):
-        for files in _in_storage(name):
+        found = _in_storage(name)
+        if found is None:
+            continue
+        for files in found:
             if not _is_marked(files) and os.access(files.directory, os.W_OK):
                 try:
                     _record(files)
                 except OSError:
                     # A file system without attributes, or without space for them.
-                    return
+                    break
+        return True
+    return False
 
 
-def _in_storage(rootfs: str) -> Iterator[Files]:
-    """Yield what a root file system in a storage consists of, but for what is its own."""
+def _in_storage(rootfs: str) -> Iterator[Files] | None:
+    """Return what a root file system in a storage consists of, but for what is its own.
+
+    ``None`` if it is not in one.
+    """
     parent, name = os.path.split(rootfs)
-    if name == "merged":
+    if name == "merged" and os.path.exists(f"{parent}/lower"):
         return _of_overlay(parent)
     if parent.endswith("/vfs/dir"):
         return _of_vfs(rootfs, os.path.dirname(parent), name)
-    return iter(())
+    return None
 
 
 def _of_overlay(container: str) -> Iterator[Files]:
     """Yield the layers below a container of the driver "overlay", each with its own files."""
     home = os.path.dirname(container)
-    try:
-        with open(f"{container}/lower") as file:
-            lower = file.read().split(":")
-    except OSError:
-        return
+    with open(f"{container}/lower") as file:
+        lower = file.read().split(":")
     for link in lower:
         directory = os.path.realpath(os.path.join(home, link))
         layer = os.path.basename(os.path.dirname(directory))
