@@ -16,6 +16,7 @@ class Machine(HostFacts):
         devices: dict[str, tuple[str, int, int]] | None = None,
         cgroup: bool = False,
         oom_score_adj: int = 0,
+        in_user_namespace: bool = False,
     ) -> None:
         super().__init__()
         self.uid = uid
@@ -26,6 +27,10 @@ class Machine(HostFacts):
         self.devices = devices or {}
         self.cgroup = cgroup
         self.own_oom_score_adj = oom_score_adj
+        self.in_user_namespace = in_user_namespace
+
+    def owns_user_namespace(self) -> bool:
+        return self.in_user_namespace
 
     def exists(self, path: str) -> bool:
         return path in self.files

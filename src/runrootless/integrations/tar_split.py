@@ -21,6 +21,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_DAMAGE = (
+    EOFError,
+    KeyError,
+    TypeError,
+    ValueError,
+    gzip.BadGzipFile,
+    tarfile.HeaderError,
+    zlib.error,
+)
 _FILE = 1
 _BYTES = 2
 _OWNED = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE, tarfile.DIRTYPE)
@@ -37,7 +46,7 @@ def owners(path: str) -> Iterator[tuple[str, int, int]]:
     with gzip.open(path) as lines:
         try:
             yield from _owners(lines)
-        except (EOFError, KeyError, ValueError, zlib.error, tarfile.HeaderError) as error:
+        except _DAMAGE as error:
             raise Error(
                 f"the description of an image's layer {path} is damaged ({error}): "
                 "remove the image and pull it again"
