@@ -11,8 +11,9 @@ cd "$(dirname "$(readlink -f "$0")")"
 umask 022
 
 install_packages \
-    attr ca-certificates crun debian-archive-keyring fakechroot fakeroot gcc gcc-multilib libc6-dev \
-    mmdebstrap passwd procps python3 python3-setuptools python3-venv python3-wheel runc util-linux
+    attr buildah busybox-static ca-certificates containerd crun debian-archive-keyring docker-registry \
+    fakechroot fakeroot gcc gcc-multilib libc6-dev mmdebstrap passwd podman procps python3 \
+    python3-setuptools python3-venv python3-wheel runc slirp4netns util-linux
 
 if world_readable .; then
     venv=$PWD/.venv

@@ -277,7 +277,7 @@ class TestNetwork:
 
 CONTAINERFILE = f"""\
 FROM {DEBIAN}
-RUN apt-get update && apt-get install -y --no-install-recommends cowsay
+RUN apt-get update && apt-get install -y cowsay && rm -r /var/lib/apt/lists
 COPY page /srv/page
 RUN chown www-data:www-data /srv/page && install -d -o www-data /work
 WORKDIR /work
