@@ -11,7 +11,7 @@ from support.engines import ClusterUser, Engine, make_context, set_up
 from support.images import File, busybox_layer, docker_archive, layer, owners
 from support.processes import eventually
 from support.trees import Trees, debian_archive
-from support.users import Account
+from support.users import AS_ROOT, Account
 
 DEBIAN = "localhost/debian"
 SMALL = "localhost/small"
@@ -48,8 +48,9 @@ def user(account: Account) -> Iterator[ClusterUser]:
     user = ClusterUser(account)
     set_up(user).check()
     yield user
-    # The kernel's own directories in it may not be entered otherwise.
-    user.run(["podman", "unshare", "chmod", "-R", "u+rwX", user.home])
+    if not AS_ROOT:
+        # The kernel's own directories in it may not be entered otherwise.
+        user.run(["podman", "unshare", "chmod", "-R", "u+rwX", user.home])
     user.close()
 
 
