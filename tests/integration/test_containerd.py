@@ -60,10 +60,12 @@ class Containerd:
 @pytest.fixture(scope="module")
 def containerd(account: Account) -> Iterator[Containerd]:
     user = Unprivileged(account)
-    containerd = Containerd(user)
-    yield containerd
-    containerd.close()
-    user.close()
+    try:
+        containerd = Containerd(user)
+        yield containerd
+        containerd.close()
+    finally:
+        user.close()
 
 
 @pytest.fixture(scope="module")

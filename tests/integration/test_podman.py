@@ -46,12 +46,14 @@ SRV = f"""\
 @pytest.fixture(scope="module")
 def user(account: Account) -> Iterator[ClusterUser]:
     user = ClusterUser(account)
-    set_up(user).check()
-    yield user
-    if not AS_ROOT:
-        # The kernel's own directories in it may not be entered otherwise.
-        user.run(["podman", "unshare", "chmod", "-R", "u+rwX", user.home])
-    user.close()
+    try:
+        set_up(user).check()
+        yield user
+        if not AS_ROOT:
+            # The kernel's own directories in it may not be entered otherwise.
+            user.run(["podman", "unshare", "chmod", "-R", "u+rwX", user.home])
+    finally:
+        user.close()
 
 
 @pytest.fixture(scope="module")
