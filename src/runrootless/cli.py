@@ -97,6 +97,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _version(options)
             if options.is_on("help") or options.arguments in ([], ["help"], ["h"]):
                 return _help()
+            if options.arguments[0] == "setup":
+                from runrootless.integrations import setup
+
+                return setup.main(options.arguments[1:])
         invocation = Invocation(options, _runtime(options))
         _execute(invocation)
         return 0

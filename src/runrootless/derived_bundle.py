@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 from runrootless import engines, state
 from runrootless.bundle import json_file
 from runrootless.bundle.host import HostFacts
 from runrootless.bundle.spec import ENGINE_ANNOTATION, NETWORK_ANNOTATION, load
-from runrootless.bundle.transform import MEMORY, transform
+from runrootless.bundle.transform import MEMORY, has_new_user_namespace, transform
+
+OWNERSHIP = ".rootfs.ownership"
+"""The side store, in the bundle of a container whose root file system is not its bundle's."""
 
 
 def derive(
@@ -33,6 +38,12 @@ def derive(
     identity = transform(spec, bundle, host, systemd_cgroup, real_ids, own_network=bool(network))
     if network:
         wanted.connect(spec, directory, host)
+    if not has_new_user_namespace(spec):
+        from runrootless.integrations import image_owners
+
+        if image_owners.restore(spec["root"]["path"]):
+            # Beside the rootfs it would be in the way of who removes that, or stay for ever.
+            spec[MEMORY]["ownership"] = os.path.join(os.path.abspath(bundle), OWNERSHIP)
     spec[MEMORY]["engine"] = choice.name
     choice.engine.apply(spec, directory, identity)
     json_file.write(f"{directory}/{state.CONFIG}", spec, state.MODE)

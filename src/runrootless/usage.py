@@ -7,6 +7,7 @@ Usage:
   runrootless [global flags] run [flags] CONTAINER
   runrootless [global flags] create [flags] CONTAINER
   runrootless [global flags] exec [flags] CONTAINER COMMAND [ARGUMENT ...]
+  runrootless setup podman [--undo] [--dry-run]
   runrootless [global flags] COMMAND ...
 
 In a directory with an unpacked image in rootfs/:
@@ -21,6 +22,8 @@ Global flags of its own, before the command:
 
 Flag of its own of run and create:
   --network NAME          host (default), none, pasta or slirp4netns
+
+setup writes what podman and buildah need to use it into ~/.config/containers.
 
 run, create and exec take runc's flags; exec --user also takes names.  All other
 commands and flags are the runtime's: see `runc --help`, `runc run --help` ...

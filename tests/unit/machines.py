@@ -21,6 +21,7 @@ class Machine(HostFacts):
         cgroup: bool = False,
         oom_score_adj: int = 0,
         subordinate_ids: tuple[Ranges, Ranges] = ((), ()),
+        in_user_namespace: bool = False,
     ) -> None:
         super().__init__()
         self.uid = uid
@@ -32,6 +33,10 @@ class Machine(HostFacts):
         self.cgroup = cgroup
         self.own_oom_score_adj = oom_score_adj
         self.ranges = subordinate_ids
+        self.in_user_namespace = in_user_namespace
+
+    def owns_user_namespace(self) -> bool:
+        return self.in_user_namespace
 
     def exists(self, path: str) -> bool:
         return path in self.files

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -92,6 +93,55 @@ class TestNamespaces:
         named = {"type": "network", "path": "/run/netns/x"}
         linux = transformed(bundle, minimal(namespaces=[named]))
         assert linux["namespaces"] == [named, {"type": "user"}]
+
+
+class TestInTheUserNamespaceOfAnEngine:
+    """Below podman and buildah, which have put themselves in one."""
+
+    HOST = Machine(uid=0, gid=0, in_user_namespace=True)
+
+    def test_it_is_the_containers(self, bundle: str) -> None:
+        given: list[dict[str, Any]] = [{"type": "pid"}, {"type": "network"}]
+        linux = transformed(bundle, minimal(namespaces=given, uidMappings=[]), self.HOST)
+        assert linux["namespaces"] == given
+        assert "uidMappings" not in linux
+
+    def test_unless_it_wants_another(self, bundle: str) -> None:
+        linux = transformed(bundle, minimal(namespaces=[{"type": "user"}]), self.HOST)
+        assert linux["namespaces"] == [{"type": "user"}]
+        assert linux["uidMappings"] == [{"containerID": 0, "hostID": 0, "size": 1}]
+
+    def test_what_belongs_to_the_network_is_its_own(self, bundle: str) -> None:
+        spec = minimal(
+            namespaces=[{"type": "network", "path": "/x"}], sysctl={"net.ipv4.ip_forward": "1"}
+        )
+        spec["mounts"] = [{"destination": "/sys", "type": "sysfs", "source": "sysfs"}]
+        assert "sysctl" in transformed(bundle, spec, self.HOST)
+        assert spec["mounts"][0]["type"] == "sysfs"
+
+    def test_but_not_that_of_the_hosts_network(self, bundle: str) -> None:
+        spec = minimal(sysctl={"net.ipv4.ip_forward": "1"})
+        spec["mounts"] = [{"destination": "/sys", "type": "sysfs", "source": "sysfs"}]
+        assert transformed(bundle, spec, self.HOST)["sysctl"] == {}
+        assert spec["mounts"][0]["source"] == "/sys"
+
+    @pytest.mark.parametrize(
+        ("command", "owns"),
+        [
+            ([], False),
+            (["unshare", "--user", "--map-root-user"], True),
+            (["unshare", "--user", "--map-user=5"], False),
+            (["unshare", "--user", "--map-root-user", "setpriv", "--bounding-set=-all"], False),
+        ],
+    )
+    def test_where_it_is(self, command: list[str], owns: bool) -> None:
+        script = (
+            "from runrootless.bundle.host import HostFacts as H; print(H().owns_user_namespace())"
+        )
+        done = subprocess.run(
+            [*command, sys.executable, "-c", script], capture_output=True, text=True
+        )
+        assert done.stdout == f"{owns}\n", done
 
 
 class TestCgroups:

@@ -15,6 +15,7 @@ from runrootless.agent.log import Log
 from runrootless.agent.server import Server
 from runrootless.agent.views import Views
 from runrootless.bundle.json_file import read
+from runrootless.bundle.transform import MEMORY
 from runrootless.emulation.credential_table import CredentialTable
 from runrootless.emulation.emulator import Emulator
 from runrootless.emulation.side_store import SideStore
@@ -65,7 +66,7 @@ def _serve(settings: Settings, socket: _socket.socket, runtime: int, log: Log) -
         runtime,
         views,
         Emulator(CredentialTable(credentials), side_store, views),
-        lambda: _open_beside_rootfs(side_store, f"{settings.directory}/{CONFIG}"),
+        lambda: _open_side_store(side_store, f"{settings.directory}/{CONFIG}"),
         log,
     )
     _forbid_imports()
@@ -76,14 +77,18 @@ def _serve(settings: Settings, socket: _socket.socket, runtime: int, log: Log) -
         remove_from_base(base, directory_name)
 
 
-def _open_beside_rootfs(side_store: SideStore, config: str) -> Callable[[], None]:
-    """Return what opens the side store beside the rootfs of the bundle with this config.json.
+def _open_side_store(side_store: SideStore, config: str) -> Callable[[], None]:
+    """Return what opens the side store of the bundle with this derived config.json.
 
-    Raises OSError, Error.
+    It is beside the rootfs where the transformation has named no other place. Raises
+    OSError, Error.
     """
-    parent, name = os.path.split(read(config)["root"]["path"])
+    spec = read(config)
+    parent, name = os.path.split(spec["root"]["path"])
+    path = spec[MEMORY].get("ownership") or f"{parent}/.{name}.ownership"
+    parent, name = os.path.split(path)
     directory = os.open(parent, _DIRECTORY)
-    return lambda: side_store.open(directory, f".{name}.ownership", os.stat("/").st_dev)
+    return lambda: side_store.open(directory, name, os.stat("/").st_dev)
 
 
 def _exists(name: str, directory: int) -> bool:

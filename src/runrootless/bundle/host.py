@@ -18,6 +18,10 @@ _LOCKED_FLAGS = (
     (os.ST_NOEXEC, "noexec"),
 )
 _UNLIMITED = (1 << 64) - 1
+# <linux/capability.h>.
+_CAP_SYS_ADMIN = 21
+# Of the namespace that the system started with: user_namespaces(7).
+_INITIAL_UID_MAP = ["0", "0", "4294967295"]
 
 
 class HostFacts:
@@ -37,6 +41,21 @@ class HostFacts:
     def exists(self, path: str) -> bool:
         """Return whether ``path`` exists, symlinks followed."""
         return os.path.exists(path)
+
+    def owns_user_namespace(self) -> bool:
+        """Return whether the caller is root in a user namespace, with CAP_SYS_ADMIN over it.
+
+        So it is below podman and buildah, which put themselves in one first, but not
+        for the real root.
+        """
+        if self.uid != 0:
+            return False
+        try:
+            mapping = _read("/proc/self/uid_map").split()
+            capabilities = _read("/proc/self/status").partition("\nCapEff:")[2].split("\n", 1)[0]
+        except OSError:
+            return False
+        return mapping != _INITIAL_UID_MAP and bool(int(capabilities, 16) >> _CAP_SYS_ADMIN & 1)
 
     def hard_limit(self, name: str) -> int | None:
         """Return the caller's hard limit of the resource ``name`` (``RLIMIT_NOFILE`` ...).

@@ -35,10 +35,13 @@ def bind_kernel_file_systems(spec: Spec, host: HostFacts) -> None:
     """Bind the host's /sys, /proc and /dev/mqueue where a new one cannot be mounted.
 
     Each shows a namespace and can be mounted by the owner of that namespace
-    only: user_namespaces(7).  The network namespace is never the container's own.
+    only: user_namespaces(7).  A network namespace is owned by the container's user
+    namespace only where the caller has made both.
     """
     types = {namespace.get("type") for namespace in spec["linux"]["namespaces"]}
-    sources = {"sysfs": "/sys"}
+    sources = {}
+    if "network" not in types or "user" in types:
+        sources["sysfs"] = "/sys"
     if "pid" not in types:
         sources["proc"] = "/proc"
     if "ipc" not in types:

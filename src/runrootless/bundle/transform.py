@@ -74,15 +74,22 @@ def locate_root(spec: Spec, bundle: str) -> None:
 
 
 def map_ids(spec: Spec, host: HostFacts, real_ids: bool) -> None:
-    """Put the container in a new user namespace in which the caller is root.
+    """Put the container in a user namespace in which the caller is root.
 
     It is the one mapping that user_namespaces(7) allows everybody. With ``real_ids`` the
-    caller's subordinate IDs, if there are any, follow from 1 on.
+    caller's subordinate IDs, if there are any, follow from 1 on. A caller that is in such a
+    namespace already and asks for no other stays there: what podman has made for the
+    container, as its network namespace, belongs to that one, and only from there can it be
+    configured.
     """
     linux = spec["linux"]
-    namespaces = [
-        namespace for namespace in linux.get("namespaces", ()) if namespace.get("type") != "user"
-    ]
+    given = linux.get("namespaces", ())
+    namespaces = [namespace for namespace in given if namespace.get("type") != "user"]
+    if len(namespaces) == len(given) and host.owns_user_namespace():
+        linux["namespaces"] = namespaces
+        linux.pop("uidMappings", None)
+        linux.pop("gidMappings", None)
+        return
     namespaces.append({"type": "user"})
     linux["namespaces"] = namespaces
     uids, gids = host.subordinate_ids() if real_ids else ([], [])
@@ -103,12 +110,21 @@ def drop_network_namespace(spec: Spec) -> None:
     """Leave the container in the caller's network unless a namespace is named.
 
     In a new network namespace there would be nothing but an unconfigured loopback.
+    But in the caller's own user namespace it was asked for by a program that knows
+    what it does without: ``podman run --network none``.
     """
+    if not has_new_user_namespace(spec):
+        return
     spec["linux"]["namespaces"] = [
         namespace
         for namespace in spec["linux"]["namespaces"]
         if namespace.get("type") != "network" or namespace.get("path")
     ]
+
+
+def has_new_user_namespace(spec: Spec) -> bool:
+    """Return whether the container gets a user namespace of its own; see ``map_ids``."""
+    return any(namespace.get("type") == "user" for namespace in spec["linux"]["namespaces"])
 
 
 def drop_cgroups(spec: Spec, host: HostFacts) -> None:

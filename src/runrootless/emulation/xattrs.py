@@ -143,6 +143,7 @@ class Xattrs:
             return None
         shown = [entry for entry in there if not _is_ours(entry)]
         kept = [entry.removeprefix(PREFIX) for entry in there if entry.startswith(PREFIX)]
+        kept = [entry for entry in kept if _kept_name(entry)]
         may_see_trusted = self._credentials(call).can(CAP_SYS_ADMIN)
         shown += [entry for entry in kept if may_see_trusted or not entry.startswith(_TRUSTED)]
         return self._return(call, b"".join(entry + b"\0" for entry in shown), buffer, size)

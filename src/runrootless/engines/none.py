@@ -28,9 +28,12 @@ def obstacle() -> str | None:
 def apply(spec: dict[str, Any], directory: str, identity: Identity) -> None:
     """Let the process be ``identity``. Raises Error if one of its IDs is not mapped."""
     for kind, ids, mappings in (
-        ("user", (identity.uid,), spec["linux"]["uidMappings"]),
-        ("group", (identity.gid, *identity.additional_gids), spec["linux"]["gidMappings"]),
+        ("user", (identity.uid,), spec["linux"].get("uidMappings")),
+        ("group", (identity.gid, *identity.additional_gids), spec["linux"].get("gidMappings")),
     ):
+        if mappings is None:
+            # The caller's own namespace, of which the caller knows the IDs.
+            continue
         count = sum(mapping["size"] for mapping in mappings)
         for number in ids:
             if number >= count:
