@@ -64,6 +64,8 @@ DELETE = Flags(
     # "regex" is crun's.
     switches="force,f regex,r help,h",
 )
+EMULATE = Flags(values="engine", switches="help,h")
+DOCTOR = Flags(switches="json help,h")
 EXEC = Flags(
     values="console-socket cwd user,u process,p pid-file process-label apparmor pidfd-socket",
     switches="tty,t detach,d no-new-privs no-subreaper ignore-paused help,h",

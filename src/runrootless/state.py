@@ -28,6 +28,9 @@ _GARBAGE_CHECKS = 32
 _PATIENCE = 5.0
 _ID_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+,-."
 
+NOWHERE = "/dev/null"
+"""The state root where no runtime keeps state of what has a directory here."""
+
 LISTENER = "listener"
 CONFIG = "config.json"
 _LOCK = "lock"

@@ -51,9 +51,11 @@ def _serve(settings: Settings, socket: _socket.socket, runtime: int, log: Log) -
         os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC,
         0o600,
     )
+    states = -1
     states_path, container_id = os.path.split(settings.state_directory)
-    os.makedirs(states_path, 0o700, exist_ok=True)
-    states = os.open(states_path, _DIRECTORY)
+    if states_path:
+        os.makedirs(states_path, 0o700, exist_ok=True)
+        states = os.open(states_path, _DIRECTORY)
     keep = {socket.fileno(), runtime, settings.lock_fd, log.fd, processes, base, credentials}
     background.close_others(keep | {states})
     os.chdir(processes)
@@ -65,25 +67,27 @@ def _serve(settings: Settings, socket: _socket.socket, runtime: int, log: Log) -
         runtime,
         views,
         Emulator(CredentialTable(credentials), side_store, views),
-        lambda: _open_beside_rootfs(side_store, f"{settings.directory}/{CONFIG}"),
+        lambda: _open_side_store(side_store, settings),
         log,
     )
     _forbid_imports()
     gc.freeze()
     gc.enable()
     server.serve()
-    if not _exists(container_id, states):
+    if states < 0 or not _exists(container_id, states):
         remove_from_base(base, directory_name)
 
 
-def _open_beside_rootfs(side_store: SideStore, config: str) -> Callable[[], None]:
-    """Return what opens the side store beside the rootfs of the bundle with this config.json.
-
-    Raises OSError, Error.
-    """
-    parent, name = os.path.split(read(config)["root"]["path"])
+def _open_side_store(side_store: SideStore, settings: Settings) -> Callable[[], None]:
+    """Return what opens the side store once the container is joined. Raises OSError, Error."""
+    if settings.ownership:
+        parent, name = os.path.split(settings.ownership)
+    else:
+        parent, root = os.path.split(read(f"{settings.directory}/{CONFIG}")["root"]["path"])
+        name = f".{root}.ownership"
     directory = os.open(parent, _DIRECTORY)
-    return lambda: side_store.open(directory, f".{name}.ownership", os.stat("/").st_dev)
+    shared = bool(settings.ownership)
+    return lambda: side_store.open(directory, name, os.stat("/").st_dev, shared)
 
 
 def _exists(name: str, directory: int) -> bool:

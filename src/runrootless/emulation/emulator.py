@@ -21,6 +21,7 @@ from runrootless.emulation.table import rows
 from runrootless.emulation.xattrs import Xattrs
 from runrootless.linux.files import Files
 from runrootless.linux.memory import Memory
+from runrootless.linux.seccomp import AUDIT_ARCHITECTURES
 from runrootless.linux.syscall_numbers import NUMBERS
 
 TYPE_CHECKING = False
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from runrootless.emulation.roots import Views
 
     Handler: TypeAlias = Callable[[Call], int | None]
-
-AUDIT_ARCHITECTURES = {"x86_64": 0xC000003E, "i386": 0x40000003, "aarch64": 0xC00000B7}
-"""Machine to ``AUDIT_ARCH_*`` of <linux/audit.h>, as seccomp reports it."""
 
 
 class Emulator:

@@ -38,19 +38,22 @@ class SideStore:
         self._directory = -1
         self._name = ""
         self._root_device = -1
+        self._shared = False
         self._fd = -1
         self._size = 0
         self._records: dict[tuple[int, int], tuple[int, Record]] = {}
 
-    def open(self, directory: int, name: str, root_device: int) -> None:
+    def open(self, directory: int, name: str, root_device: int, shared: bool = False) -> None:
         """Keep records in the file ``name`` from now on, made when there is one to keep.
 
         ``directory`` is a descriptor of the directory that holds it; ``root_device`` is
-        st_dev of the rootfs. Raises OSError: EIO.
+        st_dev of the rootfs; ``shared`` is whether the other file systems are not the
+        container's alone, and last longer. Raises OSError: EIO.
         """
         self._directory = directory
         self._name = name
         self._root_device = root_device
+        self._shared = shared
         if self._open(0):
             self._compact()
 
@@ -64,10 +67,14 @@ class SideStore:
 
     def keep(self, device: int, inode: int, birth: int, record: Record) -> None:
         """Keep a record. Raises OSError: ENOSPC, EDQUOT, EROFS."""
-        if self.find(device, inode) == (birth, record):
+        found = self.find(device, inode)
+        if found == (birth, record):
+            return
+        if record == NOTHING and (found is None or found[0] != birth):
+            # What is not kept is as good, and takes no room.
             return
         key_device = self._key_device(device)
-        if key_device and not os.major(device):
+        if key_device and not os.major(device) and not self._shared:
             self._records[key_device, inode] = (birth, record)
             return
         if self._fd < 0 and not self._open(os.O_CREAT):

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
         ) -> None:
             """Start what must run beside the container; return in the caller."""
 
+        def emulate(self, log: str, log_format: str, debug: bool) -> None:
+            """Emulate root for this process and all that it executes, without a container."""
+
 
 _NAMES = ("notify",)
 

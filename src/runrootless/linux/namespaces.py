@@ -1,10 +1,11 @@
-"""Namespaces: setns(2), <linux/sched.h>."""
+"""Namespaces: setns(2), unshare(2), <linux/sched.h>."""
 
 from __future__ import annotations
 
 from runrootless.linux.libc import check, function
 
 _setns = function("setns")
+_unshare = function("unshare")
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
@@ -16,3 +17,11 @@ def setns(fd: int, kind: int) -> None:
     Raises OSError as setns(2) says.
     """
     check(_setns(fd, kind), "setns")
+
+
+def unshare(kinds: int) -> None:
+    """Put this process in new namespaces; ``kinds`` are their CLONE_NEW* constants.
+
+    Raises OSError as unshare(2) says.
+    """
+    check(_unshare(kinds), "unshare")
