@@ -47,7 +47,9 @@ def run(options: Parsed) -> int:
         sys.stdout.write(USAGE)
         return 0
     if parsed.error:
-        raise Error(f"emulate does not take {parsed.arguments[0]}: see `runrootless emulate -h`", 125)
+        raise Error(
+            f"emulate does not take {parsed.arguments[0]}: see `runrootless emulate -h`", 125
+        )
     command = parsed.arguments or [os.environ.get("SHELL") or "/bin/sh"]
     try:
         engine = engines.choose(parsed.get("engine") or options.get("engine"))

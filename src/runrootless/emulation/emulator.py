@@ -10,6 +10,7 @@ from runrootless.emulation.execution import Execution
 from runrootless.emulation.i386 import I386
 from runrootless.emulation.identity import Identity
 from runrootless.emulation.metadata import Metadata
+from runrootless.emulation.mounts import Mounts
 from runrootless.emulation.nodes import Nodes
 from runrootless.emulation.ownership import Ownership
 from runrootless.emulation.paths import Paths
@@ -46,6 +47,7 @@ class Emulator:
         identity = Identity(memory, table)
         creation = Creation(memory, files, paths, ownership, identity)
         self._process_files = ProcessFiles(files, identity)
+        self._mounts = Mounts(memory, files, paths, identity)
         metadata = Metadata(memory, files, paths, ownership, self._process_files)
         self._components: dict[str, object] = {
             "identity": identity,
@@ -58,12 +60,14 @@ class Emulator:
             "execution": Execution(files, paths, ownership, identity),
             "xattrs": Xattrs(memory, paths, identity),
             "sockets": Sockets(memory, files, paths, ownership, identity, creation),
+            "mounts": self._mounts,
             "roots": Roots(memory, files, paths, identity, views),
         }
 
     def joined(self) -> None:
         """Take note that the agent has joined the container. Raises OSError."""
         self._process_files.look()
+        self._mounts.look()
 
     def handlers(self) -> dict[tuple[int, int], Handler]:
         """Return the handler of each (architecture, number) pair that seccomp may report.

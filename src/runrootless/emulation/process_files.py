@@ -45,8 +45,8 @@ class ProcessFiles:
         try:
             path = os.readlink(b"self/fd/%d" % fd)
             if os.fstat(fd).st_dev == self._agent_device:
-                # Found by way of the caller's own directory.
-                credentials = self._identity.of(int(name.partition(b"/")[0]))
+                # The number in the path is the agent's too, wherever this is mounted.
+                credentials = self._identity.of(int(os.path.basename(_process(path))))
             else:
                 credentials = self._identity.of_limit(_identity_limit(path))
         except (OSError, ValueError):
@@ -62,9 +62,16 @@ def _identity_limit(path: bytes) -> int:
     By way of its file ``limits``, since the agent knows no process by the number that
     the container gives it. Raises OSError, and ValueError where it is no process's file.
     """
-    parts = path.split(b"/")
-    position = next(at for at, part in enumerate([*parts, b"0"]) if part.isdigit())
-    with open(b"/".join([*parts[: position + 1], b"limits"]), "rb", buffering=0) as file:
+    with open(_process(path) + b"/limits", "rb", buffering=0) as file:
         text = file.read(4096)
     soft = text.partition(_LIMIT_NAME)[2].split(maxsplit=1)[0]
     return INFINITY if soft == b"unlimited" else int(soft)
+
+
+def _process(path: bytes) -> bytes:
+    """Return the directory of the process whose file is at ``path``; ValueError if it is none's."""
+    parts = path.split(b"/")
+    for position, part in enumerate(parts, 1):
+        if part.isdigit():
+            return b"/".join(parts[:position])
+    raise ValueError(path)

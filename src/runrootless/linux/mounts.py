@@ -1,0 +1,35 @@
+"""Mounting: mount(2), umount2(2), <linux/mount.h>."""
+
+from __future__ import annotations
+
+from runrootless.linux.libc import c_char_p, c_int, c_ulong, c_void_p, check, function
+
+MS_REMOUNT = 0x20
+MS_BIND = 0x1000
+MS_MOVE = 0x2000
+MS_RECURSIVE = 0x4000
+MS_PROPAGATION = 0x1E0000
+"""MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE and MS_SHARED."""
+
+_MNT_DETACH = 2
+
+_mount = function("mount", c_char_p, c_char_p, c_void_p, c_ulong, c_void_p)
+_umount2 = function("umount2", c_char_p, c_int)
+
+
+def bind(source: bytes, target: bytes, recursive: bool) -> None:
+    """Make a directory appear at another place as well, with what is mounted in it or without.
+
+    Raises OSError as mount(2) says; EINVAL where a mount namespace of less privileges may
+    not see the directory without what is mounted in it.
+    """
+    flags = MS_BIND | (MS_RECURSIVE if recursive else 0)
+    check(_mount(source, target, None, flags, None), "mount")
+
+
+def detach(target: bytes) -> None:
+    """Unmount what is at ``target`` with all that is mounted in it: umount2(2), MNT_DETACH.
+
+    Raises OSError as umount2(2) says.
+    """
+    check(_umount2(target, _MNT_DETACH), "umount2")
