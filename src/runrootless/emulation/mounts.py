@@ -69,13 +69,15 @@ class Mounts:
         name, _ = self._paths.name(call, AT_FDCWD, target, 0)
         source = b"self/fd/%d" % fd
         require_valid(call)
-        try:
-            mounts.bind(source, name, recursive=False)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            mounts.bind(source, name, recursive=True)
-        return 0
+        for recursive in (False, True):
+            try:
+                mounts.bind(source, name, recursive)
+                return 0
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+        # The caller is in another mount namespace: what the kernel says to a new instance.
+        return -errno.EPERM
 
     def umount(self, call: Call) -> int | None:
         """umount2(2)."""

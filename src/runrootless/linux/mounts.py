@@ -13,7 +13,7 @@ MS_PROPAGATION = 0x1E0000
 
 _MNT_DETACH = 2
 
-_mount = function("mount", c_char_p, c_char_p, c_void_p, c_ulong, c_void_p)
+_mount = function("mount", c_char_p, c_char_p, c_char_p, c_ulong, c_void_p)
 _umount2 = function("umount2", c_char_p, c_int)
 
 
@@ -25,6 +25,11 @@ def bind(source: bytes, target: bytes, recursive: bool) -> None:
     """
     flags = MS_BIND | (MS_RECURSIVE if recursive else 0)
     check(_mount(source, target, None, flags, None), "mount")
+
+
+def mount_proc(target: bytes) -> None:
+    """Mount a procfs of this process's pid namespace. Raises OSError as mount(2) says."""
+    check(_mount(b"proc", target, b"proc", 0, None), "mount")
 
 
 def detach(target: bytes) -> None:

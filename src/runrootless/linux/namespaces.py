@@ -8,6 +8,7 @@ _setns = function("setns")
 _unshare = function("unshare")
 
 CLONE_NEWNS = 0x00020000
+CLONE_NEWPID = 0x20000000
 CLONE_NEWUSER = 0x10000000
 
 
