@@ -11,8 +11,9 @@ cd "$(dirname "$(readlink -f "$0")")"
 umask 022
 
 install_packages \
-    attr ca-certificates crun debian-archive-keyring debootstrap dpkg-dev fakechroot fakeroot gcc \
-    gcc-multilib libc6-dev make mmdebstrap passwd procps python3 python3-setuptools python3-venv python3-wheel runc util-linux
+    attr ca-certificates crun debian-archive-keyring debootstrap dpkg-dev fakechroot fakeroot \
+    gcc gcc-multilib libc6-dev make mmdebstrap passwd procps python3 python3-setuptools \
+    python3-venv python3-wheel runc util-linux
 
 if world_readable .; then
     venv=$PWD/.venv
