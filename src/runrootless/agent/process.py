@@ -18,6 +18,7 @@ from runrootless.bundle.json_file import read
 from runrootless.emulation.credential_table import CredentialTable
 from runrootless.emulation.emulator import Emulator
 from runrootless.emulation.side_store import SideStore
+from runrootless.linux.mounts import lasting_numbers
 from runrootless.linux.process import set_name
 from runrootless.state import CONFIG, remove_from_base
 
@@ -82,12 +83,11 @@ def _open_side_store(side_store: SideStore, settings: Settings) -> Callable[[], 
     """Return what opens the side store once the container is joined. Raises OSError, Error."""
     if settings.ownership:
         parent, name = os.path.split(settings.ownership)
-    else:
-        parent, root = os.path.split(read(f"{settings.directory}/{CONFIG}")["root"]["path"])
-        name = f".{root}.ownership"
+        shared = os.open(parent, _DIRECTORY)
+        return lambda: side_store.open(shared, name, os.stat("/").st_dev, lasting_numbers())
+    parent, root = os.path.split(read(f"{settings.directory}/{CONFIG}")["root"]["path"])
     directory = os.open(parent, _DIRECTORY)
-    shared = bool(settings.ownership)
-    return lambda: side_store.open(directory, name, os.stat("/").st_dev, shared)
+    return lambda: side_store.open(directory, f".{root}.ownership", os.stat("/").st_dev)
 
 
 def _exists(name: str, directory: int) -> bool:

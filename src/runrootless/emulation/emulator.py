@@ -47,7 +47,7 @@ class Emulator:
         identity = Identity(memory, table)
         creation = Creation(memory, files, paths, ownership, identity)
         self._process_files = ProcessFiles(files, identity)
-        self._mounts = Mounts(memory, files, paths, identity)
+        self._mounts = Mounts(memory, files, paths, identity, views)
         metadata = Metadata(memory, files, paths, ownership, self._process_files)
         self._components: dict[str, object] = {
             "identity": identity,

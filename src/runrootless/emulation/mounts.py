@@ -20,8 +20,12 @@ from runrootless.linux.files import AT_FDCWD, O_PATH, Files
 from runrootless.linux.memory import Memory
 from runrootless.linux.processes import mount_number, read_status, status_fields
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runrootless.emulation.roots import Views
+
 _NAMESPACES = {b"proc": b"pid", b"sysfs": b"net"}
-_DIRECTORIES = {b"proc": b"/proc", b"sysfs": b"/sys"}
+_DIRECTORIES = {b"proc": "/proc", b"sysfs": "/sys"}
 _OTHER_OPERATIONS = mounts.MS_REMOUNT | mounts.MS_BIND | mounts.MS_MOVE | mounts.MS_PROPAGATION
 _TYPE_LIMIT = 16
 _WORD = 0xFFFFFFFF
@@ -30,7 +34,10 @@ _WORD = 0xFFFFFFFF
 class Mounts:
     """Handlers of mount(2) and umount2(2)."""
 
-    def __init__(self, memory: Memory, files: Files, paths: Paths, identity: Identity) -> None:
+    def __init__(
+        self, memory: Memory, files: Files, paths: Paths, identity: Identity, views: Views
+    ) -> None:
+        self._views = views
         self._memory = memory
         self._files = files
         self._paths = paths
@@ -58,7 +65,7 @@ class Mounts:
         kind = self._memory.read_string(call.pid, address, _TYPE_LIMIT)
         if kind not in self._present:
             return None
-        link, fd = self._present[kind]
+        link, _ = self._present[kind]
         if os.readlink(b"%d/ns/%b" % (call.pid, _NAMESPACES[kind])) != link:
             # One of the caller's own, probably.
             return None
@@ -67,17 +74,14 @@ class Mounts:
         if not self._identity.of(call.pid).can(CAP_SYS_ADMIN):
             return -errno.EPERM
         name, _ = self._paths.name(call, AT_FDCWD, target, 0)
-        source = b"self/fd/%d" % fd
-        require_valid(call)
-        for recursive in (False, True):
-            try:
-                mounts.bind(source, name, recursive)
-                return 0
-            except OSError as error:
-                if error.errno != errno.EINVAL:
-                    raise
-        # The caller is in another mount namespace: what the kernel says to a new instance.
-        return -errno.EPERM
+        # In another mount namespace it is another mount.
+        fd = self._views.open_outside(call.pid, _DIRECTORIES[kind])
+        try:
+            require_valid(call)
+            _bind(b"self/fd/%d" % fd, name)
+        finally:
+            os.close(fd)
+        return 0
 
     def umount(self, call: Call) -> int | None:
         """umount2(2)."""
@@ -107,6 +111,16 @@ class Mounts:
             and mount_number(fd) != mount_number(present)
             for _, present in self._present.values()
         )
+
+
+def _bind(source: bytes, target: bytes) -> None:
+    try:
+        mounts.bind(source, target, recursive=False)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        # Not to be had without what is mounted in it.
+        mounts.bind(source, target, recursive=True)
 
 
 def _may_mount(pid: int) -> bool:
