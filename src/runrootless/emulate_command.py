@@ -54,8 +54,8 @@ def run(options: Parsed) -> int:
     try:
         engine = engines.choose(parsed.get("engine") or options.get("engine"))
         engine.emulate(options.get("log"), options.get("log-format"), options.is_on("debug"))
-    except Error as error:
-        raise Error(str(error), FAILED) from None
+    except (Error, OSError) as error:
+        raise Error(str(error), FAILED) from error
     return _become(command)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from support.containers import COMMAND, Runrootless
+from support.oracle import ENVIRONMENT, Comparison, Differential, chroot_command, read_cases
 from support.processes import Result, Terminal, eventually, processes, read_line
 from support.trees import SUITE, Trees, debootstrap_archive, mirror
 from support.users import AS_ROOT
@@ -342,6 +343,33 @@ def test_mounts_are_the_commands_own(emulate: Emulate, place: str) -> None:
 def test_an_emulated_null_device_swallows_all(emulate: Emulate) -> None:
     script = "mknod null c 1 3; echo a >null; echo b >>null; cat null; stat -c %F null; rm null; ls"
     assert emulate(script).check().stdout == "character special file\n"
+
+
+CASES = Path(__file__).with_name("cases")
+
+
+@needs_root
+@pytest.mark.parametrize("group", ["ownership", "roots"])
+def test_a_chroot_is_the_same_as_the_real_roots(
+    group: str, differential: Differential, runrootless: Runrootless, trees: Trees
+) -> None:
+    """The cases of the containers, in what ``emulate`` makes of the oracle's own chroot."""
+    cases = read_cases(str(CASES / f"{group}.cases"))
+    directory = trees.new_directory("differential", for_user=True)
+    root = trees.copy(trees.rootless(differential.archive), f"{directory}/rootfs")
+    differential.write(cases, root, rootless=True)
+    # The kernel knows no group 5 of the user's.
+    variables = [f"{name}={value}" for name, value in {**ENVIRONMENT, "TTY_GID": ""}.items()]
+    command = ["env", "-i", *variables, *chroot_command(root, ["/bin/sh", "/.cases/run"])]
+    done = runrootless("emulate", "--", *command, timeout=60 + 10 * len(cases))
+    for name, case in cases.items():
+        found = Comparison(
+            name,
+            differential.compare(group, cases, name).oracle,
+            differential.output(root, name, done),
+        )
+        assert case.limit or not found.diff(), f"{name}: {found.diff()}"
+    trees.discard(directory)
 
 
 DESCRIBE = """

@@ -79,8 +79,12 @@ class Mounts:
         try:
             require_valid(call)
             _bind(b"self/fd/%d" % fd, name)
+            present = os.fstatvfs(fd).f_flag & mounts.MS_RESTRICTIONS
         finally:
             os.close(fd)
+        if flags & mounts.MS_RESTRICTIONS:
+            # What the present one has must stay.
+            mounts.restrict(name, flags & mounts.MS_RESTRICTIONS | present)
         return 0
 
     def umount(self, call: Call) -> int | None:

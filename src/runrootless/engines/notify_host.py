@@ -40,7 +40,10 @@ def enter(log: str, log_format: str, debug: bool) -> None:
     if _has_listener():
         if os.geteuid() == 0:
             return
-        raise Error("another program intercepts system calls here, and there can be one only")
+        raise Error(
+            "system calls are intercepted here already, and there can be one listener only: "
+            "become root again, where root is emulated, or call it from outside"
+        )
     program = build(machine, seccomp.RETURN_NOTIFY)
     ownership = _ownership()
     base = state.open_base()

@@ -7,6 +7,9 @@ import zlib
 
 from runrootless.linux.libc import c_char_p, c_int, c_ulong, c_void_p, check, function
 
+MS_RESTRICTIONS = 0xF
+"""MS_RDONLY, MS_NOSUID, MS_NODEV and MS_NOEXEC, which are statvfs(3)'s ST_* as well."""
+
 MS_REMOUNT = 0x20
 MS_BIND = 0x1000
 MS_MOVE = 0x2000
@@ -29,6 +32,11 @@ def bind(source: bytes, target: bytes, recursive: bool) -> None:
     """
     flags = MS_BIND | (MS_RECURSIVE if recursive else 0)
     check(_mount(source, target, None, flags, None), "mount")
+
+
+def restrict(target: bytes, flags: int) -> None:
+    """Give a mount exactly these flags of ``MS_RESTRICTIONS``. Raises OSError as mount(2) says."""
+    check(_mount(None, target, None, MS_REMOUNT | MS_BIND | flags, None), "mount")
 
 
 def mount_proc(target: bytes) -> None:
