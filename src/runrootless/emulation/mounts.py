@@ -2,8 +2,9 @@
 
 It gives one to the owner of the pid or network namespace that it shows only. Programs
 that prepare a root file system want one there all the same, and one that shows what is
-shown already is as good: so the present one is bound there. Unmounting it takes all
-that was bound with it, which the kernel does not let go of one by one.
+shown already is as good: so the present one is bound there, with what is mounted in it
+(a mask must stay one). Unmounting it takes all of that, which the kernel does not let go
+of one by one.
 """
 
 from __future__ import annotations
@@ -78,13 +79,17 @@ class Mounts:
         fd = self._views.open_outside(call.pid, _DIRECTORIES[kind])
         try:
             require_valid(call)
-            _bind(b"self/fd/%d" % fd, name)
+            mounts.bind(b"self/fd/%d" % fd, name)
             present = os.fstatvfs(fd).f_flag & mounts.MS_RESTRICTIONS
         finally:
             os.close(fd)
         if flags & mounts.MS_RESTRICTIONS:
-            # What the present one has must stay.
-            mounts.restrict(name, flags & mounts.MS_RESTRICTIONS | present)
+            try:
+                # What the present one has must stay.
+                mounts.restrict(name, flags & mounts.MS_RESTRICTIONS | present)
+            except OSError:
+                mounts.detach(name)
+                raise
         return 0
 
     def umount(self, call: Call) -> int | None:
@@ -115,16 +120,6 @@ class Mounts:
             and mount_number(fd) != mount_number(present)
             for _, present in self._present.values()
         )
-
-
-def _bind(source: bytes, target: bytes) -> None:
-    try:
-        mounts.bind(source, target, recursive=False)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        # Not to be had without what is mounted in it.
-        mounts.bind(source, target, recursive=True)
 
 
 def _may_mount(pid: int) -> bool:

@@ -24,14 +24,12 @@ _mount = function("mount", c_char_p, c_char_p, c_char_p, c_ulong, c_void_p)
 _umount2 = function("umount2", c_char_p, c_int)
 
 
-def bind(source: bytes, target: bytes, recursive: bool) -> None:
-    """Make a directory appear at another place as well, with what is mounted in it or without.
+def bind(source: bytes, target: bytes) -> None:
+    """Make a directory appear at another place as well, with all that is mounted in it.
 
-    Raises OSError as mount(2) says; EINVAL where a mount namespace of less privileges may
-    not see the directory without what is mounted in it.
+    Raises OSError as mount(2) says.
     """
-    flags = MS_BIND | (MS_RECURSIVE if recursive else 0)
-    check(_mount(source, target, None, flags, None), "mount")
+    check(_mount(source, target, None, MS_BIND | MS_RECURSIVE, None), "mount")
 
 
 def restrict(target: bytes, flags: int) -> None:
