@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from runrootless.runtimes import Runtime
 
 
+_WITHOUT_RUNTIME = ("emulate", "doctor", "setup")
+
+
 class Invocation:
     """One call of this command.
 
@@ -97,10 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _version(options)
             if options.is_on("help") or options.arguments in ([], ["help"], ["h"]):
                 return _help()
-            if options.arguments[0] == "setup":
-                from runrootless.integrations import setup
-
-                return setup.main(options.arguments[1:])
+            if options.arguments[0] in _WITHOUT_RUNTIME:
+                return _without_runtime(options)
         invocation = Invocation(options, _runtime(options))
         _execute(invocation)
         return 0
@@ -118,6 +119,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     from runrootless.report import report
 
+    if options.arguments[:1] and options.arguments[0] in _WITHOUT_RUNTIME:
+        # Nobody calls these in place of a runtime.
+        sys.stderr.write(f"runrootless: {failure}\n")
+        return failure.exit_code if isinstance(failure, Error) else 1
     report(str(failure), options.get("log"), options.get("log-format"))
     if options.arguments[:1] == ["exec"]:
         # As runc: the others are the codes of the process itself.
@@ -176,15 +181,34 @@ def become(command: list[str]) -> None:
 
     Raises ``Error`` if it cannot be executed.
     """
-    # The C half of the module "signal", which imports enum.
-    _signal = __import__("_signal")
-    # Python ignores these two, and an ignored signal stays ignored over execve(2).
-    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
-        _signal.signal(number, _signal.SIG_DFL)
+    restore_signals()
     try:
         os.execv(command[0], command)
     except OSError as error:
         raise Error(f"cannot execute the runtime {command[0]}: {error.strerror}") from None
+
+
+def restore_signals() -> None:
+    """Undo what Python did to signals: ignored ones would stay ignored over execve(2)."""
+    # The C half of the module "signal", which imports enum.
+    _signal = __import__("_signal")
+    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
+        _signal.signal(number, _signal.SIG_DFL)
+
+
+def _without_runtime(options: Parsed) -> int:
+    """Do a command that needs no runtime; return its exit code. Raises ``Error``, ``OSError``."""
+    if options.arguments[0] == "emulate":
+        from runrootless import emulate_command
+
+        return emulate_command.run(options)
+    if options.arguments[0] == "setup":
+        from runrootless.integrations import setup
+
+        return setup.main(options.arguments[1:])
+    from runrootless import doctor_command
+
+    return doctor_command.run(options)
 
 
 def _help() -> int:

@@ -69,6 +69,8 @@ KILL = Flags(
     # "regex" is crun's.
     switches="all,a regex,r help,h",
 )
+EMULATE = Flags(values="engine", switches="help,h")
+DOCTOR = Flags(switches="json help,h")
 EXEC = Flags(
     values="console-socket cwd user,u process,p pid-file process-label apparmor pidfd-socket",
     switches="tty,t detach,d no-new-privs no-subreaper ignore-paused help,h",

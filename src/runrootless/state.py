@@ -29,6 +29,9 @@ _GARBAGE_CHECKS = 32
 _PATIENCE = 5.0
 _ID_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+,-."
 
+NOWHERE = "/dev/null"
+"""The state root where no runtime keeps state of what has a directory here."""
+
 LISTENER = "listener"
 CONFIG = "config.json"
 # How PRoot is executed, in the directory of a container that runs under it; and in the base

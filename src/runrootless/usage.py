@@ -9,6 +9,8 @@ Usage:
   runrootless [global flags] exec [flags] CONTAINER COMMAND [ARGUMENT ...]
   runrootless setup podman [--undo] [--dry-run]
   runrootless [global flags] COMMAND ...
+  runrootless emulate [--] [COMMAND ...]  root for a command of the host, as fakeroot has it
+  runrootless doctor [--json]             what this host can do, and what would mend it
 
 In a directory with an unpacked image in rootfs/:
   runrootless spec

@@ -470,14 +470,10 @@ def test_a_static_proot_of_the_callers(
 # As the profile of a container in which this one is to run.
 REFUSED = """
 import os, sys
-from runrootless.linux import seccomp_filter as f
-from runrootless.linux.syscall_numbers import NUMBERS
-f.install([
-    (f.LOAD, 0, 0, f.OFFSET_OF_NUMBER),
-    (f.JUMP_EQUAL, 0, 1, NUMBERS[os.uname().machine]["unshare"]),
-    (f.RETURN, 0, 0, f.ERRNO | 1),
-    (f.RETURN, 0, 0, f.ALLOW),
-])
+from runrootless.emulation.seccomp_filter import build
+from runrootless.linux import process, seccomp
+process.set_no_new_privileges()
+seccomp.install(build(os.uname().machine, seccomp.RETURN_ERRNO | 1, [("unshare", "", None)]), 0)
 os.execv(sys.argv[1], sys.argv[1:])
 """
 

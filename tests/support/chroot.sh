@@ -19,7 +19,7 @@ for node in 'null 1 3' 'zero 1 5' 'full 1 7' 'random 1 8' 'urandom 1 9' 'tty 5 0
 done
 umask 022
 mkdir dev/pts dev/shm dev/mqueue
-mount -t devpts -o nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5 devpts dev/pts
+mount -t devpts -o "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620${TTY_GID-,gid=5}" devpts dev/pts
 mount -t tmpfs -o nosuid,noexec,nodev,mode=1777,size=65536k shm dev/shm
 mount -t mqueue -o nosuid,noexec,nodev mqueue dev/mqueue
 ln -s pts/ptmx dev/ptmx

@@ -224,18 +224,19 @@ class Differential:
             form = self.trees.rootless if rootless else self.trees.oracle
             directory = self.trees.new_directory("differential", for_user=rootless)
             root = self.trees.copy(form(self.archive), os.path.join(directory, "rootfs"))
-            self._write(cases, root, rootless=rootless)
+            self.write(cases, root, rootless=rootless)
             batch = ["/bin/sh", "/.cases/run"]
             if rootless:
                 bundle = self.runrootless.bundle_at(directory, root).set(batch)
                 done = self.runrootless.run(bundle, timeout=60 + 10 * len(cases))
             else:
                 done = in_chroot(root, batch, timeout=60 + 10 * len(cases))
-            outputs.append({name: self._output(root, name, done) for name in cases})
+            outputs.append({name: self.output(root, name, done) for name in cases})
             self.trees.discard(directory)
         return {name: Comparison(name, outputs[0][name], outputs[1][name]) for name in cases}
 
-    def _write(self, cases: Mapping[str, Case], root: str, *, rootless: bool) -> None:
+    def write(self, cases: Mapping[str, Case], root: str, *, rootless: bool) -> None:
+        """Put the scripts into a root file system."""
         directory = os.path.join(root, ".cases")
         os.mkdir(directory)
         written = [directory]
@@ -256,7 +257,8 @@ class Differential:
             for path in written:
                 self.trees.user.give(path)
 
-    def _output(self, root: str, name: str, done: Result) -> str:
+    def output(self, root: str, name: str, done: Result) -> str:
+        """Return what a case printed that was run in a root file system."""
         path = os.path.join(root, ".cases", name, "output")
         if not os.path.exists(path):
             return f"not run; the whole: {done}"

@@ -107,6 +107,29 @@ def debian_archive(recipe: str) -> str:
     return archive
 
 
+def debootstrap_archive() -> str:
+    """Return the packages of a minimal Debian as debootstrap packs them, made at the first call."""
+    directory = cache_directory()
+    os.makedirs(directory, 0o755, exist_ok=True)
+    archive = os.path.join(directory, f"{SUITE}-debootstrap.tgz")
+    with open(archive + ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if os.path.exists(archive) and time.time() - os.stat(archive).st_mtime < 86400:
+            return archive
+        unfinished = archive + ".new.tgz"
+        command = ["debootstrap", "--variant=minbase", f"--make-tarball={unfinished}", SUITE]
+        # It refuses a directory that is not new.
+        with tempfile.TemporaryDirectory() as work:
+            done = subprocess.run(
+                [*command, os.path.join(work, "tree"), mirror()], capture_output=True, text=True
+            )
+        if done.returncode != 0:
+            raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout[-3000:]}")
+        os.chmod(unfinished, 0o644)
+        os.rename(unfinished, archive)
+    return archive
+
+
 def alpine_archive() -> str | None:
     """Return a tar of Alpine Linux, where somebody put one: none is downloaded."""
     images = os.environ.get("RUNROOTLESS_TEST_IMAGES") or os.path.join(

@@ -51,6 +51,8 @@ def load_library() -> ctypes.CDLL | None:
         ctypes.c_uint,
         ctypes.c_void_p,
     )
+    library.seccomp_syscall_resolve_num_arch.restype = ctypes.c_char_p
+    library.seccomp_syscall_resolve_num_arch.argtypes = (ctypes.c_uint32, ctypes.c_int)
     library.seccomp_export_bpf.argtypes = (ctypes.c_void_p, ctypes.c_int)
     library.seccomp_release.argtypes = (ctypes.c_void_p,)
     return library
@@ -113,10 +115,10 @@ class Filter:
         number = self._library.seccomp_syscall_resolve_name(name.encode())
         padded = [*arguments, *[0] * (6 - len(arguments))]
         data = struct.pack("=IIQ6Q", number, _X86_64, 0, *padded)
-        return _run(self._program, data)
+        return run(self._program, data)
 
 
-def _run(program: list[tuple[int, int, int, int]], data: bytes) -> int:
+def run(program: list[tuple[int, int, int, int]], data: bytes) -> int:
     """Interpret a classic BPF program, as far as libseccomp uses the language."""
     accumulator = 0
     position = 0

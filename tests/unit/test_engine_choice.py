@@ -16,7 +16,7 @@ from runrootless.errors import Error
 
 if TYPE_CHECKING:
     # For mypy: each module has all that the command line needs.
-    _: tuple[engines.Engine, ...] = (notify, zero, none)
+    _: tuple[engines.Engine, ...] = (notify, proot, zero, none)
 
 LIBRARY = bpf.load_library()
 ROOT = Identity(0, 0)

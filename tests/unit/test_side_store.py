@@ -53,6 +53,37 @@ def test_what_is_gone_with_the_container_stays_in_memory(tmp_path: Path) -> None
     assert not os.listdir(tmp_path)
 
 
+NFS = os.makedev(0, 50)
+
+
+def test_a_users_store_keeps_all(tmp_path: Path) -> None:
+    def users_store(lasting: dict[int, int]) -> SideStore:
+        found = SideStore()
+        found.open(os.open(tmp_path, os.O_RDONLY), NAME, ROOT_DEVICE, lasting)
+        return found
+
+    first = users_store({NFS: 1 << 63 | 7})
+    first.keep(TMPFS, 7, 123, Record(1, 2))
+    first.keep(NFS, 7, 123, Record(3, 4))
+    # Mounted again, or on another host, it has another number.
+    later = users_store({NFS + 1: 1 << 63 | 7})
+    assert later.find(NFS + 1, 7) == first.find(NFS, 7) == (123, Record(3, 4))
+    assert later.find(NFS, 7) is None
+    assert users_store({}).find(TMPFS, 7) == (123, Record(1, 2))
+
+
+def test_that_there_is_nothing_is_not_kept(tmp_path: Path) -> None:
+    kept = store(tmp_path)
+    kept.keep(ROOT_DEVICE, 7, 123, NOTHING)
+    assert not os.listdir(tmp_path)
+    kept.keep(ROOT_DEVICE, 7, 123, Record(1, 2))
+    # The number is another file's by now.
+    kept.keep(ROOT_DEVICE, 7, 124, NOTHING)
+    assert os.stat(tmp_path / NAME).st_size == LINE_SIZE
+    kept.keep(ROOT_DEVICE, 7, 123, NOTHING)
+    assert store(tmp_path).find(ROOT_DEVICE, 7) == (123, NOTHING)
+
+
 def test_without_a_directory_records_stay_in_memory() -> None:
     memory = SideStore()
     memory.keep(ROOT_DEVICE, 7, 123, Record(1, 2))

@@ -23,10 +23,19 @@ class Settings:
 
     ``directory`` is the container's private directory, with its derived bundle, and
     ``lock_fd`` its locked lock file; ``state_directory`` is where the runtime keeps the
-    container's state as long as it exists.
+    container's state as long as it exists. Without a runtime that is empty, and
+    ``ownership`` is the path of the side store, which otherwise is beside the rootfs.
     """
 
-    __slots__ = ("debug", "directory", "lock_fd", "log", "log_format", "state_directory")
+    __slots__ = (
+        "debug",
+        "directory",
+        "lock_fd",
+        "log",
+        "log_format",
+        "ownership",
+        "state_directory",
+    )
 
     def __init__(
         self,
@@ -36,6 +45,7 @@ class Settings:
         log: str,
         log_format: str,
         debug: bool,
+        ownership: str = "",
     ) -> None:
         self.directory = directory
         self.lock_fd = lock_fd
@@ -43,6 +53,7 @@ class Settings:
         self.log = log
         self.log_format = log_format
         self.debug = debug
+        self.ownership = ownership
 
 
 def launch(settings: Settings) -> None:

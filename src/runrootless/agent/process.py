@@ -19,6 +19,7 @@ from runrootless.bundle.transform import MEMORY
 from runrootless.emulation.credential_table import CredentialTable
 from runrootless.emulation.emulator import Emulator
 from runrootless.emulation.side_store import SideStore
+from runrootless.linux.mounts import lasting_numbers
 from runrootless.linux.process import set_name
 from runrootless.state import CONFIG, remove_from_base
 
@@ -52,9 +53,11 @@ def _serve(settings: Settings, socket: _socket.socket, runtime: int, log: Log) -
         os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC,
         0o600,
     )
+    states = -1
     states_path, container_id = os.path.split(settings.state_directory)
-    os.makedirs(states_path, 0o700, exist_ok=True)
-    states = os.open(states_path, _DIRECTORY)
+    if states_path:
+        os.makedirs(states_path, 0o700, exist_ok=True)
+        states = os.open(states_path, _DIRECTORY)
     keep = {socket.fileno(), runtime, settings.lock_fd, log.fd, processes, base, credentials}
     background.close_others(keep | {states})
     os.chdir(processes)
@@ -66,24 +69,28 @@ def _serve(settings: Settings, socket: _socket.socket, runtime: int, log: Log) -
         runtime,
         views,
         Emulator(CredentialTable(credentials), side_store, views),
-        lambda: _open_side_store(side_store, f"{settings.directory}/{CONFIG}"),
+        lambda: _open_side_store(side_store, settings),
         log,
     )
     _forbid_imports()
     gc.freeze()
     gc.enable()
     server.serve()
-    if not _exists(container_id, states):
+    if states < 0 or not _exists(container_id, states):
         remove_from_base(base, directory_name)
 
 
-def _open_side_store(side_store: SideStore, config: str) -> Callable[[], None]:
-    """Return what opens the side store of the bundle with this derived config.json.
+def _open_side_store(side_store: SideStore, settings: Settings) -> Callable[[], None]:
+    """Return what opens the side store once the container is joined.
 
-    It is beside the rootfs where the transformation has named no other place. Raises
-    OSError, Error.
+    It is beside the rootfs where neither the settings nor the derived bundle name another
+    place. Raises OSError, Error.
     """
-    spec = read(config)
+    if settings.ownership:
+        parent, name = os.path.split(settings.ownership)
+        shared = os.open(parent, _DIRECTORY)
+        return lambda: side_store.open(shared, name, os.stat("/").st_dev, lasting_numbers())
+    spec = read(f"{settings.directory}/{CONFIG}")
     parent, name = os.path.split(spec["root"]["path"])
     path = spec[MEMORY].get("ownership") or f"{parent}/.{name}.ownership"
     parent, name = os.path.split(path)

@@ -63,6 +63,34 @@ class Views:
         unshare(CLONE_FS)
         return View(self)
 
+    def open_outside(self, pid: int, path: str) -> int:
+        """Return a descriptor (O_PATH) of a directory of a process's mount namespace.
+
+        ``path`` is looked up from the root of the namespace, not from the process's; the view
+        taken is that process's, or the container's if that is the same. Raises OSError, and
+        ViewLostError if the view is not to be had again.
+        """
+        root = os.open("/", O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            namespace = os.open(f"{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                setns(namespace, CLONE_NEWNS)
+            finally:
+                os.close(namespace)
+            try:
+                return os.open(path, O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            finally:
+                self._return_to(root)
+        finally:
+            os.close(root)
+
+    def _return_to(self, root: int) -> None:
+        try:
+            os.chdir(self.processes)
+            os.chroot(f"self/fd/{root}")
+        except OSError as error:
+            raise ViewLostError(str(error)) from error
+
 
 class View:
     """What one thread sees: the container's files, but for the time of a call."""

@@ -30,6 +30,9 @@ O_TMPFILE = 0o20000000
 
 _CREATING = os.O_CREAT | O_TMPFILE
 _OPEN_HOW_SIZE = 24
+# As many programs open it: a shell's "> /dev/null".
+_NULL = b"/null"
+_NULL_DEVICE = os.makedev(1, 3)
 
 
 class Creation:
@@ -136,6 +139,8 @@ class Creation:
         except OSError:
             return None
         temporary = flags & O_TMPFILE
+        if name.endswith(_NULL) and self._is_null(name):
+            return self._open_null(call, flags)
         record = self.owner(call, name + b"/." if temporary else name)
         if record is None or (not temporary and self._files.stat(name, 0) == 0):
             return None
@@ -154,6 +159,33 @@ class Creation:
             if not flags & os.O_NONBLOCK:
                 os.set_blocking(fd, True)
             self._keep(os.dup(fd), record)
+            call.answer_with_fd(fd, flags & os.O_CLOEXEC)
+        finally:
+            os.close(fd)
+        return Call.ANSWERED
+
+    def _is_null(self, name: bytes) -> bool:
+        """Return whether a file is an emulated null device."""
+        try:
+            status = os.stat(name)
+        except OSError:
+            return False
+        if not stat.S_ISREG(status.st_mode):
+            return False
+        found = self._ownership.find(name, 0, status.st_mode, status.st_dev, status.st_ino)
+        return found is not None and (found.device_type, found.device) == (
+            stat.S_IFCHR,
+            _NULL_DEVICE,
+        )
+
+    def _open_null(self, call: Call, flags: int) -> int | None:
+        """Open the real null device: what is written to it must not be read again."""
+        if flags & os.O_EXCL:
+            return None
+        require_valid(call)
+        # The agent's own standard input is one, whatever the caller's root is.
+        fd = os.open(b"self/fd/0", flags & (os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK))
+        try:
             call.answer_with_fd(fd, flags & os.O_CLOEXEC)
         finally:
             os.close(fd)

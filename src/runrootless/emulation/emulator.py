@@ -12,6 +12,7 @@ from runrootless.emulation.identity import Identity
 from runrootless.emulation.ids_16 import Ids16
 from runrootless.emulation.limits import Limits
 from runrootless.emulation.metadata import Metadata
+from runrootless.emulation.mounts import Mounts
 from runrootless.emulation.nodes import Nodes
 from runrootless.emulation.ownership import Ownership
 from runrootless.emulation.paths import Paths
@@ -25,6 +26,7 @@ from runrootless.emulation.xattrs import Xattrs
 from runrootless.linux import seccomp
 from runrootless.linux.files import Files
 from runrootless.linux.memory import Memory
+from runrootless.linux.seccomp import AUDIT_ARCHITECTURES
 from runrootless.linux.syscall_numbers import NUMBERS
 
 TYPE_CHECKING = False
@@ -36,9 +38,6 @@ if TYPE_CHECKING:
     from runrootless.emulation.roots import Views
 
     Handler: TypeAlias = Callable[[Call], int | None]
-
-AUDIT_ARCHITECTURES = {"x86_64": 0xC000003E, "i386": 0x40000003, "aarch64": 0xC00000B7}
-"""Machine to ``AUDIT_ARCH_*`` of <linux/audit.h>, as seccomp reports it."""
 
 
 class Emulator:
@@ -52,6 +51,7 @@ class Emulator:
         identity = Identity(memory, table)
         creation = Creation(memory, files, paths, ownership, identity)
         self._process_files = ProcessFiles(files, identity)
+        self._mounts = Mounts(memory, files, paths, identity, views)
         metadata = Metadata(memory, files, paths, ownership, self._process_files)
         chown = Chown(files, paths, ownership, identity)
         self._components: dict[str, object] = {
@@ -68,12 +68,14 @@ class Emulator:
             "execution": Execution(files, paths, ownership, identity),
             "xattrs": Xattrs(memory, paths, identity),
             "sockets": Sockets(memory, files, paths, ownership, identity, creation),
+            "mounts": self._mounts,
             "roots": Roots(memory, files, paths, identity, views),
         }
 
     def joined(self) -> None:
         """Take note that the agent has joined the container. Raises OSError."""
         self._process_files.look()
+        self._mounts.look()
 
     def handlers(self) -> dict[bytes, Handler]:
         """Return the handler of each system call that seccomp may report.

@@ -59,8 +59,8 @@ class ProcessFiles:
             path = os.readlink(b"self/fd/%d" % fd)
             status = os.fstat(fd)
             if status.st_dev == self._agent_device:
-                # Found by way of the caller's own directory.
-                pid = int(name.partition(b"/")[0])
+                # The number in the path is the agent's too, wherever this is mounted.
+                pid = int(os.path.basename(_thread(path)))
                 credentials, (_, _, dumpable) = self._identity.of(pid), self._identity.state(pid)
             else:
                 credentials, (_, _, dumpable) = self._look_up(path)
@@ -78,13 +78,23 @@ class ProcessFiles:
         By way of its file ``limits``, since the agent knows no process by the number that
         the container gives it. Raises OSError, and ValueError where it is no process's file.
         """
-        parts = path.split(b"/")
-        at = next(at for at, part in enumerate([*parts, b"0"]) if part.isdigit())
-        if parts[at + 1 : at + 2] == [b"task"] and parts[at + 2 : at + 3]:
-            # A thread has a directory of its own, too.
-            parts[at] = parts[at + 2]
-        directory = b"/".join(parts[: at + 1])
+        directory = _thread(path)
         with open(directory + b"/limits", "rb", buffering=0) as file:
             text = file.read(4096)
         soft = text.partition(_LIMIT_NAME)[2].split(maxsplit=1)[0]
         return self._identity.of_limit(INFINITY if soft == b"unlimited" else int(soft), directory)
+
+
+def _thread(path: bytes) -> bytes:
+    """Return the directory of the thread or process whose file is at ``path``.
+
+    Raises ValueError if it is none's.
+    """
+    parts = path.split(b"/")
+    for at, part in enumerate(parts):
+        if part.isdigit():
+            if parts[at + 1 : at + 2] == [b"task"] and parts[at + 2 : at + 3]:
+                # A thread has a directory of its own beside those of processes, too.
+                part = parts[at + 2]
+            return b"/".join([*parts[:at], part])
+    raise ValueError(path)

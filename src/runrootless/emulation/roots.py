@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
         varied: bool
 
+        def open_outside(self, pid: int, path: str) -> int:
+            """Return a descriptor of a directory of a process's mount namespace."""
+
 
 _FLAGS = struct.Struct("=Q")
 

@@ -10,7 +10,8 @@ load modules any more, and because asking costs one lseek(2).
 Keys are device, inode and time of birth: the number of a deleted file is given to new
 ones. The device number of the rootfs itself is kept as 0, since it may be another one
 after the next boot; other anonymous devices (tmpfs, proc) are gone with the
-container, so what is recorded of their files stays in memory.
+container, so what is recorded of their files stays in memory. The store of a user, for
+what is emulated without a container, keeps all: there such a device may be NFS.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ import struct
 import zlib
 
 from runrootless.emulation.record import NOTHING, Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _LINE = struct.Struct("=QQqIIIQ")
 _CHECK = struct.Struct("=I")
@@ -38,19 +43,29 @@ class SideStore:
         self._directory = -1
         self._name = ""
         self._root_device = -1
+        self._lasting: Mapping[int, int] | None = None
         self._fd = -1
         self._size = 0
         self._records: dict[tuple[int, int], tuple[int, Record]] = {}
 
-    def open(self, directory: int, name: str, root_device: int) -> None:
+    def open(
+        self,
+        directory: int,
+        name: str,
+        root_device: int,
+        lasting: Mapping[int, int] | None = None,
+    ) -> None:
         """Keep records in the file ``name`` from now on, made when there is one to keep.
 
         ``directory`` is a descriptor of the directory that holds it; ``root_device`` is
-        st_dev of the rootfs. Raises OSError: EIO.
+        st_dev of the rootfs. Where other file systems outlast whoever uses the store,
+        ``lasting`` gives numbers for those of them whose st_dev does not last. Raises
+        OSError: EIO.
         """
         self._directory = directory
         self._name = name
         self._root_device = root_device
+        self._lasting = lasting
         if self._open(0):
             self._compact()
 
@@ -64,10 +79,14 @@ class SideStore:
 
     def keep(self, device: int, inode: int, birth: int, record: Record) -> None:
         """Keep a record. Raises OSError: ENOSPC, EDQUOT, EROFS."""
-        if self.find(device, inode) == (birth, record):
+        found = self.find(device, inode)
+        if found == (birth, record):
+            return
+        if record == NOTHING and (found is None or found[0] != birth):
+            # What is not kept is as good, and takes no room.
             return
         key_device = self._key_device(device)
-        if key_device and not os.major(device):
+        if key_device and not os.major(device) and self._lasting is None:
             self._records[key_device, inode] = (birth, record)
             return
         if self._fd < 0 and not self._open(os.O_CREAT):
@@ -77,7 +96,9 @@ class SideStore:
         self._catch_up()
 
     def _key_device(self, device: int) -> int:
-        return 0 if device == self._root_device else device
+        if device == self._root_device:
+            return 0
+        return self._lasting.get(device, device) if self._lasting else device
 
     def _open(self, flags: int) -> bool:
         if self._directory < 0:

@@ -119,6 +119,9 @@ TABLE: tuple[tuple[str, str, Condition | None], ...] = (
     ("prlimit64", "limits.prlimit", _equals(1, _RLIMIT_RTTIME)),
     ("getrlimit", "limits.getrlimit", _equals(0, _RLIMIT_RTTIME)),
     ("setrlimit", "limits.setrlimit", _equals(0, _RLIMIT_RTTIME)),
+    # File systems that show what is shown already.
+    ("mount", "mounts.mount", None),
+    ("umount2", "mounts.umount", None),
     # What gives a process a view of files that is not the container's.
     ("chroot", "roots.chroot", None),
     ("pivot_root", "roots.may_change", None),

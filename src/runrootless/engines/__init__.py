@@ -56,6 +56,10 @@ if TYPE_CHECKING:
             container's ``directory`` unless there is a container then.
             """
 
+        def emulate(self, log: str, log_format: str, debug: bool) -> list[str]:
+            """Emulate root for a command of the host: for this process from now on, or by the
+            words that are returned, if they are put before the command. Raises Error."""
+
 
 AUTO = "auto"
 # What ``auto`` takes, the best first, and what only who asks for it gets.

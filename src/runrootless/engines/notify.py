@@ -72,6 +72,14 @@ def launch(
     launch_agent(Settings(directory, lock_fd, state_directory, log, log_format, debug))
 
 
+def emulate(log: str, log_format: str, debug: bool) -> list[str]:
+    """Emulate root for this process from now on, as it is on the host. Raises Error."""
+    from runrootless.engines.notify_host import enter
+
+    enter(log, log_format, debug)
+    return []
+
+
 def _number(directory: str, identity: Identity) -> int:
     from runrootless.emulation.credential_table import CredentialTable
     from runrootless.emulation.credentials import initial

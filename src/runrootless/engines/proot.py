@@ -129,6 +129,17 @@ def launch(
     relay.fork()
 
 
+def emulate(log: str, log_format: str, debug: bool) -> list[str]:
+    """Return the words that run a command of the host under PRoot. Raises Error."""
+    from runrootless.proot.filter import refuse_untranslated_calls
+
+    program = provide()
+    refuse_untranslated_calls()
+    if not command.wants_seccomp():
+        os.environ[command.NO_SECCOMP] = "1"
+    return [program.path, "-0"]
+
+
 def _words(directory: str) -> list[str]:
     try:
         words: list[str] = json_file.read(f"{directory}/{PROOT}")

@@ -19,12 +19,14 @@ from runrootless import janitor, state
 from runrootless.bundle.json_file import write_all
 from runrootless.bundle.profile import install
 from runrootless.emulation.table import I386_TABLE, TABLE
+from runrootless.errors import Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from runrootless.bundle.identity import Identity
+    from runrootless.emulation.table import Condition
 
 REAL_IDS = False
 IN_OWN_NAMESPACE = False
@@ -32,7 +34,6 @@ EXECS_FROM_BUNDLE = True
 
 # The handlers, of those that the notify engine has, whose calls change what only root may.
 _TARGETS = ("chown.", "nodes.", "capabilities.capset", "identity.set")
-_LIMIT = "identity.setrlimit"
 # Where mknod(2) and mknodat(2) take the mode; that of a device has the one bit of these that
 # no other type has alone, so that one condition tells both types from all others.
 _MODES = {"mknod": 1, "mknodat": 2}
@@ -94,23 +95,42 @@ def launch(
     janitor.attend(directory, state_directory, lock_fd)
 
 
+def emulate(log: str, log_format: str, debug: bool) -> list[str]:
+    """Let the calls succeed in this process and its children, on the host. Raises Error."""
+    from runrootless.emulation.seccomp_filter import MACHINES, build
+    from runrootless.engines.notify_host import become_root
+    from runrootless.linux import process, seccomp
+
+    machine = os.uname().machine
+    if machine not in MACHINES:
+        raise Error(f"the system calls of {machine} are not known: use --engine proot")
+    become_root()
+    process.set_no_new_privileges()
+    seccomp.install(build(machine, seccomp.RETURN_ERRNO, _rows()), seccomp.FILTER_SPEC_ALLOW)
+    return []
+
+
 def seccomp_rules() -> list[dict[str, Any]]:
     """Return the rules as ``linux.seccomp.syscalls`` of the OCI runtime spec."""
-    names = dict.fromkeys(
-        name
-        for name, target, _ in (*TABLE, *I386_TABLE)
-        if target.startswith(_TARGETS) and target != _LIMIT and name not in _MODES
-    )
-    rules: list[dict[str, Any]] = [_rule(list(names))]
-    for name, index in _MODES.items():
-        condition = {
-            "index": index,
-            "value": _TYPE_BITS,
-            "valueTwo": _DEVICE,
-            "op": "SCMP_CMP_MASKED_EQ",
-        }
-        rules.append({**_rule([name]), "args": [condition]})
+    rows = _rows()
+    rules: list[dict[str, Any]] = [_rule([name for name, _, test in rows if test is None])]
+    for name, _, test in rows:
+        if test is not None:
+            index, operator, value, value_two = test
+            condition = {"index": index, "value": value, "valueTwo": value_two, "op": operator}
+            rules.append({**_rule([name]), "args": [condition]})
     return rules
+
+
+def _rows() -> list[tuple[str, str, Condition | None]]:
+    """Return rows as in the notify engine's table, of the calls that are to succeed."""
+    rows: dict[str, tuple[str, str, Condition | None]] = {}
+    for name, target, _ in (*TABLE, *I386_TABLE):
+        if target.startswith(_TARGETS):
+            index = _MODES.get(name)
+            test = None if index is None else (index, "SCMP_CMP_MASKED_EQ", _TYPE_BITS, _DEVICE)
+            rows[name] = name, target, test
+    return list(rows.values())
 
 
 def _rule(names: list[str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
 # <linux/capability.h>: the version, and the process itself.
 _CAPABILITY_HEADER = struct.pack("Ii", 0x20080522, 0)
 
@@ -44,3 +45,8 @@ def set_dumpable(dumpable: bool) -> None:
 def drop_capabilities() -> None:
     """Give up all capabilities: permitted, effective, inheritable and with them ambient."""
     check(_capset(_CAPABILITY_HEADER, bytes(24)), "capset")
+
+
+def set_no_new_privileges() -> None:
+    """Let no execve(2) give this process privileges from now on; so it may install filters."""
+    check(_prctl_number(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")

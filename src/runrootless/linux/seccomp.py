@@ -1,9 +1,34 @@
-"""The user-space notification of seccomp: seccomp_unotify(2), <linux/seccomp.h>."""
+"""Filters and their user-space notification: seccomp(2), seccomp_unotify(2), <linux/seccomp.h>."""
 
 from __future__ import annotations
 
 import fcntl
+import os
 import struct
+
+from runrootless.linux.libc import address, c_long, c_void_p, check, function
+
+AUDIT_ARCHITECTURES = {"x86_64": 0xC000003E, "i386": 0x40000003, "aarch64": 0xC00000B7}
+"""Machine to ``AUDIT_ARCH_*`` of <linux/audit.h>, as seccomp reports it."""
+
+RETURN_ALLOW = 0x7FFF0000
+"""``SECCOMP_RET_ALLOW``."""
+
+RETURN_NOTIFY = 0x7FC00000
+"""``SECCOMP_RET_USER_NOTIF``."""
+
+RETURN_ERRNO = 0x00050000
+"""``SECCOMP_RET_ERRNO``, to be combined with the number, which may be 0."""
+
+FILTER_SPEC_ALLOW = 4
+"""``SECCOMP_FILTER_FLAG_SPEC_ALLOW``: no slower than without a filter before Linux 5.16."""
+
+FILTER_NEW_LISTENER = 8
+"""``SECCOMP_FILTER_FLAG_NEW_LISTENER``."""
+
+FILTER_WAIT_KILLABLE_RECEIVE = 32
+"""``SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV``, Linux 5.19: a call that has been received is
+interrupted by nothing but the end of its process."""
 
 NOTIFICATION_SIZE = 80
 """Size of ``struct seccomp_notif`` in bytes."""
@@ -41,6 +66,24 @@ _ID_VALID = 0x40082102
 _ADD_FD = 0x40182103
 _SET_FLAGS = 0x40082104
 _EMPTY_NOTIFICATION = bytes(NOTIFICATION_SIZE)
+_SYSCALL = {"x86_64": 317, "aarch64": 277}
+_SET_MODE_FILTER = 1
+_PROGRAM = struct.Struct("@HP")
+
+_syscall = function("syscall")
+
+
+def install(program: bytes, flags: int) -> int:
+    """Put this thread under a filter of BPF instructions; return 0, or the listener's descriptor.
+
+    It closes on exec. Raises OSError: EBUSY where there is a listener already, EINVAL for
+    flags that the kernel does not know, EACCES without no_new_privs and CAP_SYS_ADMIN.
+    """
+    instructions = bytearray(program)
+    header = bytearray(_PROGRAM.pack(len(program) // 8, address(instructions)))
+    number = c_long(_SYSCALL[os.uname().machine])
+    pointer = c_void_p(address(header))
+    return check(_syscall(number, c_long(_SET_MODE_FILTER), c_long(flags), pointer), "seccomp")
 
 
 def receive(listener: int) -> bytes:

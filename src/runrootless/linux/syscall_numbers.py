@@ -51,6 +51,7 @@ NUMBERS: dict[str, dict[str, int]] = {
         "mkdirat": 258,
         "mknod": 133,
         "mknodat": 259,
+        "mount": 165,
         "mount_setattr": 442,
         "move_mount": 429,
         "name_to_handle_at": 303,
@@ -81,6 +82,7 @@ NUMBERS: dict[str, dict[str, int]] = {
         "statx": 332,
         "symlink": 88,
         "symlinkat": 266,
+        "umount2": 166,
         "unshare": 272,
     },
     "i386": {
@@ -141,6 +143,7 @@ NUMBERS: dict[str, dict[str, int]] = {
         "mkdirat": 296,
         "mknod": 14,
         "mknodat": 297,
+        "mount": 21,
         "mount_setattr": 442,
         "move_mount": 429,
         "name_to_handle_at": 341,
@@ -181,6 +184,7 @@ NUMBERS: dict[str, dict[str, int]] = {
         "symlink": 83,
         "symlinkat": 304,
         "ugetrlimit": 191,
+        "umount2": 52,
         "unshare": 310,
     },
     "aarch64": {
@@ -222,6 +226,7 @@ NUMBERS: dict[str, dict[str, int]] = {
         "lsetxattr": 6,
         "mkdirat": 34,
         "mknodat": 33,
+        "mount": 40,
         "mount_setattr": 442,
         "move_mount": 429,
         "name_to_handle_at": 264,
@@ -249,6 +254,7 @@ NUMBERS: dict[str, dict[str, int]] = {
         "setxattr": 5,
         "statx": 291,
         "symlinkat": 36,
+        "umount2": 39,
         "unshare": 97,
     },
 }

@@ -5,17 +5,9 @@ from __future__ import annotations
 import os
 from errno import ENOSYS
 
-from runrootless.linux.seccomp_filter import (
-    ALLOW,
-    AUDIT_ARCHITECTURES,
-    ERRNO,
-    JUMP_EQUAL,
-    JUMP_GREATER_EQUAL,
-    LOAD,
-    OFFSET_OF_ARCHITECTURE,
-    OFFSET_OF_NUMBER,
-    RETURN,
-)
+from runrootless.linux import bpf
+from runrootless.linux.process import set_no_new_privileges
+from runrootless.linux.seccomp import AUDIT_ARCHITECTURES, RETURN_ALLOW, RETURN_ERRNO, install
 from runrootless.linux.syscall_numbers import NUMBERS
 from runrootless.proot.command import FIRST_LATER_NUMBER, UNTRANSLATED
 
@@ -25,27 +17,25 @@ _MACHINES = {"x86_64": ("x86_64", "i386"), "aarch64": ("aarch64",), "i686": ("i3
 _FIRST_SPECIAL_NUMBER = 0x40000000
 
 
-def without_untranslated_calls() -> list[tuple[int, int, int, int]]:
-    """Return the instructions of a filter that refuses what PRoot would not translate.
+def refuse_untranslated_calls() -> None:
+    """Let the calls fail, in this process and its children, that PRoot would not translate.
 
-    The fields are those of ``linux.seccomp_filter.INSTRUCTION``.  Empty for a machine whose
-    system call numbers are not known here.
+    Nothing happens on a machine whose system call numbers are not known here. Raises OSError
+    where the kernel has no seccomp filters.
     """
-    instructions: list[tuple[int, int, int, int]] = []
-    refuse = (RETURN, 0, 0, ERRNO | ENOSYS)
+    refuse, allow = bpf.finish(RETURN_ERRNO | ENOSYS), bpf.finish(RETURN_ALLOW)
+    program = b""
     for machine in _MACHINES.get(os.uname().machine, ()):
-        block = [(LOAD, 0, 0, OFFSET_OF_NUMBER), (JUMP_GREATER_EQUAL, 0, 1, _FIRST_SPECIAL_NUMBER)]
-        block += [(RETURN, 0, 0, ALLOW), (JUMP_GREATER_EQUAL, 0, 1, FIRST_LATER_NUMBER), refuse]
+        block = bpf.load(bpf.NUMBER) + bpf.if_at_least(_FIRST_SPECIAL_NUMBER, 0, 1) + allow
+        block += bpf.if_at_least(FIRST_LATER_NUMBER, 0, 1) + refuse
         for name in UNTRANSLATED:
             number = NUMBERS[machine].get(name)
             if number is not None:
-                block += [(JUMP_EQUAL, 0, 1, number), refuse]
-        block.append((RETURN, 0, 0, ALLOW))
-        instructions += [
-            (LOAD, 0, 0, OFFSET_OF_ARCHITECTURE),
-            (JUMP_EQUAL, 0, len(block), AUDIT_ARCHITECTURES[machine]),
-            *block,
-        ]
-    if instructions:
-        instructions.append((RETURN, 0, 0, ALLOW))
-    return instructions
+                block += bpf.if_equal(number, 0, 1) + refuse
+        block += allow
+        architecture = AUDIT_ARCHITECTURES[machine]
+        program += bpf.load(bpf.ARCHITECTURE)
+        program += bpf.if_equal(architecture, 0, len(block) // bpf.SIZE) + block
+    if program:
+        set_no_new_privileges()
+        install(program + allow, 0)

@@ -16,8 +16,7 @@ from fcntl import ioctl
 
 from runrootless.errors import Error
 from runrootless.linux.process import become_subreaper, set_parent_death_signal
-from runrootless.linux.seccomp_filter import install
-from runrootless.proot.filter import without_untranslated_calls
+from runrootless.proot.filter import refuse_untranslated_calls
 from runrootless.proot.tracees import children_of, descendants, first_tracee
 
 TYPE_CHECKING = False
@@ -237,9 +236,7 @@ def _become(job: Job) -> None:
         _apply(job.process)
         if job.start:
             os.close(os.open(job.start, os.O_RDONLY))
-        instructions = without_untranslated_calls()
-        if instructions:
-            install(instructions)
+        refuse_untranslated_calls()
         environment = dict(
             entry.partition("=")[::2] for entry in job.process.get("env") or () if "=" in entry
         )

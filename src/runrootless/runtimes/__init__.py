@@ -7,8 +7,9 @@ import sys
 
 from runrootless.errors import Error
 
-# In the order of preference.
-_KNOWN = ("runc", "crun")
+KNOWN = ("runc", "crun")
+"""The runtimes that are looked for, the preferred one first."""
+
 # Where they keep a container's first process: runc, then crun.
 _STATE_FILES = (("state.json", "init_process_pid"), ("status", "pid"))
 # Distributions install runtimes where an unprivileged PATH often does not lead.
@@ -69,8 +70,8 @@ def choose(name: str) -> Runtime:
         if not _is_program(name):
             raise Error(f"the runtime {name} is not an executable file: correct --runtime")
         return Runtime(os.path.abspath(name))
-    for candidate in (name,) if name else _KNOWN:
-        path = _find(candidate)
+    for candidate in (name,) if name else KNOWN:
+        path = find(candidate)
         if path is not None:
             return Runtime(path)
     if name:
@@ -81,7 +82,8 @@ def choose(name: str) -> Runtime:
     )
 
 
-def _find(name: str) -> str | None:
+def find(name: str) -> str | None:
+    """Return the path of the runtime called ``name``, ``None`` if it is not installed."""
     directories = os.environ.get("PATH", os.defpath).split(":")
     for directory in (*directories, *_MORE_DIRECTORIES):
         path = os.path.join(directory, name)

@@ -1,0 +1,132 @@
+"""Programs that are made use of: OCI runtimes, PRoot, newuidmap."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+
+from runrootless import runtimes
+from runrootless.doctor.finding import INFO, NO, OK, Finding, read
+
+_SECONDS = 10
+_NOTIFY = "SCMP_ACT_NOTIFY"
+_LIBSECCOMP = "io.github.seccomp.libseccomp.version"
+# The first that know seccomp listeners, for those without the command "features".
+_FIRST = {"runc": (1, 1), "crun": (0, 19)}
+_SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
+
+
+def oci_runtimes() -> list[Finding]:
+    """Return a finding for each OCI runtime that is installed, one that says so if none is."""
+    found = [_runtime(name) for name in (*runtimes.KNOWN, "youki")]
+    there = [finding for finding in found if finding is not None]
+    if there:
+        return there
+    text = "neither runc nor crun is installed: `run` needs one, `emulate` does not"
+    return [Finding("OCI runtime", NO, text, "as root: apt-get install runc (or crun)")]
+
+
+def _runtime(name: str) -> Finding | None:
+    path = runtimes.find(name)
+    if path is None:
+        return None
+    output = _output(path, "--version")
+    version = output.split("\n", 1)[0].removeprefix(f"{name} version").strip()
+    text = f"{version or 'of unknown version'} ({path})"
+    features = _features(path)
+    if features is not None:
+        linux = features.get("linux", {})
+        actions = linux.get("seccomp", {}).get("actions") or []
+        can_notify = _NOTIFY in actions
+        text += f"; OCI {features.get('ociVersionMin')} to {features.get('ociVersionMax')}"
+        library = features.get("annotations", {}).get(_LIBSECCOMP)
+        if library:
+            text += f"; libseccomp {library}"
+        cgroups = linux.get("cgroup", {})
+        kinds = [kind for kind in ("v1", "v2", "systemdUser") if cgroups.get(kind)]
+        if kinds:
+            text += f"; cgroups {', '.join(kinds)}"
+    else:
+        first = _FIRST.get(name)
+        can_notify = first is not None and _numbers(version) >= first
+        if name == "crun" and "SECCOMP" not in output:
+            can_notify = False
+    if not can_notify:
+        text += "; no seccomp listeners"
+        remedy = "install runc 1.1 or crun 0.19, or newer, built with libseccomp"
+        return Finding(name, NO, text, remedy)
+    return Finding(name, OK, f"{text}; seccomp listeners")
+
+
+def _features(path: str) -> dict[str, dict[str, dict[str, list[str]]]] | None:
+    try:
+        features = json.loads(_output(path, "features"))
+    except ValueError:
+        return None
+    return features if isinstance(features, dict) else None
+
+
+def proot() -> Finding:
+    """Return which PRoot there is."""
+    path = os.environ.get("RUNROOTLESS_PROOT") or shutil.which("proot")
+    if path is None:
+        return Finding("PRoot", INFO, "not installed; needed only where seccomp notify is not had")
+    words = _output(path, "--version").replace("|", " ").replace("_", " ").split()
+    version = next((word.lstrip("v") for word in words if word.lstrip("v")[:1].isdigit()), "")
+    return Finding("PRoot", INFO, f"{version or 'of unknown version'} ({path})")
+
+
+def subordinate_ids() -> Finding:
+    """Return the caller's ranges of subordinate IDs."""
+    try:
+        names = [pwd.getpwuid(os.geteuid()).pw_name, str(os.geteuid())]
+    except KeyError:
+        names = [str(os.geteuid())]
+    ranges = []
+    for path in ("/etc/subuid", "/etc/subgid"):
+        for line in read(path).splitlines():
+            name, _, numbers = line.partition(":")
+            start, _, count = numbers.partition(":")
+            if name in names and start.isdigit() and count.isdigit():
+                ranges.append(f"{path} has {count} from {start} on")
+    text = "; ".join(ranges) or f"none in /etc/subuid and /etc/subgid for {names[0]}; none needed"
+    return Finding("subordinate IDs", INFO, text)
+
+
+def newuidmap() -> Finding:
+    """Return whether subordinate IDs can be mapped."""
+    parts = []
+    for name in ("newuidmap", "newgidmap"):
+        path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:{_SYSTEM_PATH}")
+        if path is None:
+            parts.append(f"no {name}")
+            continue
+        mode = os.stat(path).st_mode
+        capable = mode & stat.S_ISUID or _has_capabilities(path)
+        parts.append(path if capable else f"{path} without its set-user-ID bit")
+    return Finding("newuidmap", INFO, "; ".join(parts))
+
+
+def _has_capabilities(path: str) -> bool:
+    try:
+        return bool(os.getxattr(path, "security.capability"))
+    except OSError:
+        return False
+
+
+def _output(*command: str) -> str:
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("-")[0].split(".")[:2] if part.isdigit())

@@ -1,0 +1,97 @@
+"""``emulate``: a command of the host, to which its user is root.
+
+This process becomes the command (execve(2)), so process ID, terminal, signals and exit
+code are the command's. The exit codes besides are those of env(1) and chroot(1).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+from runrootless import command_line, engines
+from runrootless.errors import Error
+from runrootless.runtimes import user_namespace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runrootless.command_line import Parsed
+    from runrootless.engines import Engine
+
+FAILED = 125
+"""Exit code where the command is not come to."""
+
+NOT_EXECUTED = 126
+"""Exit code where it is there and cannot be executed."""
+
+NOT_FOUND = 127
+"""Exit code where it is not there."""
+
+USAGE = """\
+Usage: runrootless [global flags] emulate [--engine NAME] [--] [COMMAND [ARGUMENT ...]]
+
+Runs a command of the host with root emulated: it may chown, mknod, chroot, mount
+and become other users, and the owners it gives to your files are remembered.
+Without a command it is your shell.
+"""
+
+_PATH = "/usr/local/bin:/usr/bin:/bin"
+
+
+def run(options: Parsed) -> int:
+    """Become the command; return only where nothing but the usage was asked for.
+
+    Raises ``Error`` if the command cannot be had, or root cannot be emulated.
+    """
+    parsed = command_line.parse(command_line.EMULATE, options.arguments[1:])
+    if parsed.is_on("help"):
+        sys.stdout.write(USAGE)
+        return 0
+    if parsed.error:
+        raise Error(
+            f"emulate does not take {parsed.arguments[0]}: see `runrootless emulate -h`", 125
+        )
+    command = parsed.arguments or [os.environ.get("SHELL") or "/bin/sh"]
+    try:
+        engine = _choose(parsed.get("engine") or options.get("engine"))
+        before = engine.emulate(
+            options.get("log"), options.get("log-format"), options.is_on("debug")
+        )
+    except (Error, OSError) as error:
+        raise Error(str(error), FAILED) from error
+    return _become([*before, *command])
+
+
+def _choose(name: str) -> Engine:
+    choice = engines.choose(name, "")
+    if choice.automatic and choice.name != "proot" and not user_namespace.can_be_made():
+        return engines.load("proot")
+    return choice.engine
+
+
+def _become(command: list[str]) -> int:
+    """Execute a command as execvp(3) does. Raises ``Error``."""
+    from runrootless.cli import restore_signals
+
+    restore_signals()
+    name = command[0]
+    paths = [name]
+    if "/" not in name:
+        path = os.environ.get("PATH", _PATH)
+        paths = [os.path.join(directory, name) for directory in path.split(":")] if name else []
+    refusal = None
+    for path in paths:
+        try:
+            os.execv(path, command)
+        except OSError as error:
+            if error.errno == errno.ENOEXEC:
+                # A script that does not say what runs it.
+                os.execv("/bin/sh", ["sh", path, *command[1:]])
+            if error.errno == errno.ENOSYS:
+                raise Error("the agent that emulates root has ended: see --log", FAILED) from None
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                refusal = refusal or error
+    if refusal is not None:
+        raise Error(f"cannot execute {name}: {refusal.strerror}", NOT_EXECUTED)
+    raise Error(f"{name} is not found", NOT_FOUND)

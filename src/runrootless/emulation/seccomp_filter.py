@@ -1,0 +1,108 @@
+"""The intercepted calls as a seccomp filter, for processes that no OCI runtime starts.
+
+Made from the same table as the profile for the runtimes, and with the same meaning: a
+call that is not on the list is allowed, one of an unknown architecture as well. Calls of
+the x32 ABI fail with ENOSYS, as on the many kernels that lack it.
+
+The numbers are found by bisection: most calls are on no list, and pass half a dozen
+comparisons on kernels that do not remember that they are allowed (before Linux 5.11).
+"""
+
+from __future__ import annotations
+
+import errno
+
+from runrootless.emulation.table import rows
+from runrootless.linux import bpf
+from runrootless.linux.seccomp import AUDIT_ARCHITECTURES, RETURN_ALLOW, RETURN_ERRNO
+from runrootless.linux.syscall_numbers import NUMBERS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TypeAlias
+
+    from runrootless.emulation.table import Condition
+
+    Row: TypeAlias = tuple[str, str, Condition | None]
+    Block: TypeAlias = tuple[int, bytes]
+
+MACHINES = {"x86_64": ("x86_64", "i386"), "aarch64": ("aarch64",)}
+"""Machine, as uname(2) tells it, to those whose programs it runs and that are emulated."""
+
+_X32_BIT = 0x40000000
+_WORD = 0xFFFFFFFF
+_LEAF = 3
+_FAR = 255
+
+
+def build(machine: str, action: int, calls: Sequence[Row] | None = None) -> bytes:
+    """Return a filter, as BPF instructions, that answers the intercepted calls with ``action``.
+
+    ``machine`` is a key of ``MACHINES`` and ``action`` a SECCOMP_RET_* with its data.
+    ``calls`` are rows as the table's, in place of all of those for each machine.
+    """
+    parts = [bpf.load(bpf.ARCHITECTURE)]
+    for program in MACHINES[machine]:
+        body = _for_machine(program, rows(program) if calls is None else calls, action)
+        # The bodies are longer than a conditional jump reaches.
+        parts += [bpf.if_equal(AUDIT_ARCHITECTURES[program], 1, 0), bpf.jump(_length(body)), body]
+    parts.append(bpf.finish(RETURN_ALLOW))
+    return b"".join(parts)
+
+
+def _for_machine(machine: str, calls: Sequence[Row], action: int) -> bytes:
+    conditions: dict[int, list[Condition]] = {}
+    for name, _, condition in calls:
+        number = NUMBERS[machine].get(name)
+        if number is not None:
+            conditions.setdefault(number, []).extend([condition] if condition else [])
+    blocks = [(number, _block(conditions[number], action)) for number in sorted(conditions)]
+    head = bpf.load(bpf.NUMBER)
+    if machine == "x86_64":
+        refusal = bpf.finish(RETURN_ERRNO | errno.ENOSYS)
+        head += bpf.if_at_least(_X32_BIT, 0, 1) + refusal
+    return head + _search(blocks)
+
+
+def _search(blocks: Sequence[Block]) -> bytes:
+    """Return what finds the accumulator among the sorted numbers and does as its block says."""
+    if len(blocks) <= _LEAF:
+        parts = [bpf.if_equal(number, 0, _length(block)) + block for number, block in blocks]
+        return b"".join(parts) + bpf.finish(RETURN_ALLOW)
+    middle = len(blocks) // 2
+    low, high = _search(blocks[:middle]), _search(blocks[middle:])
+    if _length(low) <= _FAR:
+        return bpf.if_at_least(blocks[middle][0], _length(low), 0) + low + high
+    return bpf.if_at_least(blocks[middle][0], 0, 1) + bpf.jump(_length(low)) + low + high
+
+
+def _block(conditions: Sequence[Condition], action: int) -> bytes:
+    """Return what ends with ``action`` if one of the conditions holds, or there is none."""
+    if not conditions:
+        return bpf.finish(action)
+    return b"".join(_test(condition, action) for condition in conditions) + bpf.finish(RETURN_ALLOW)
+
+
+def _test(condition: Condition, action: int) -> bytes:
+    """Return what ends with ``action`` if the condition holds, and goes on otherwise."""
+    index, operator, value, second = condition
+    if operator == "SCMP_CMP_EQ":
+        mask, wanted = (1 << 64) - 1, value
+    elif operator == "SCMP_CMP_MASKED_EQ":
+        mask, wanted = value, second
+    else:
+        raise ValueError(f"no instructions for {operator}")
+    test = bpf.finish(action)
+    for high in (True, False):
+        shift = 32 * high
+        bits = mask >> shift & _WORD
+        if bits:
+            keep = b"" if bits == _WORD else bpf.keep_bits(bits)
+            compare = bpf.if_equal(wanted >> shift & bits, 0, _length(test))
+            test = bpf.load(bpf.argument(index, high)) + keep + compare + test
+    return test
+
+
+def _length(program: bytes) -> int:
+    return len(program) // bpf.SIZE

@@ -1,0 +1,146 @@
+"""The notify engine without a container: the caller's own process comes under the filter.
+
+What an OCI runtime does otherwise is done here: a user namespace in which the caller is
+root, a mount namespace so that mount(2) works and the agent can follow, the filter, and
+the handover of its listener to the agent by the message that a runtime sends.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import os
+import struct
+
+from runrootless import state
+from runrootless.agent.launch import Settings, launch
+from runrootless.bundle.json_file import dump
+from runrootless.emulation.seccomp_filter import MACHINES, build
+from runrootless.errors import Error
+from runrootless.linux import seccomp
+from runrootless.linux.bpf import finish
+from runrootless.linux.namespaces import CLONE_NEWNS, CLONE_NEWUSER, unshare
+from runrootless.linux.process import set_no_new_privileges
+
+OWNERSHIP = "runrootless/ownership"
+"""The side store of what is emulated on the host, below $XDG_DATA_HOME."""
+
+_FLAGS = seccomp.FILTER_NEW_LISTENER | seccomp.FILTER_SPEC_ALLOW
+
+
+def enter(log: str, log_format: str, debug: bool) -> None:
+    """Put this process under emulation, which lasts as long as it and its descendants.
+
+    From the return on its system calls are intercepted. Nothing is done in a process that
+    is under emulation already. Raises Error where the host does not allow what it takes.
+    """
+    machine = os.uname().machine
+    if machine not in MACHINES:
+        raise Error(f"system calls of {machine} are not emulated yet: use --engine proot")
+    if _has_listener():
+        if os.geteuid() == 0:
+            return
+        raise Error(
+            "system calls are intercepted here already, and there can be one listener only: "
+            "become root again, where root is emulated, or call it from outside"
+        )
+    program = build(machine, seccomp.RETURN_NOTIFY)
+    ownership = _ownership()
+    base = state.open_base()
+    state.collect_garbage(base)
+    name = f"emulate-{os.urandom(4).hex()}"
+    directory = state.create_container_directory(base, name, state.NOWHERE)
+    try:
+        become_root()
+        settings = Settings(
+            directory.path, directory.lock_fd, "", log, log_format, debug, ownership
+        )
+        launch(settings)
+    except BaseException:
+        state.remove_container_directory(directory.path)
+        raise
+    # From here on the agent removes the directory, when this process ends.
+    _come_under_filter(program, f"{directory.path}/{state.LISTENER}")
+
+
+def become_root() -> None:
+    """Enter a user namespace, in which the caller is root, and a mount namespace.
+
+    Raises Error where that is not allowed.
+    """
+    uid, gid = os.geteuid(), os.getegid()
+    try:
+        unshare(CLONE_NEWUSER | CLONE_NEWNS)
+        # Without that, an unprivileged gid_map is refused: user_namespaces(7).
+        for name, text in (
+            ("setgroups", "deny"),
+            ("uid_map", f"0 {uid} 1"),
+            ("gid_map", f"0 {gid} 1"),
+        ):
+            with open(f"/proc/self/{name}", "w") as file:
+                file.write(text)
+    except OSError as error:
+        raise Error(
+            f"no user namespace can be had ({error.strerror}): "
+            "`runrootless doctor` says what is in the way"
+        ) from None
+
+
+def _ownership() -> str:
+    """Return the path of the caller's side store, in a directory that is there. Raises Error."""
+    data = os.environ.get("XDG_DATA_HOME", "")
+    if not data.startswith("/"):
+        data = os.path.expanduser("~/.local/share")
+    path = os.path.join(data, OWNERSHIP)
+    try:
+        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+    except OSError as error:
+        raise Error(
+            f"no place to keep the owners of files, {os.path.dirname(path)}: {error.strerror}: "
+            "set XDG_DATA_HOME to a directory of your own"
+        ) from None
+    return path
+
+
+def _has_listener() -> bool:
+    """Return whether a filter of this process has a listener, besides which no other can be."""
+    with open("/proc/self/status", "rb") as file:
+        if b"\nSeccomp:\t2" not in file.read():
+            return False
+    # The kernel tells only whoever tries; a filter stays, so it is a child that tries.
+    child = os.fork()
+    if child == 0:
+        try:
+            set_no_new_privileges()
+            seccomp.install(finish(seccomp.RETURN_ALLOW), seccomp.FILTER_NEW_LISTENER)
+        except OSError as error:
+            os._exit(error.errno == errno.EBUSY)
+        finally:
+            os._exit(0)
+    return os.waitpid(child, 0)[1] != 0
+
+
+def _come_under_filter(program: bytes, path: str) -> None:
+    """Install the filter and send its listener to the agent's socket ``path``. Raises Error."""
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    connection.connect(path)
+    process = {"ociVersion": "1.0.2", "fds": ["seccompFd"], "pid": os.getpid(), "metadata": ""}
+    message = dump(process).encode()
+    set_no_new_privileges()
+    listener = _install(program)
+    # No call that is intercepted may come before the agent has it.
+    ancillary = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", listener))
+    connection.sendmsg([message], [ancillary])
+    # If the agent ends, the calls are to fail rather than to wait for ever.
+    os.close(listener)
+    connection.close()
+
+
+def _install(program: bytes) -> int:
+    for flags in (_FLAGS | seccomp.FILTER_WAIT_KILLABLE_RECEIVE, _FLAGS):
+        try:
+            return seccomp.install(program, flags)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise Error(f"no seccomp listener can be had: {error.strerror}") from None
+    raise Error("this kernel has no seccomp listeners: it takes Linux 5.9 or newer")

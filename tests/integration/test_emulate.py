@@ -1,0 +1,400 @@
+"""``emulate``: commands of the host to which their user is root, without any container."""
+
+import os
+import signal
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from support.containers import COMMAND, Runrootless
+from support.oracle import ENVIRONMENT, Comparison, Differential, chroot_command, read_cases
+from support.processes import Result, Terminal, eventually, processes, read_line
+from support.trees import SUITE, Trees, debootstrap_archive, mirror
+from support.users import AS_ROOT
+
+PROBE = Path(__file__).with_name("probes") / "ownership.c"
+IDENTITY = "id -u; id -g; id -G"
+needs_root = pytest.mark.skipif(not AS_ROOT, reason="the oracle is the real root")
+
+Emulate = Callable[..., Result]
+
+
+@pytest.fixture
+def place(trees: Trees) -> Iterator[str]:
+    """A directory of the user's."""
+    directory = trees.new_directory("emulate", for_user=True)
+    yield directory
+    trees.discard(directory)
+
+
+@pytest.fixture
+def emulate(runrootless: Runrootless, place: str) -> Emulate:
+    """Run a shell script in that directory, with root emulated."""
+
+    def emulate(script: str, **options: object) -> Result:
+        command = ["emulate", "--", "sh", "-c", script]
+        return runrootless(*command, **{"cwd": place, **options})  # type: ignore[arg-type]
+
+    return emulate
+
+
+def as_root(script: str, cwd: str) -> str:
+    """Return what a script prints that the real root runs."""
+    done = subprocess.run(
+        ["sh", "-c", f"umask 022; {script}"], cwd=cwd, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def test_who_the_command_is(emulate: Emulate) -> None:
+    assert emulate(IDENTITY).check().stdout.split() == ["0", "0", "0"]
+
+
+def test_root_becomes_another_user(emulate: Emulate) -> None:
+    script = "setpriv --reuid 33 --regid 34 --clear-groups sh -c 'id -u; id -g; touch a'; ls -n a"
+    *identity, listing = emulate(script).check().stdout.splitlines()
+    assert identity == ["33", "34"]
+    assert listing.split()[2:4] == ["33", "34"]
+
+
+OWNERS = "stat -c '%n %F %a %u:%g %t:%T' *"
+MAKE_FILES = """
+umask 022
+touch file; chown 5:6 file; ln -s nowhere link; chown -h 7:8 link; mkfifo pipe; chown 9 pipe
+mkdir directory; chown 10:11 directory; chmod 2755 directory; touch directory/inside
+mknod character c 1 3; mknod block b 8 1; chown :12 block; mv block moved
+"""
+
+
+@needs_root
+def test_owners_are_the_same_as_the_real_roots_and_stay(
+    emulate: Emulate, place: str, trees: Trees
+) -> None:
+    oracle = trees.new_directory("oracle", for_user=False)
+    as_root(MAKE_FILES, oracle)
+    script = f"{OWNERS} directory/*"
+    expected = as_root(script, oracle)
+    assert "link symbolic link 777 7:8" in expected
+    emulate(MAKE_FILES).check()
+    # Another agent, hours later perhaps.
+    assert emulate(script).check().stdout == expected
+    trees.discard(oracle)
+
+
+def test_what_is_removed_is_forgotten(emulate: Emulate) -> None:
+    emulate("ln -s a link; chown -h 7:8 link").check()
+    assert emulate("rm link; ln -s b link; stat -c %u:%g link").check().stdout == "0:0\n"
+
+
+MAKEFILE = """\
+install:
+\tinstall -d -o 33 -g 0 -m 2750 $(DESTDIR)/srv
+\tinstall -o 33 -g 44 -m 640 Makefile $(DESTDIR)/srv/file
+\tinstall -m 4755 Makefile $(DESTDIR)/srv/program
+\tln -s file $(DESTDIR)/srv/link
+\tchown -h 55:66 $(DESTDIR)/srv/link
+\tmknod $(DESTDIR)/srv/device b 7 9
+"""
+MAKE = "make --silent install DESTDIR=x && tar -C x -cf x.tar srv"
+
+
+def members(archive: str) -> list[tuple[object, ...]]:
+    with tarfile.open(archive) as tar:
+        return [
+            (m.name, m.type, m.mode, m.uid, m.gid, m.devmajor, m.devminor, m.linkname) for m in tar
+        ]
+
+
+@needs_root
+@pytest.mark.parametrize("calls", [[MAKE], MAKE.split(" && ")], ids=["at-once", "two-calls"])
+def test_make_install_and_tar(calls: list[str], emulate: Emulate, place: str, trees: Trees) -> None:
+    oracle = trees.new_directory("oracle", for_user=False)
+    for directory in (oracle, place):
+        Path(directory, "Makefile").write_text(MAKEFILE)
+    as_root(MAKE, oracle)
+    for call in calls:
+        emulate(f"umask 022; {call}").check()
+    expected = sorted(members(f"{oracle}/x.tar"))
+    assert ("srv/file", tarfile.REGTYPE, 0o640, 33, 44, 0, 0, "") in expected
+    assert sorted(members(f"{place}/x.tar")) == expected
+    trees.discard(oracle)
+
+
+PACKAGE = {
+    "debian/control": """\
+Source: sample
+Maintainer: Nobody <nobody@example.org>
+Standards-Version: 4.6.2
+Rules-Requires-Root: binary-targets
+
+Package: sample
+Architecture: all
+Description: package of a test
+""",
+    "debian/changelog": """\
+sample (1.0) unstable; urgency=low
+
+  * Made.
+
+ -- Nobody <nobody@example.org>  Thu, 01 Jan 2026 00:00:00 +0000
+""",
+    "debian/source/format": "3.0 (native)\n",
+    "debian/rules": """\
+#!/usr/bin/make -f
+clean:
+\trm -rf debian/sample debian/files
+build build-indep build-arch:
+binary: binary-indep
+binary-arch:
+binary-indep:
+\tinstall -d debian/sample/DEBIAN debian/sample/srv
+\tinstall -o www-data -g shadow -m 640 debian/control debian/sample/srv/file
+\tdpkg-gencontrol -Pdebian/sample
+\tdpkg-deb --build debian/sample ..
+""",
+}
+
+
+@needs_root
+def test_dpkg_buildpackage(runrootless: Runrootless, place: str, trees: Trees) -> None:
+    oracle = trees.new_directory("oracle", for_user=False)
+    for directory in (oracle, place):
+        for name, text in PACKAGE.items():
+            path = Path(directory, "sample", name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+            path.chmod(0o755 if name == "debian/rules" else 0o644)
+    for directory, _, files in os.walk(place):
+        for name in (*files, "."):
+            runrootless.user.give(os.path.join(directory, name))
+    build = ["dpkg-buildpackage", "-b", "-d", "-us", "-uc"]
+    subprocess.run(build, cwd=f"{oracle}/sample", check=True, capture_output=True)
+    env = {"PATH": f"{os.path.dirname(COMMAND)}:{runrootless.user.env['PATH']}"}
+    built = runrootless.user.run(
+        [*build, "-rrunrootless emulate --"], cwd=f"{place}/sample", env=env
+    )
+    built.check()
+    listings = [
+        subprocess.run(
+            ["dpkg-deb", "--contents", f"{directory}/sample_1.0_all.deb"],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.splitlines()
+        for directory in (oracle, place)
+    ]
+    # Mode, owner and name; the time differs.
+    expected, found = ([line.split()[:2] + line.split()[5:] for line in text] for text in listings)
+    assert ["-rw-r-----", "www-data/shadow", "./srv/file"] in expected
+    assert found == expected
+    trees.discard(oracle)
+
+
+@needs_root
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="only x86_64 runs i386's programs")
+@pytest.mark.parametrize("flag", ["-m64", "-m32"])
+def test_static_programs(flag: str, emulate: Emulate, place: str, trees: Trees) -> None:
+    oracle = trees.new_directory("oracle", for_user=False)
+    for directory in (oracle, place):
+        program = f"{directory}/probe"
+        subprocess.run(["gcc", flag, "-static", "-O2", "-o", program, PROBE], check=True)
+    script = "umask 0; mkdir files; cd files; setpriv --clear-groups ../probe"
+    expected = as_root(script, oracle)
+    assert "70000:80000" in expected
+    assert emulate(script).check().stdout == expected
+    trees.discard(oracle)
+
+
+@pytest.mark.parametrize(("script", "code"), [("exit 23", 23), ("kill -TERM $$", -signal.SIGTERM)])
+def test_exit_codes_are_the_commands(script: str, code: int, emulate: Emulate) -> None:
+    assert emulate(script).returncode == code
+
+
+def test_a_command_that_is_not_found(runrootless: Runrootless) -> None:
+    done = runrootless("emulate", "--", "no-such-command").check(127)
+    assert done.stderr == "runrootless: no-such-command is not found\n"
+    assert "not found" in runrootless("emulate", "./no/such/command").check(127).stderr
+
+
+def test_a_command_that_cannot_be_executed(runrootless: Runrootless, place: str) -> None:
+    Path(place, "text").write_text("echo $0 $1\n")
+    done = runrootless("emulate", "--", f"{place}/text").check(126)
+    assert done.stderr == f"runrootless: cannot execute {place}/text: Permission denied\n"
+    # As execvp(3) does, the shell runs what does not say what runs it.
+    Path(place, "text").chmod(0o755)
+    done = runrootless("emulate", "--", f"{place}/text", "an argument").check()
+    assert done.stdout == f"{place}/text an argument\n"
+
+
+def test_bad_flags_and_engines(runrootless: Runrootless) -> None:
+    for arguments in (["--no-such-flag", "true"], ["--engine", "steam", "true"]):
+        done = runrootless("emulate", *arguments).check(125)
+        assert len(done.stderr.splitlines()) == 1
+    runrootless("emulate", "--engine", "auto", "true").check()
+    runrootless("emulate", "--engine=notify", "--", "true").check()
+    assert "Usage: runrootless" in runrootless("emulate", "--help").check().stdout
+
+
+def test_without_a_command_it_is_the_shell(runrootless: Runrootless) -> None:
+    done = runrootless("emulate", input="id -u\n", env={"SHELL": "/bin/sh"})
+    assert done.check().stdout == "0\n"
+
+
+def test_pipes(runrootless: Runrootless, place: str) -> None:
+    script = f"echo text | {COMMAND} emulate cat | {COMMAND} emulate sh -c 'cat; id -u' | cat"
+    done = runrootless.user.run(["sh", "-c", script], cwd=place)
+    assert done.check().stdout == "text\n0\n"
+
+
+def test_within_itself(emulate: Emulate) -> None:
+    script = f"touch a; {COMMAND} emulate -- sh -c 'id -u; chown 3:4 a'; stat -c %u:%g a"
+    assert emulate(script).check().stdout == "0\n3:4\n"
+
+
+def test_without_runtime_directory_and_data_home(emulate: Emulate, place: str) -> None:
+    env = {"XDG_RUNTIME_DIR": "", "XDG_DATA_HOME": "", "HOME": f"{place}/home"}
+    script = "ln -s a link; chown -h 7:8 link; stat -c %u:%g link"
+    assert emulate(script, env=env).check().stdout == "7:8\n"
+    assert os.path.exists(f"{place}/home/.local/share/runrootless/ownership")
+
+
+def test_no_place_to_keep_owners(emulate: Emulate) -> None:
+    done = emulate("true", env={"XDG_DATA_HOME": "/proc/data"}).check(125)
+    assert "set XDG_DATA_HOME to a directory of your own" in done.stderr
+
+
+def test_ctrl_c(runrootless: Runrootless) -> None:
+    script = 'trap "echo caught; exit 5" INT; echo started; while :; do sleep 0.05; done'
+    terminal = runrootless.user.terminal(runrootless.command("emulate", "sh", "-c", script))
+    try:
+        terminal.expect("started")
+        terminal.send("\x03")
+        terminal.expect("caught")
+        assert terminal.wait() == 5
+    finally:
+        terminal.close()
+
+
+def test_ctrl_c_without_a_trap(runrootless: Runrootless) -> None:
+    args = runrootless.command("emulate", "sh", "-c", "echo started; exec sleep 60")
+    terminal: Terminal = runrootless.user.terminal(args)
+    try:
+        terminal.expect("started")
+        terminal.send("\x03")
+        assert terminal.wait() == -signal.SIGINT
+    finally:
+        terminal.close()
+
+
+def test_what_stays_behind_stays_emulated(emulate: Emulate, place: str) -> None:
+    os.mkfifo(f"{place}/gate")
+    os.chmod(f"{place}/gate", 0o666)
+    emulate("(read line <gate; touch late; chown 3:4 late; id -u >done) >/dev/null 2>&1 &").check()
+    with open(f"{place}/gate", "w") as gate:
+        gate.write("go\n")
+    eventually(lambda: os.path.exists(f"{place}/done"), "the end of the background process")
+    eventually(lambda: Path(place, "done").read_text() == "0\n", "what it printed")
+    assert emulate("stat -c %u:%g late").check().stdout == "3:4\n"
+
+
+def test_without_the_agent_calls_fail_and_do_not_hang(runrootless: Runrootless) -> None:
+    script = "echo up; read line; chown 1 . && echo chowned; read line; :"
+    args = runrootless.command("emulate", "sh", "-c", script)
+    process = runrootless.user.start(args, stdin=subprocess.PIPE)
+    assert read_line(process) == "up\n"
+    agents = [
+        found.pid
+        for found in processes()
+        if found.uid == runrootless.user.account.uid and found.pid != process.pid
+    ]
+    assert len(agents) == 1
+    os.kill(agents[0], signal.SIGKILL)
+    eventually(lambda: agents[0] not in [found.pid for found in processes()], "its end")
+    output, _ = process.communicate("\n\n", timeout=20)
+    assert output == ""
+    # Nobody is left to remove it but the next call.
+    runrootless("emulate", "true").check()
+
+
+def test_proc(emulate: Emulate) -> None:
+    script = """
+    mkdir proc sys
+    mount -t proc proc proc && test proc/1 -ef /proc/1 && umount proc && ls proc
+    mount -t sysfs sysfs sys && test -d sys/kernel && umount sys && ls sys
+    setpriv --reuid 33 --regid 33 --clear-groups sh -c '
+        cd /proc; stat -c %u /proc/self/status $$/status /proc/$$/status /proc/1
+        readlink /proc/self/exe >/dev/null && mount -t proc proc proc 2>/dev/null || echo refused'
+    """
+    assert emulate(script).check().stdout.split() == ["33", "33", "33", "0", "refused"]
+
+
+def test_mounts_are_the_commands_own(emulate: Emulate, place: str) -> None:
+    script = (
+        "mkdir here; mount -t tmpfs none here; touch here/file; chown 5:6 here/file; ls -n here"
+    )
+    assert emulate(script).check().stdout.split()[4:6] == ["5", "6"]
+    assert os.listdir(f"{place}/here") == []
+
+
+def test_an_emulated_null_device_swallows_all(emulate: Emulate) -> None:
+    script = "mknod null c 1 3; echo a >null; echo b >>null; cat null; stat -c %F null; rm null; ls"
+    assert emulate(script).check().stdout == "character special file\n"
+
+
+CASES = Path(__file__).with_name("cases")
+
+
+@needs_root
+def test_a_chroot_is_the_same_as_the_real_roots(
+    differential: Differential, runrootless: Runrootless, trees: Trees
+) -> None:
+    """The cases of the containers, in what ``emulate`` makes of the oracle's own chroot."""
+    groups = {group: read_cases(str(CASES / f"{group}.cases")) for group in ("ownership", "roots")}
+    together = {name: case for cases in groups.values() for name, case in cases.items()}
+    directory = trees.new_directory("differential", for_user=True)
+    root = trees.copy(trees.rootless(differential.archive), f"{directory}/rootfs")
+    differential.write(together, root, rootless=True)
+    # The kernel knows no group 5 of the user's.
+    variables = [f"{name}={value}" for name, value in {**ENVIRONMENT, "TTY_GID": ""}.items()]
+    command = ["env", "-i", *variables, *chroot_command(root, ["/bin/sh", "/.cases/run"])]
+    done = runrootless("emulate", "--", *command, timeout=60 + 10 * len(together))
+    for group, cases in groups.items():
+        for name, case in cases.items():
+            expected = differential.compare(group, cases, name).oracle
+            found = Comparison(name, expected, differential.output(root, name, done))
+            assert case.limit or not found.diff(), f"{name}: {found.diff()}"
+    trees.discard(directory)
+
+
+DESCRIBE = """
+cd rootfs
+find . -printf '%P\\t%y\\t%U\\t%G\\t%m\\t%l\\n' | LC_ALL=C sort
+find . \\( -type f -o -type c -o -type b \\) -exec stat -c '%n %F %t:%T' {} + |
+    sed 's/regular empty/regular/' | LC_ALL=C sort
+"""
+
+
+@needs_root
+def test_debootstrap(emulate: Emulate, place: str, trees: Trees) -> None:
+    """Owner, group, mode, type and device of all files are the real root's."""
+    oracle = trees.new_directory("oracle", for_user=False)
+    # dpkg is not to wait for the disk, which takes most of the time.
+    script = (
+        "umask 022; DPKG_FORCE=unsafe-io"
+        f" debootstrap --variant=minbase --unpack-tarball={debootstrap_archive()}"
+        f" {SUITE} ./rootfs {mirror()}"
+    )
+    # Both at once: there are two processors.
+    with ThreadPoolExecutor(1) as executor:
+        made = executor.submit(as_root, script, oracle)
+        emulate(script, timeout=300).check()
+        made.result()
+    expected = as_root(DESCRIBE, oracle).splitlines()
+    found = emulate(DESCRIBE, timeout=120).check().stdout.splitlines()
+    assert len(expected) > 5000
+    assert sorted(set(expected) ^ set(found)) == []
+    trees.discard(oracle)

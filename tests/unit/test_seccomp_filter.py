@@ -1,0 +1,135 @@
+"""The filter of ``emulate`` against the table, and against what libseccomp makes of it."""
+
+import struct
+from functools import lru_cache
+
+import bpf
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runrootless.emulation import seccomp_filter
+from runrootless.emulation.table import rows, seccomp_rules
+from runrootless.linux.bpf import PROGRAM_LIMIT
+from runrootless.linux.seccomp import (
+    AUDIT_ARCHITECTURES,
+    RETURN_ALLOW,
+    RETURN_ERRNO,
+    RETURN_NOTIFY,
+)
+from runrootless.linux.syscall_numbers import NUMBERS
+
+ENOSYS = RETURN_ERRNO | 38
+
+
+def program(machine: str, action: int = RETURN_NOTIFY) -> list[tuple[int, int, int, int]]:
+    return list(struct.iter_unpack("=HBBI", seccomp_filter.build(machine, action)))
+
+
+PROGRAMS = {machine: program(machine) for machine in seccomp_filter.MACHINES}
+PAIRS = [
+    (machine, other) for machine, others in seccomp_filter.MACHINES.items() for other in others
+]
+
+# What conditions look at: flags that are wanted, others, and both halves of an argument.
+arguments = st.lists(
+    st.one_of(
+        st.integers(0, 40),
+        st.sampled_from([0o100, 0o20000000, 0o20000100, 0x20000, 1 << 32, 15 | 1 << 32, 17]),
+        st.integers(0, (1 << 64) - 1),
+    ),
+    min_size=6,
+    max_size=6,
+)
+numbers = st.one_of(
+    st.integers(0, 600),
+    st.sampled_from(sorted({number for table in NUMBERS.values() for number in table.values()})),
+)
+
+
+def decide(machine: str, other: str, number: int, given: list[int]) -> int:
+    data = struct.pack("=IIQ6Q", number, AUDIT_ARCHITECTURES[other], 0, *given)
+    return bpf.run(PROGRAMS[machine], data)
+
+
+def holds(condition: tuple[int, str, int, int], given: list[int]) -> bool:
+    index, operator, value, second = condition
+    if operator == "SCMP_CMP_EQ":
+        return given[index] == value
+    assert operator == "SCMP_CMP_MASKED_EQ"
+    return given[index] & value == second
+
+
+@pytest.mark.parametrize(("machine", "other"), PAIRS)
+@settings(max_examples=300)
+@given(number=numbers, given_arguments=arguments)
+def test_it_does_what_the_table_says(
+    machine: str, other: str, number: int, given_arguments: list[int]
+) -> None:
+    conditions = [
+        condition for name, _, condition in rows(other) if NUMBERS[other].get(name) == number
+    ]
+    wanted = any(condition is None or holds(condition, given_arguments) for condition in conditions)
+    assert decide(machine, other, number, given_arguments) == (
+        RETURN_NOTIFY if wanted else RETURN_ALLOW
+    )
+
+
+@pytest.mark.parametrize(("machine", "other"), PAIRS)
+def test_every_call_of_the_table_is_notified(machine: str, other: str) -> None:
+    for name, _, condition in rows(other):
+        number = NUMBERS[other].get(name)
+        given = [0] * 6
+        if condition is not None:
+            given[condition[0]] = condition[3] or condition[2]
+        if number is not None:
+            assert decide(machine, other, number, given) == RETURN_NOTIFY, name
+
+
+@settings(max_examples=300)
+@given(number=numbers, given_arguments=arguments)
+def test_libseccomp_makes_the_same_of_the_table(number: int, given_arguments: list[int]) -> None:
+    library = bpf.load_library()
+    if library is None:
+        pytest.skip("libseccomp.so.2 is not installed")
+    name = library.seccomp_syscall_resolve_num_arch(0xC000003E, number)
+    if not name:
+        return
+    theirs = runtimes_filter()(name.decode(), *given_arguments)
+    assert decide("x86_64", "x86_64", number, given_arguments) == theirs
+
+
+@lru_cache
+def runtimes_filter() -> bpf.Filter:
+    library = bpf.load_library()
+    assert library is not None
+    profile = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": seccomp_rules()}
+    return bpf.Filter(library, profile)
+
+
+@pytest.mark.parametrize("number", [0x40000000, 0x40000004, 0x400000FF, 0xFFFFFFFF])
+def test_calls_of_the_x32_abi_are_refused(number: int) -> None:
+    assert decide("x86_64", "x86_64", number, [0] * 6) == ENOSYS
+
+
+def test_what_is_not_known_is_let_through() -> None:
+    arm = struct.pack("=IIQ6Q", 92, 0x40000028, 0, *[0] * 6)
+    assert [bpf.run(found, arm) for found in PROGRAMS.values()] == [RETURN_ALLOW] * 2
+
+
+def test_another_action_and_other_calls() -> None:
+    built = seccomp_filter.build("x86_64", RETURN_ERRNO, [("chown", "", None)])
+    found = list(struct.iter_unpack("=HBBI", built))
+    for name, action in (("chown", RETURN_ERRNO), ("lchown", RETURN_ALLOW)):
+        number = NUMBERS["x86_64"][name]
+        data = struct.pack("=IIQ6Q", number, AUDIT_ARCHITECTURES["x86_64"], 0, *[0] * 6)
+        assert bpf.run(found, data) == action
+
+
+def test_an_operator_that_is_not_known_is_an_error() -> None:
+    with pytest.raises(ValueError, match="SCMP_CMP_GT"):
+        seccomp_filter.build("x86_64", RETURN_NOTIFY, [("chown", "", (0, "SCMP_CMP_GT", 1, 0))])
+
+
+def test_it_is_not_too_long_for_the_kernel() -> None:
+    assert all(len(found) < PROGRAM_LIMIT for found in PROGRAMS.values())
