@@ -198,6 +198,13 @@ def set_real_effective(ids: Ids, real: int, effective: int, privileged: bool) ->
 def set_all(ids: Ids, real: int, effective: int, saved: int, privileged: bool) -> Ids:
     """Return the IDs after setresuid(2) or setresgid(2). Raises OSError: EPERM."""
     wanted = (real, effective, saved)
+    if (
+        real in (NO_CHANGE, ids[0])
+        and (effective == NO_CHANGE or effective == ids[1] == ids[3])
+        and saved in (NO_CHANGE, ids[2])
+    ):
+        # Since Linux 6.3 the file system ID stays too, where nothing is to change.
+        return ids
     if not privileged and any(new != NO_CHANGE and new not in ids[:3] for new in wanted):
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
     new_real, new_effective, new_saved = (
