@@ -6,10 +6,12 @@ from runrootless.emulation.capabilities import Capabilities
 from runrootless.emulation.chown import Chown
 from runrootless.emulation.creation import Creation
 from runrootless.emulation.credential_table import CredentialTable
+from runrootless.emulation.devices import Devices
 from runrootless.emulation.execution import Execution
 from runrootless.emulation.i386 import I386
 from runrootless.emulation.identity import Identity
 from runrootless.emulation.metadata import Metadata
+from runrootless.emulation.mounts import Mounts
 from runrootless.emulation.nodes import Nodes
 from runrootless.emulation.ownership import Ownership
 from runrootless.emulation.paths import Paths
@@ -46,8 +48,10 @@ class Emulator:
         paths = Paths(memory, files)
         ownership = Ownership(files, side_store)
         identity = Identity(memory, table)
-        creation = Creation(memory, files, paths, ownership, identity)
+        self._devices = Devices(files, ownership)
+        creation = Creation(memory, files, paths, ownership, identity, self._devices)
         self._process_files = ProcessFiles(files, identity)
+        self._mounts = Mounts(memory, files, paths, ownership, identity)
         metadata = Metadata(memory, files, paths, ownership, self._process_files)
         self._components: dict[str, object] = {
             "identity": identity,
@@ -57,15 +61,18 @@ class Emulator:
             "chown": Chown(files, paths, ownership, identity),
             "nodes": Nodes(paths, creation, identity),
             "capabilities": Capabilities(memory, identity),
-            "execution": Execution(files, paths, ownership, identity),
+            "execution": Execution(files, paths, ownership, identity, self._devices),
             "xattrs": Xattrs(memory, paths, identity),
             "sockets": Sockets(memory, files, paths, ownership, identity, creation),
-            "roots": Roots(memory, files, paths, identity, views),
+            "mounts": self._mounts,
+            "roots": Roots(memory, files, paths, identity, self._devices, views),
         }
 
     def joined(self) -> None:
         """Take note that the agent has joined the container. Raises OSError."""
         self._process_files.look()
+        self._devices.look()
+        self._mounts.look()
 
     def handlers(self) -> dict[tuple[int, int], Handler]:
         """Return the handler of each (architecture, number) pair that seccomp may report.

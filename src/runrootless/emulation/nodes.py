@@ -1,4 +1,9 @@
-"""Special files: mknod(2). A device node is a regular file whose record tells what it is."""
+"""Special files: mknod(2). A device node is a whiteout whose record tells what it is.
+
+A whiteout, the character device 0:0, is the only device that everybody may make. It
+cannot be opened, and directory listings show it as a character device. A file system
+that has none (overlayfs, FUSE) gets a regular file in its place.
+"""
 
 from __future__ import annotations
 
@@ -51,12 +56,22 @@ class Nodes:
                 return -errno.EPERM
             record = record or Record()
             record = Record(record.uid, record.gid, kind, device)
-            mode = stat.S_IMODE(mode) | stat.S_IFREG
-        elif record is None:
+            return self._creation.make(
+                call, directory, name, record, lambda: _make_device(name, mode)
+            )
+        if record is None:
             return None
         return self._creation.make(
             call, directory, name, record, lambda: os.mknod(name, mode, device)
         )
+
+
+def _make_device(name: bytes, mode: int) -> None:
+    permissions = stat.S_IMODE(mode)
+    try:
+        os.mknod(name, permissions | stat.S_IFCHR, 0)
+    except OSError:
+        os.mknod(name, permissions | stat.S_IFREG)
 
 
 def _could_be_made(name: bytes) -> bool:

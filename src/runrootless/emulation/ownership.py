@@ -25,6 +25,7 @@ _REMEMBERED_LIMIT = 8192
 _SETTLED_SECONDS = 3
 _TYPE_MASK = 0o170000
 _FILE_TYPES_WITH_ATTRIBUTES = (stat.S_IFREG, stat.S_IFDIR)
+_TYPES_OF_DEVICES = (stat.S_IFCHR, stat.S_IFREG)
 
 
 class Ownership:
@@ -67,22 +68,27 @@ class Ownership:
             elif value == -errno.ENODATA:
                 record = None
             else:
-                return self._find_beside(name, flags, device, inode)
+                return self._find_beside(name, flags, mode, device, inode)
             # A file that has just changed may change again without its time doing so.
             if change_time is not None and time.time() - change_time[0] > _SETTLED_SECONDS:
                 if len(self._remembered) >= _REMEMBERED_LIMIT:
                     self._remembered.clear()
                 self._remembered[device, inode] = (change_time, record)
             return record
-        return self._find_beside(name, flags, device, inode)
+        return self._find_beside(name, flags, mode, device, inode)
 
-    def _find_beside(self, name: bytes, flags: int, device: int, inode: int) -> Record | None:
+    def _find_beside(
+        self, name: bytes, flags: int, mode: int, device: int, inode: int
+    ) -> Record | None:
         if self._expected:
             self._settle()
         found = self._side_store.find(device, inode)
         if found is None:
             return None
         birth, record = found
+        if record.device_type and mode & _TYPE_MASK not in _TYPES_OF_DEVICES:
+            # On a file system without times of birth: the inode number is another file's by now.
+            return None
         return record if birth == self._files.birth_time(name, flags) else None
 
     def keep(self, handle: bytes, mode: int, device: int, inode: int, record: Record) -> None:

@@ -45,6 +45,7 @@ NUMBERS: dict[str, dict[str, int]] = {
         "mkdirat": 258,
         "mknod": 133,
         "mknodat": 259,
+        "mount": 165,
         "newfstatat": 262,
         "open": 2,
         "openat": 257,
@@ -69,6 +70,7 @@ NUMBERS: dict[str, dict[str, int]] = {
         "statx": 332,
         "symlink": 88,
         "symlinkat": 266,
+        "umount2": 166,
         "unshare": 272,
     },
     "i386": {
@@ -123,6 +125,7 @@ NUMBERS: dict[str, dict[str, int]] = {
         "mkdirat": 296,
         "mknod": 14,
         "mknodat": 297,
+        "mount": 21,
         "open": 5,
         "openat": 295,
         "openat2": 437,
@@ -157,6 +160,7 @@ NUMBERS: dict[str, dict[str, int]] = {
         "symlink": 83,
         "symlinkat": 304,
         "ugetrlimit": 191,
+        "umount2": 52,
         "unshare": 310,
     },
     "aarch64": {
@@ -192,6 +196,7 @@ NUMBERS: dict[str, dict[str, int]] = {
         "lsetxattr": 6,
         "mkdirat": 34,
         "mknodat": 33,
+        "mount": 40,
         "newfstatat": 79,
         "openat": 56,
         "openat2": 437,
@@ -213,6 +218,7 @@ NUMBERS: dict[str, dict[str, int]] = {
         "setxattr": 5,
         "statx": 291,
         "symlinkat": 36,
+        "umount2": 39,
         "unshare": 97,
     },
 }

@@ -1,0 +1,174 @@
+"""Mounting: mount(2) and umount2(2) where root of a user namespace cannot do as real root.
+
+Most mounts are let through: the kernel allows them in the container's user namespace.
+A file system of processes or of the kernel's objects is not among them, since parts of
+the container's own are covered and its network is the host's; what would be mounted is
+the same as the container has already, which is bound. The options uid= and gid= name
+IDs that the kernel has no number for.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from runrootless.emulation.call import Call, require_valid
+from runrootless.emulation.credentials import CAP_SYS_ADMIN
+from runrootless.emulation.identity import Identity
+from runrootless.emulation.ownership import Ownership
+from runrootless.emulation.paths import Paths
+from runrootless.emulation.record import Record
+from runrootless.linux.files import AT_FDCWD, Files
+from runrootless.linux.memory import Memory
+from runrootless.linux.mounts import (
+    MS_BIND,
+    MS_MOVE,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_PROPAGATION,
+    MS_RDONLY,
+    MS_REMOUNT,
+    mount,
+)
+from runrootless.linux.processes import read_status, status_fields
+
+_NAME_LIMIT = 64
+_OWNER_OPTIONS = (b"uid=", b"gid=")
+_WITH_OWNER_OPTIONS = (b"tmpfs", b"devpts")
+_OTHER_REQUESTS = MS_REMOUNT | MS_BIND | MS_MOVE | MS_PROPAGATION
+# The flags that a bind mount has of its own, and how statvfs(3) reports them.
+_OWN_FLAGS = {
+    MS_RDONLY: os.ST_RDONLY,
+    MS_NOSUID: os.ST_NOSUID,
+    MS_NODEV: os.ST_NODEV,
+    MS_NOEXEC: os.ST_NOEXEC,
+}
+
+
+class Mounts:
+    """Handlers of mount(2) and umount2(2)."""
+
+    def __init__(
+        self, memory: Memory, files: Files, paths: Paths, ownership: Ownership, identity: Identity
+    ) -> None:
+        self._memory = memory
+        self._files = files
+        self._paths = paths
+        self._ownership = ownership
+        self._identity = identity
+        # By type of the file system: where the container has it, a descriptor and st_dev,
+        # and the namespace that it shows.
+        self._own: dict[bytes, tuple[bytes, int, int, str, int]] = {}
+
+    def look(self) -> None:
+        """Keep hold of the container's /proc and /sys, once the agent has joined it."""
+        for kind, path, namespace in ((b"proc", b"/proc", "pid"), (b"sysfs", b"/sys", "net")):
+            fd = self._files.open_path(path, 0)
+            if fd < 0:
+                continue
+            device = os.fstat(fd).st_dev
+            # The first process of the container has the number 1 in a namespace of its own.
+            example = f"self/fd/{fd}/1" if namespace == "pid" else "self"
+            try:
+                number = os.stat(f"{example}/ns/{namespace}").st_ino
+            except OSError:
+                os.close(fd)
+                continue
+            self._own[kind] = (path, fd, device, namespace, number)
+
+    def mount(self, call: Call) -> int | None:
+        """mount(2)."""
+        _, target, kind, flags, data = call.arguments[:5]
+        if not self._identity.of(call.pid).can(CAP_SYS_ADMIN):
+            return self._denied(call, target)
+        if flags & _OTHER_REQUESTS or not kind or not _may_mount(call.pid):
+            return None
+        name = self._memory.read_string(call.pid, kind, _NAME_LIMIT)
+        if name in self._own:
+            return self._mount_own(call, target, name, flags)
+        if name in _WITH_OWNER_OPTIONS and data:
+            return self._mount_without_owner(call, target, name, flags, data)
+        return None
+
+    def umount(self, call: Call) -> int | None:
+        """umount2(2)."""
+        if self._identity.of(call.pid).can(CAP_SYS_ADMIN):
+            return None
+        return -errno.EPERM
+
+    def _denied(self, call: Call, target: int) -> int:
+        # The kernel looks for the directory before it looks at the privilege.
+        name, _ = self._paths.name(call, AT_FDCWD, target, 0)
+        return min(self._files.stat(name, 0), 0) or -errno.EPERM
+
+    def _mount_own(self, call: Call, target: int, kind: bytes, flags: int) -> int | None:
+        """Bind the container's own file system of this type; None where there is a reason not to.
+
+        That is for a process with another namespace than the file system shows.
+        """
+        path, own, device, namespace, number = self._own[kind]
+        if os.stat(f"{call.pid}/ns/{namespace}").st_ino != number:
+            return None
+        name, _ = self._paths.name(call, AT_FDCWD, target, 0)
+        fd = self._files.open_path(name, 0)
+        if fd < 0:
+            return None
+        try:
+            handle = b"self/fd/%d" % fd
+            require_valid(call)
+            # Of two mounts of it: in another mount namespace the container's is out of reach.
+            for source in (path, b"self/fd/%d" % own):
+                try:
+                    if os.stat(source).st_dev == device:
+                        mount(source, handle, None, MS_BIND, None)
+                        break
+                except OSError:
+                    continue
+            else:
+                return None
+        finally:
+            os.close(fd)
+        self._restrict(name, flags)
+        return 0
+
+    def _restrict(self, name: bytes, flags: int) -> None:
+        """Give a new bind mount the flags that were asked for, besides those it has."""
+        there = os.statvfs(name).f_flag
+        kept = sum(flag for flag, reported in _OWN_FLAGS.items() if there & reported)
+        wanted = kept | flags & sum(_OWN_FLAGS)
+        if wanted != kept:
+            mount(None, name, None, MS_REMOUNT | MS_BIND | wanted, None)
+
+    def _mount_without_owner(
+        self, call: Call, target: int, kind: bytes, flags: int, data: int
+    ) -> int | None:
+        """Mount without the options that name IDs, and record these of the new root."""
+        text = self._memory.read_string(call.pid, data)
+        if text is None:
+            return None
+        options = text.split(b",")
+        ids = [option for option in options if option.startswith(_OWNER_OPTIONS)]
+        owner = {option[:3]: int(option[4:]) for option in ids if option[4:].isdigit()}
+        if len(owner) != len(ids) or not any(owner.values()):
+            return None
+        name, _ = self._paths.name(call, AT_FDCWD, target, 0)
+        source = self._memory.read_string(call.pid, call.arguments[0]) or kind
+        rest = b",".join(option for option in options if option not in ids)
+        require_valid(call)
+        mount(source, name, kind, flags, rest)
+        if kind == b"tmpfs":
+            status = os.stat(name)
+            record = Record(owner.get(b"uid", 0), owner.get(b"gid", 0))
+            self._ownership.keep(name, status.st_mode, status.st_dev, status.st_ino, record)
+        return 0
+
+
+def _may_mount(pid: int) -> bool:
+    """Return whether the kernel lets a thread mount in the container's user namespace.
+
+    Raises OSError where it is gone.
+    """
+    if os.stat(f"{pid}/ns/user").st_ino != os.stat("self/ns/user").st_ino:
+        return False
+    return bool(int(status_fields(read_status(pid), b"CapEff")[0], 16) & CAP_SYS_ADMIN)

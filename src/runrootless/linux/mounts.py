@@ -1,0 +1,32 @@
+"""Mounts: mount(2), umount2(2), <linux/mount.h>."""
+
+from __future__ import annotations
+
+from runrootless.linux.libc import c_char_p, c_int, c_ulong, check, function
+
+MS_RDONLY = 0x1
+MS_NOSUID = 0x2
+MS_NODEV = 0x4
+MS_NOEXEC = 0x8
+MS_REMOUNT = 0x20
+MS_BIND = 0x1000
+MS_MOVE = 0x2000
+MS_PROPAGATION = 0x1E0000
+"""MS_SHARED, MS_PRIVATE, MS_SLAVE and MS_UNBINDABLE."""
+
+MNT_DETACH = 2
+
+_mount = function("mount", c_char_p, c_char_p, c_char_p, c_ulong, c_char_p)
+_umount = function("umount2", c_char_p, c_int)
+
+
+def mount(
+    source: bytes | None, target: bytes, kind: bytes | None, flags: int, data: bytes | None
+) -> None:
+    """Mount ``source`` on ``target``, which is followed. Raises OSError as mount(2) says."""
+    check(_mount(source, target, kind, flags, data), "mount")
+
+
+def unmount(target: bytes, flags: int) -> None:
+    """Unmount what is mounted on ``target``, which is followed. Raises OSError as umount2(2)."""
+    check(_umount(target, flags), "umount2")
