@@ -33,7 +33,7 @@ DATABASE = ("postgresql-15", "postgresql-client-15")
 # Options of mmdebstrap for each tree of Debian.
 RECIPES: dict[str, list[str]] = {
     "debian": [],
-    "python": ["--include=python3"],
+    "tools": ["--include=attr,debootstrap,libcap2-bin,mmdebstrap,python3,rsync"],
     "servers": [
         "--skip=cleanup/apt",
         # mmdebstrap has told apt to leave out recommended packages.
