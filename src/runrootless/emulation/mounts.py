@@ -18,9 +18,10 @@ from runrootless.emulation.identity import Identity
 from runrootless.emulation.ownership import Ownership
 from runrootless.emulation.paths import Paths
 from runrootless.emulation.record import Record
-from runrootless.linux.files import AT_FDCWD, Files
+from runrootless.linux.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW, Files
 from runrootless.linux.memory import Memory
 from runrootless.linux.mounts import (
+    MNT_DETACH,
     MS_BIND,
     MS_MOVE,
     MS_NODEV,
@@ -28,12 +29,17 @@ from runrootless.linux.mounts import (
     MS_NOSUID,
     MS_PROPAGATION,
     MS_RDONLY,
+    MS_REC,
     MS_REMOUNT,
+    UMOUNT_NOFOLLOW,
     mount,
+    unmount,
 )
-from runrootless.linux.processes import read_status, status_fields
+from runrootless.linux.processes import descriptor_mount, read_status, status_fields
 
 _NAME_LIMIT = 64
+# MNT_EXPIRE, and flags that nobody has defined.
+_NOT_BY_THE_AGENT = ~(MNT_DETACH | UMOUNT_NOFOLLOW | 1)
 _OWNER_OPTIONS = (b"uid=", b"gid=")
 _WITH_OWNER_OPTIONS = (b"tmpfs", b"devpts")
 _OTHER_REQUESTS = MS_REMOUNT | MS_BIND | MS_MOVE | MS_PROPAGATION
@@ -60,6 +66,8 @@ class Mounts:
         # By type of the file system: where the container has it, a descriptor and st_dev,
         # and the namespace that it shows.
         self._own: dict[bytes, tuple[bytes, int, int, str, int]] = {}
+        # The mounts that have others below: those of sysfs, by number.
+        self._trees: set[int] = set()
 
     def look(self) -> None:
         """Keep hold of the container's /proc and /sys, once the agent has joined it."""
@@ -93,9 +101,27 @@ class Mounts:
 
     def umount(self, call: Call) -> int | None:
         """umount2(2)."""
-        if self._identity.of(call.pid).can(CAP_SYS_ADMIN):
+        if not self._identity.of(call.pid).can(CAP_SYS_ADMIN):
+            return -errno.EPERM
+        target, flags = call.arguments[:2]
+        if not self._trees or flags & _NOT_BY_THE_AGENT:
             return None
-        return -errno.EPERM
+        nofollow = AT_SYMLINK_NOFOLLOW if flags & UMOUNT_NOFOLLOW else 0
+        name, _ = self._paths.name(call, AT_FDCWD, target, 0)
+        fd = self._files.open_path(name, nofollow)
+        if fd < 0:
+            return None
+        try:
+            mount_id = descriptor_mount(fd)
+            if mount_id not in self._trees or not _may_mount(call.pid):
+                return None
+            require_valid(call)
+            # Were it the file system alone, nothing mounted below would be in the way.
+            unmount(b"self/fd/%d" % fd, MNT_DETACH)
+            self._trees.discard(mount_id)
+        finally:
+            os.close(fd)
+        return 0
 
     def _denied(self, call: Call, target: int) -> int:
         # The kernel looks for the directory before it looks at the privilege.
@@ -121,7 +147,9 @@ class Mounts:
             for source in (path, b"self/fd/%d" % own):
                 try:
                     if os.stat(source).st_dev == device:
-                        mount(source, handle, None, MS_BIND, None)
+                        # What the host has mounted below /sys cannot be left out.
+                        recursive = MS_REC if kind == b"sysfs" else 0
+                        mount(source, handle, None, MS_BIND | recursive, None)
                         break
                 except OSError:
                     continue
@@ -129,11 +157,15 @@ class Mounts:
                 return None
         finally:
             os.close(fd)
-        self._restrict(name, flags)
+        self._finish(name, flags, kind == b"sysfs")
         return 0
 
-    def _restrict(self, name: bytes, flags: int) -> None:
+    def _finish(self, name: bytes, flags: int, has_others_below: bool) -> None:
         """Give a new bind mount the flags that were asked for, besides those it has."""
+        if has_others_below:
+            fd = self._files.open_path(name, 0)
+            self._trees.add(descriptor_mount(fd))
+            os.close(fd)
         there = os.statvfs(name).f_flag
         kept = sum(flag for flag, reported in _OWN_FLAGS.items() if there & reported)
         wanted = kept | flags & sum(_OWN_FLAGS)

@@ -6,7 +6,7 @@ import errno
 import struct
 
 from runrootless.emulation.call import Call, require_valid
-from runrootless.emulation.credentials import CAP_SYS_CHROOT
+from runrootless.emulation.credentials import CAP_SYS_ADMIN, CAP_SYS_CHROOT
 from runrootless.emulation.devices import Devices
 from runrootless.emulation.identity import Identity
 from runrootless.emulation.paths import Paths
@@ -60,8 +60,16 @@ class Roots:
         self._views.varied = True
         return None
 
+    def pivot_root(self, call: Call) -> None:
+        """pivot_root(2)."""
+        self._views.varied = True
+        if self._identity.of(call.pid).can(CAP_SYS_ADMIN):
+            name, _ = self._paths.name(call, AT_FDCWD, call.arguments[0], 0)
+            require_valid(call)
+            self._devices.furnish(call.pid, name)
+
     def may_change(self, call: Call) -> None:
-        """pivot_root(2), setns(2), unshare(2), and clone(2) with CLONE_NEWNS."""
+        """setns(2), unshare(2), and clone(2) with CLONE_NEWNS."""
         self._views.varied = True
 
     def clone3(self, call: Call) -> None:

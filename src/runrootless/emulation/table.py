@@ -110,7 +110,7 @@ TABLE: tuple[tuple[str, str, Condition | None], ...] = (
     ("umount2", "mounts.umount", None),
     # What gives a process a view of files that is not the container's.
     ("chroot", "roots.chroot", None),
-    ("pivot_root", "roots.may_change", None),
+    ("pivot_root", "roots.pivot_root", None),
     ("setns", "roots.may_change", None),
     ("unshare", "roots.may_change", None),
     ("clone", "roots.may_change", _has_bits(0, _CLONE_NEWNS)),

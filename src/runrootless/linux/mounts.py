@@ -11,10 +11,12 @@ MS_NOEXEC = 0x8
 MS_REMOUNT = 0x20
 MS_BIND = 0x1000
 MS_MOVE = 0x2000
+MS_REC = 0x4000
 MS_PROPAGATION = 0x1E0000
 """MS_SHARED, MS_PRIVATE, MS_SLAVE and MS_UNBINDABLE."""
 
 MNT_DETACH = 2
+UMOUNT_NOFOLLOW = 8
 
 _mount = function("mount", c_char_p, c_char_p, c_char_p, c_ulong, c_char_p)
 _umount = function("umount2", c_char_p, c_int)

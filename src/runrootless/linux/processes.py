@@ -29,6 +29,15 @@ def descriptor_flags(pid: int, descriptor: int) -> int:
     return int(text.partition(b"flags:")[2].split(maxsplit=1)[0], 8)
 
 
+def descriptor_mount(descriptor: int) -> int:
+    """Return the number of the mount that a descriptor of this process's own leads to.
+
+    Raises OSError where it is not open.
+    """
+    text = _read(b"self/fdinfo/%d" % descriptor)
+    return int(text.partition(b"mnt_id:")[2].split(maxsplit=1)[0])
+
+
 def memory_layout(pid: int) -> bytes:
     """Return what a successful execve(2) changes: where code, stack and arguments begin.
 
