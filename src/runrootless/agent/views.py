@@ -56,7 +56,12 @@ class Views:
 
         Raises OSError where the process is gone.
         """
-        other_namespace = os.readlink(f"{pid}/ns/mnt") != self._namespace_link
+        try:
+            other_namespace = os.readlink(f"{pid}/ns/mnt") != self._namespace_link
+        except PermissionError:
+            # The runtime itself, about to execute a program in the container: it cannot be
+            # looked at, and it has the container's own view.
+            return False
         if not other_namespace and os.readlink(f"{pid}/root") == "/":
             return False
         if other_namespace:

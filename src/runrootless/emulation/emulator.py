@@ -59,7 +59,7 @@ class Emulator:
             "i386": I386(memory, metadata),
             "creation": creation,
             "chown": Chown(files, paths, ownership, identity),
-            "nodes": Nodes(paths, creation, identity),
+            "nodes": Nodes(paths, creation, ownership, identity),
             "capabilities": Capabilities(memory, identity),
             "execution": Execution(files, paths, ownership, identity, self._devices),
             "xattrs": Xattrs(memory, paths, identity),

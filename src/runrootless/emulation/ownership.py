@@ -113,6 +113,10 @@ class Ownership:
                 raise failure(-result)
         self._side_store.keep(device, inode, self._files.birth_time(handle, 0), record)
 
+    def lasts_beside(self, device: int) -> bool:
+        """Return whether the side store keeps records of files on a device as long as they live."""
+        return self._side_store.lasts(device)
+
     def expect(self, name: bytes, record: Record) -> None:
         """Keep the record of a socket that the kernel is about to make, once it is there."""
         parent = self._files.open_path(os.path.dirname(name), 0)
