@@ -53,7 +53,7 @@ _OWN_FLAGS = {
 
 
 class Mounts:
-    """Handlers of mount(2) and umount2(2)."""
+    """Handlers of mount(2), fsopen(2) and umount2(2)."""
 
     def __init__(
         self, memory: Memory, files: Files, paths: Paths, ownership: Ownership, identity: Identity
@@ -98,6 +98,11 @@ class Mounts:
         if name in _WITH_OWNER_OPTIONS and data:
             return self._mount_without_owner(call, target, name, flags, data)
         return None
+
+    def fsopen(self, call: Call) -> int | None:
+        """fsopen(2): as on a kernel without it, where mount(2) has a meaning of its own here."""
+        name = self._memory.read_string(call.pid, call.arguments[0], _NAME_LIMIT)
+        return -errno.ENOSYS if name in self._own or name in _WITH_OWNER_OPTIONS else None
 
     def umount(self, call: Call) -> int | None:
         """umount2(2)."""

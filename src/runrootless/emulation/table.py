@@ -108,6 +108,7 @@ TABLE: tuple[tuple[str, str, Condition | None], ...] = (
     # Mounts that root of a user namespace cannot make.
     ("mount", "mounts.mount", None),
     ("umount2", "mounts.umount", None),
+    ("fsopen", "mounts.fsopen", None),
     # What gives a process a view of files that is not the container's.
     ("chroot", "roots.chroot", None),
     ("pivot_root", "roots.pivot_root", None),
