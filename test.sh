@@ -11,7 +11,7 @@ cd "$(dirname "$(readlink -f "$0")")"
 umask 022
 
 install_packages \
-    attr ca-certificates crun debian-archive-keyring fakechroot fakeroot gcc gcc-multilib libc6-dev \
+    attr ca-certificates crun debian-archive-keyring e2fsprogs fakechroot fakeroot gcc gcc-multilib libc6-dev \
     mmdebstrap passwd procps python3 python3-setuptools python3-venv python3-wheel runc util-linux
 
 if world_readable .; then

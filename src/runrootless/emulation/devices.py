@@ -22,6 +22,8 @@ _MEMORY_MAJOR = 1
 # By minor number: mem(4), null(4), full(4), random(4).
 _MEMORY_DEVICES = {3: b"null", 5: b"zero", 7: b"full", 8: b"random", 9: b"urandom"}
 _ROOTS_LIMIT = 64
+_NODES_LIMIT = 1024
+_MOUNTS_LIMIT = 512
 
 
 class Devices:
@@ -71,12 +73,17 @@ class Devices:
             )
         except OSError:
             return
-        mounts = []
+        mounts: list[int] = []
+        room = _MOUNTS_LIMIT - sum(len(furnished.mounts) for furnished in self._furnished)
         try:
-            for entry in os.listdir(directory):
-                covered = self._cover(b"self/fd/%d/" % directory, os.fsencode(entry))
-                if covered >= 0:
-                    mounts.append(covered)
+            with os.scandir(directory) as entries:
+                # However many there are, others wait meanwhile.
+                for _, entry in zip(range(_NODES_LIMIT), entries, strict=False):
+                    if len(mounts) >= room:
+                        break
+                    covered = self._cover(b"self/fd/%d/" % directory, os.fsencode(entry.name))
+                    if covered >= 0:
+                        mounts.append(covered)
             where = _identity(root + b"/.")
             namespace = os.readlink("self/ns/mnt")
         except OSError:
@@ -194,5 +201,8 @@ def _is_device(name: bytes, kind: int, device: int) -> bool:
     """Return whether a name leads to the real device of this type (as in st_mode) and number."""
     if not device:
         return False
-    status = os.stat(name)
+    try:
+        status = os.stat(name)
+    except OSError:
+        return False
     return stat.S_IFMT(status.st_mode) == kind and status.st_rdev == device
