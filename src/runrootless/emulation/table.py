@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     Condition: TypeAlias = tuple[int, str, int, int]
 
 _O_WRONLY = 0o1
-_O_RDWR = 0o2
 _O_CREAT = 0o100
+_O_TMPFILE = 0o20000000
 _SO_PEERCRED = 17
 _RLIMIT_RTTIME = 15
 _CLONE_NEWNS = 0x00020000
@@ -49,13 +49,13 @@ TABLE: tuple[tuple[str, str, Condition | None], ...] = (
     ("mknodat", "nodes.mknodat", None),
     # New files.
     ("open", "creation.open", _has_bits(1, _O_CREAT)),
-    # For writing: that may be an emulated device node. O_TMPFILE is among these.
+    ("open", "creation.open", _has_bits(1, _O_TMPFILE)),
+    # What is only written to may be an emulated device node.
     ("open", "creation.open", _has_bits(1, _O_WRONLY)),
-    ("open", "creation.open", _has_bits(1, _O_RDWR)),
     ("creat", "creation.creat", None),
     ("openat", "creation.openat", _has_bits(2, _O_CREAT)),
+    ("openat", "creation.openat", _has_bits(2, _O_TMPFILE)),
     ("openat", "creation.openat", _has_bits(2, _O_WRONLY)),
-    ("openat", "creation.openat", _has_bits(2, _O_RDWR)),
     ("openat2", "creation.openat2", None),
     ("mkdir", "creation.mkdir", None),
     ("mkdirat", "creation.mkdirat", None),
