@@ -78,6 +78,12 @@ def debian_tree(trees: Trees) -> Tree:
 
 
 @pytest.fixture(scope="session")
+def tools_tree(trees: Trees) -> Tree:
+    """A minimal Debian with Python and tools for files and for making root file systems."""
+    return Tree(debian_archive("tools"), trees)
+
+
+@pytest.fixture(scope="session")
 def servers_tree(trees: Trees) -> Tree:
     """A minimal Debian with the packages of some servers downloaded, not installed."""
     return Tree(debian_archive("servers"), trees)
@@ -148,5 +154,5 @@ def differential(
     if not AS_ROOT:
         pytest.skip("the oracle is a chroot of the real root: run the tests as root")
     return Differential(
-        trees, Runrootless(session_user), debian_archive("python"), request.config.stash[TALLY]
+        trees, Runrootless(session_user), debian_archive("tools"), request.config.stash[TALLY]
     )

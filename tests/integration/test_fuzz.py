@@ -122,7 +122,7 @@ class Driver:
 def drivers(trees: Trees, session_user: Unprivileged) -> Iterator[tuple[Driver, Driver]]:
     """The drivers of real root's side and of the container's."""
     args = ["python3", "/fuzz_driver.py"]
-    tree = Tree(debian_archive("python"), trees)
+    tree = Tree(debian_archive("tools"), trees)
     roots = []
     for form, for_user in ((tree.oracle, False), (tree.rootless, True)):
         directory = trees.new_directory("fuzz", for_user=for_user)

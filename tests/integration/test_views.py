@@ -55,3 +55,72 @@ def test_proc_is_not_mounted_for_those_who_may_not(
 ) -> None:
     done = runrootless.run(bundle().script("mount -t proc proc /srv"))
     assert done.check(32).stdout == ""
+
+
+def test_two_views_at_once(bundle: MakeBundle, runrootless: Runrootless) -> None:
+    """A process in a root within, one in a mount namespace, and one that was executed later."""
+    name = runrootless.new_id()
+    within = """
+        mkdir("/tmp/r"); mkdir("/tmp/r/d"); symlink("/d", "/tmp/r/l"); mkdir("/tmp/d");
+        chroot("/tmp/r"); chdir("/");
+        for my $n (1 .. 1000000) {
+            chown $n, 1, "/l"; my @s = stat "/d"; $s[4] == $n or exit 3; exit 0 if -e "/stop"
+        }"""
+    ours = bundle().change(_new_tmp).set(["perl", "-e", within])
+    runrootless("run", "--detach", "--bundle", ours.path, name).check()
+    script = """
+        cd /tmp; until [ -h r/l ] && [ $(stat -c %g r/d) = 1 ]; do sleep 0.01; done
+        for n in 1 2 3 4 5 6 7 8 9; do
+            chown $n:2 d; stat -c %u:%g d; stat -c %g r/d
+            unshare -rm sh -c 'mount -t tmpfs none d; chown 70:3 d; stat -c %u:%g d'
+        done
+        touch r/stop"""
+    expected = "".join(f"{n}:2\n1\n70:3\n" for n in range(1, 10))
+    assert runrootless("exec", name, "sh", "-c", script).check().stdout == expected
+    runrootless("delete", "--force", name).check()
+
+
+def test_devices_in_a_user_namespace_within(bundle: MakeBundle, runrootless: Runrootless) -> None:
+    script = """
+        cd /tmp; mkdir -p r/dev; mknod r/dev/zero c 1 5; chown 5:6 r/dev/zero
+        unshare -rm perl -e 'chroot "r" or die; open my $f, "<", "/dev/zero" or die $!;
+            print read($f, my $b, 3), "\\n"; open $f, ">", "/dev/zero" or die $!'
+        rm -r r && ls
+        mkdir -p r/dev; mknod r/dev/zero c 1 5
+        unshare -r perl -e 'chroot "r" or die; open my $f, "<", "/dev/zero" or die $!;
+            print read($f, my $b, 4), "\\n"'
+        rm -r r && ls"""
+    assert runrootless.run(bundle().change(_new_tmp).script(script)).check().stdout == "3\n4\n"
+
+
+def test_descriptors_of_another_view(bundle: MakeBundle, runrootless: Runrootless) -> None:
+    """Descriptors lead where they were opened, whatever root their holder has by now."""
+    script = """
+        cd /tmp; mkdir -p r/d a; touch a/f r/d/f; chown 5:6 a/f; chown 7:8 r/d/f
+        exec 3<a/f 4<a
+        perl -e 'sub st { my @s = stat shift; print "@s[4,5]\\n" }
+            chroot "r" or die; chdir "/"; open my $f, "<&=3"; st $f; chown 9, 10, $f; st "/d/f";
+            opendir my $d, "/d"; chdir $d; chown 11, 12, "f"; st "f"; rename "/d", "/e";
+            chown 13, 14, "f"; st "/e/f"; unlink "f"; rmdir "/e"; st "."; mkdir "x"; print "$!\\n"'
+        stat -c %u:%g a/f; ls r"""
+    done = runrootless.run(bundle().change(_new_tmp).script(script)).check()
+    expected = ["5 6", "7 8", "11 12", "13 14", "0 0", "No such file or directory", "9:10"]
+    assert done.stdout.splitlines() == expected
+
+
+def test_a_program_executed_in_a_container_with_other_roots(
+    bundle: MakeBundle, runrootless: Runrootless
+) -> None:
+    """The runtime that starts it cannot be looked at, and has the container's own root."""
+    name = runrootless.new_id()
+    ours = bundle().change(_new_tmp).set(["perl", "-e", 'chroot "/tmp"; sleep 100'])
+    runrootless("run", "--detach", "--bundle", ours.path, name).check()
+    script = "stat -c %u:%g /etc/shadow; chroot /tmp true 2>/dev/null; stat -c %u:%g /etc/shadow"
+    for _ in range(2):
+        done = runrootless("exec", name, "sh", "-c", script)
+        assert done.check().stdout == "0:42\n0:42\n"
+    runrootless("delete", "--force", name).check()
+
+
+def _new_tmp(config: Config) -> None:
+    config["mounts"].append({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"})

@@ -9,6 +9,20 @@ from support.users import Unprivileged
 
 Config = dict[str, Any]
 
+# As with `docker run --cap-add SYS_ADMIN`: what it takes to mount.
+ADMINISTRATOR = (
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_CHROOT",
+    "CAP_MKNOD",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_SETUID",
+    "CAP_SETGID",
+    "CAP_SETFCAP",
+)
+
 
 class Bundle:
     """A bundle that the user owns: a directory with config.json, and a root file system."""
@@ -58,6 +72,15 @@ class Bundle:
                 process["cwd"] = cwd
             if terminal is not None:
                 process["terminal"] = terminal
+
+        return self.change(change)
+
+    def add_capabilities(self, names: Sequence[str]) -> "Bundle":
+        """Leave the process these capabilities, too."""
+
+        def change(config: Config) -> None:
+            for kind in ("bounding", "effective", "permitted"):
+                config["process"]["capabilities"][kind] += names
 
         return self.change(change)
 

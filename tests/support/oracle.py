@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from support.bundles import ADMINISTRATOR
 from support.containers import Runrootless
 from support.processes import Output, Result
 from support.trees import Trees
@@ -23,6 +24,9 @@ ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "TERM": "xterm",
 }
+
+# Groups of cases whose container may mount.
+ADMINISTRATORS = ("mounts",)
 
 NAMESPACES = ["--mount", "--propagation=private", "--pid", "--fork", "--kill-child"]
 
@@ -205,7 +209,7 @@ class Differential:
         All cases of the group are run at the first call.
         """
         if group not in self._done:
-            self._done[group] = self._run(cases)
+            self._done[group] = self._run(group, cases)
         return self._done[group][name]
 
     def assert_same(self, group: str, cases: Mapping[str, Case], name: str) -> None:
@@ -218,7 +222,7 @@ class Differential:
         script = cases[name].script.removeprefix(PRELUDE).strip()
         assert not difference, f"{name} differs:\n{difference}\n--- script\n{script}"
 
-    def _run(self, cases: Mapping[str, Case]) -> dict[str, Comparison]:
+    def _run(self, group: str, cases: Mapping[str, Case]) -> dict[str, Comparison]:
         outputs = []
         for rootless in (False, True):
             form = self.trees.rootless if rootless else self.trees.oracle
@@ -228,6 +232,8 @@ class Differential:
             batch = ["/bin/sh", "/.cases/run"]
             if rootless:
                 bundle = self.runrootless.bundle_at(directory, root).set(batch)
+                if group in ADMINISTRATORS:
+                    bundle.add_capabilities(ADMINISTRATOR)
                 done = self.runrootless.run(bundle, timeout=60 + 10 * len(cases))
             else:
                 done = in_chroot(root, batch, timeout=60 + 10 * len(cases))

@@ -35,7 +35,9 @@ MESSAGE_BUS = "dbus"
 # Options of mmdebstrap for each tree of Debian.
 RECIPES: dict[str, list[str]] = {
     "debian": [],
-    "python": ["--include=python3,sudo,dbus,procps"],
+    "tools": [
+        "--include=attr,dbus,debootstrap,libcap2-bin,mmdebstrap,procps,python3,rsync,sudo",
+    ],
     "servers": [
         "--skip=cleanup/apt",
         # mmdebstrap has told apt to leave out recommended packages.

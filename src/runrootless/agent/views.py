@@ -113,7 +113,12 @@ class View:
 
     def _enter(self, pid: int) -> bool:
         """Take the view of a process if it is another one; return whether it is."""
-        other_namespace = os.readlink(f"{pid}/ns/mnt") != self._views.namespace_link
+        try:
+            other_namespace = os.readlink(f"{pid}/ns/mnt") != self._views.namespace_link
+        except PermissionError:
+            # The runtime itself, about to execute a program in the container: it cannot be
+            # looked at, and it has the container's own view.
+            return False
         if not other_namespace and os.readlink(f"{pid}/root") == "/":
             return False
         if other_namespace:

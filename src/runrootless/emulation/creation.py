@@ -13,11 +13,12 @@ import os
 import stat
 
 from runrootless.emulation.call import Call, require_valid
+from runrootless.emulation.devices import Devices
 from runrootless.emulation.identity import Identity
 from runrootless.emulation.ownership import Ownership
 from runrootless.emulation.paths import Paths
 from runrootless.emulation.record import Record
-from runrootless.linux.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW, Files
+from runrootless.linux.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_PATH, Files
 from runrootless.linux.memory import Memory
 from runrootless.linux.processes import creation_mask
 
@@ -29,10 +30,9 @@ O_TMPFILE = 0o20000000
 """The bit of O_TMPFILE that is not O_DIRECTORY's."""
 
 _CREATING = os.O_CREAT | O_TMPFILE
+_REOPENING = os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK | os.O_SYNC | os.O_DSYNC
 _OPEN_HOW_SIZE = 24
 # As many programs open it: a shell's "> /dev/null".
-_NULL = b"/null"
-_NULL_DEVICE = os.makedev(1, 3)
 
 
 class Creation:
@@ -45,15 +45,17 @@ class Creation:
         paths: Paths,
         ownership: Ownership,
         identity: Identity,
+        devices: Devices,
     ) -> None:
         self._memory = memory
         self._files = files
         self._paths = paths
         self._ownership = ownership
         self._identity = identity
+        self._devices = devices
 
     def open(self, call: Call) -> int | None:
-        """open(2) with O_CREAT or O_TMPFILE."""
+        """open(2) that may make a file, or open one for writing."""
         path, flags, mode = call.arguments[:3]
         return self._open(call, AT_FDCWD, path, flags, mode)
 
@@ -64,7 +66,7 @@ class Creation:
         return self._open(call, AT_FDCWD, path, flags, mode)
 
     def openat(self, call: Call) -> int | None:
-        """openat(2) with O_CREAT or O_TMPFILE."""
+        """openat(2) that may make a file, or open one for writing."""
         _, path, flags, mode = call.arguments[:4]
         return self._open(call, call.descriptor(0), path, flags, mode)
 
@@ -75,7 +77,7 @@ class Creation:
         if data is None:
             return None
         flags, mode, resolve = (int.from_bytes(data[at : at + 8], "little") for at in (0, 8, 16))
-        if not flags & _CREATING or resolve or size > _OPEN_HOW_SIZE:
+        if not flags & (_CREATING | os.O_ACCMODE) or resolve or size > _OPEN_HOW_SIZE:
             return None
         return self._open(call, call.descriptor(0), path, flags, mode)
 
@@ -138,9 +140,13 @@ class Creation:
             name, _ = self._paths.name(call, directory, path, 0)
         except OSError:
             return None
-        temporary = flags & O_TMPFILE
-        if name.endswith(_NULL) and self._is_null(name):
-            return self._open_null(call, flags)
+        temporary = flags & O_TMPFILE == O_TMPFILE
+        if not temporary and not flags & os.O_EXCL:
+            nofollow = AT_SYMLINK_NOFOLLOW if flags & os.O_NOFOLLOW else 0
+            if self._files.stat(name, nofollow) == 0:
+                return self._open_existing(call, name, flags)
+        if not flags & _CREATING:
+            return None
         record = self.owner(call, name + b"/." if temporary else name)
         if record is None or (not temporary and self._files.stat(name, 0) == 0):
             return None
@@ -164,28 +170,20 @@ class Creation:
             os.close(fd)
         return Call.ANSWERED
 
-    def _is_null(self, name: bytes) -> bool:
-        """Return whether a file is an emulated null device."""
-        try:
-            status = os.stat(name)
-        except OSError:
-            return False
-        if not stat.S_ISREG(status.st_mode):
-            return False
-        found = self._ownership.find(name, 0, status.st_mode, status.st_dev, status.st_ino)
-        return found is not None and (found.device_type, found.device) == (
-            stat.S_IFCHR,
-            _NULL_DEVICE,
-        )
-
-    def _open_null(self, call: Call, flags: int) -> int | None:
-        """Open the real null device: what is written to it must not be read again."""
-        if flags & os.O_EXCL:
+    def _open_existing(self, call: Call, name: bytes, flags: int) -> int | None:
+        """Open what an emulated device node stands for; all else is the kernel's."""
+        if not stat.S_ISCHR(self._files.mode()) or self._files.device():
             return None
-        require_valid(call)
-        # The agent's own standard input is one, whatever the caller's root is.
-        fd = os.open(b"self/fd/0", flags & (os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK))
+        if flags & (O_PATH | os.O_DIRECTORY):
+            return None
+        status = os.stat(name)
+        fd = self._devices.open(
+            name, flags & _REOPENING, status.st_mode, status.st_dev, status.st_ino
+        )
+        if fd is None:
+            return None
         try:
+            require_valid(call)
             call.answer_with_fd(fd, flags & os.O_CLOEXEC)
         finally:
             os.close(fd)

@@ -6,6 +6,7 @@ from runrootless.emulation.capabilities import Capabilities
 from runrootless.emulation.chown import Chown
 from runrootless.emulation.creation import Creation
 from runrootless.emulation.credential_table import CredentialTable
+from runrootless.emulation.devices import Devices
 from runrootless.emulation.execution import Execution
 from runrootless.emulation.i386 import I386
 from runrootless.emulation.identity import Identity
@@ -49,9 +50,10 @@ class Emulator:
         paths = Paths(memory, files)
         ownership = Ownership(files, side_store)
         identity = Identity(memory, table)
-        creation = Creation(memory, files, paths, ownership, identity)
+        self._devices = Devices(files, ownership)
+        creation = Creation(memory, files, paths, ownership, identity, self._devices)
         self._process_files = ProcessFiles(files, identity)
-        self._mounts = Mounts(memory, files, paths, identity, views)
+        self._mounts = Mounts(memory, files, paths, ownership, identity, views)
         metadata = Metadata(memory, files, paths, ownership, self._process_files)
         chown = Chown(files, paths, ownership, identity)
         self._components: dict[str, object] = {
@@ -62,19 +64,20 @@ class Emulator:
             "ids_16": Ids16(memory, identity, chown),
             "creation": creation,
             "chown": chown,
-            "nodes": Nodes(paths, creation, identity),
+            "nodes": Nodes(paths, creation, ownership, identity),
             "capabilities": Capabilities(memory, identity),
             "process_options": ProcessOptions(identity),
-            "execution": Execution(files, paths, ownership, identity),
+            "execution": Execution(files, paths, ownership, identity, self._devices),
             "xattrs": Xattrs(memory, paths, identity),
             "sockets": Sockets(memory, files, paths, ownership, identity, creation),
             "mounts": self._mounts,
-            "roots": Roots(memory, files, paths, identity, views),
+            "roots": Roots(memory, files, paths, identity, self._devices, views),
         }
 
     def joined(self) -> None:
         """Take note that the agent has joined the container. Raises OSError."""
         self._process_files.look()
+        self._devices.look()
         self._mounts.look()
 
     def handlers(self) -> dict[bytes, Handler]:

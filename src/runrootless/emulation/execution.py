@@ -11,6 +11,7 @@ import os
 import stat
 
 from runrootless.emulation.call import Call
+from runrootless.emulation.devices import Devices
 from runrootless.emulation.identity import Identity
 from runrootless.emulation.ownership import Ownership
 from runrootless.emulation.paths import Paths
@@ -25,12 +26,18 @@ class Execution:
     """Handlers of execve(2) and execveat(2)."""
 
     def __init__(
-        self, files: Files, paths: Paths, ownership: Ownership, identity: Identity
+        self,
+        files: Files,
+        paths: Paths,
+        ownership: Ownership,
+        identity: Identity,
+        devices: Devices,
     ) -> None:
         self._files = files
         self._paths = paths
         self._ownership = ownership
         self._identity = identity
+        self._devices = devices
 
     def execve(self, call: Call) -> None:
         """execve(2)."""
@@ -42,6 +49,9 @@ class Execution:
         self._execute(call, call.descriptor(0), call.arguments[1], flags)
 
     def _execute(self, call: Call, directory: int, path: int, flags: int) -> None:
+        if self._devices.mounted:
+            # Before a program that may want to remove what is mounted on.
+            self._devices.tidy()
         try:
             name, _ = self._paths.name(call, directory, path, flags)
             owner = group = None

@@ -1,10 +1,10 @@
-"""mount(2) of proc and sysfs, of which the kernel refuses new instances.
+"""Mounting: mount(2) and umount2(2) where root of a user namespace cannot do as real root.
 
-It gives one to the owner of the pid or network namespace that it shows only. Programs
-that prepare a root file system want one there all the same, and one that shows what is
-shown already is as good: so the present one is bound there, with what is mounted in it
-(a mask must stay one). Unmounting it takes all of that, which the kernel does not let go
-of one by one.
+Most mounts are let through: the kernel allows them in the container's user namespace.
+A file system of processes or of the kernel's objects is not among them, since parts of
+the container's own are covered and its network is the host's; what would be mounted is
+the same as the container has already, which is bound. The options uid= and gid= name
+IDs that the kernel has no number for.
 """
 
 from __future__ import annotations
@@ -15,114 +15,217 @@ import os
 from runrootless.emulation.call import Call, require_valid
 from runrootless.emulation.credentials import CAP_SYS_ADMIN
 from runrootless.emulation.identity import Identity
+from runrootless.emulation.ownership import Ownership
 from runrootless.emulation.paths import Paths
-from runrootless.linux import mounts
-from runrootless.linux.files import AT_FDCWD, O_PATH, Files
+from runrootless.emulation.record import Record
+from runrootless.linux.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW, Files
 from runrootless.linux.memory import Memory
-from runrootless.linux.processes import mount_number, read_status, status_fields
+from runrootless.linux.mounts import (
+    MNT_DETACH,
+    MS_BIND,
+    MS_MOVE,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_PROPAGATION,
+    MS_RDONLY,
+    MS_REC,
+    MS_REMOUNT,
+    UMOUNT_NOFOLLOW,
+    mount,
+    unmount,
+)
+from runrootless.linux.processes import descriptor_mount, read_status, status_fields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runrootless.emulation.roots import Views
 
-_NAMESPACES = {b"proc": b"pid", b"sysfs": b"net"}
-_DIRECTORIES = {b"proc": "/proc", b"sysfs": "/sys"}
-_OTHER_OPERATIONS = mounts.MS_REMOUNT | mounts.MS_BIND | mounts.MS_MOVE | mounts.MS_PROPAGATION
-_TYPE_LIMIT = 16
-_WORD = 0xFFFFFFFF
+_NAME_LIMIT = 64
+# MNT_EXPIRE, and flags that nobody has defined.
+_NOT_BY_THE_AGENT = ~(MNT_DETACH | UMOUNT_NOFOLLOW | 1)
+_OWNER_OPTIONS = (b"uid=", b"gid=")
+_WITH_OWNER_OPTIONS = (b"tmpfs", b"devpts")
+_OTHER_REQUESTS = MS_REMOUNT | MS_BIND | MS_MOVE | MS_PROPAGATION
+# The flags that a bind mount has of its own, and how statvfs(3) reports them.
+_OWN_FLAGS = {
+    MS_RDONLY: os.ST_RDONLY,
+    MS_NOSUID: os.ST_NOSUID,
+    MS_NODEV: os.ST_NODEV,
+    MS_NOEXEC: os.ST_NOEXEC,
+}
 
 
 class Mounts:
-    """Handlers of mount(2) and umount2(2)."""
+    """Handlers of mount(2), fsopen(2) and umount2(2)."""
 
     def __init__(
-        self, memory: Memory, files: Files, paths: Paths, identity: Identity, views: Views
+        self,
+        memory: Memory,
+        files: Files,
+        paths: Paths,
+        ownership: Ownership,
+        identity: Identity,
+        views: Views,
     ) -> None:
-        self._views = views
         self._memory = memory
         self._files = files
         self._paths = paths
+        self._ownership = ownership
         self._identity = identity
-        self._present: dict[bytes, tuple[bytes, int]] = {}
+        self._views = views
+        # By type of the file system: where the container has it, its st_dev, and the
+        # namespace that it shows.
+        self._own: dict[bytes, tuple[str, int, str, int]] = {}
+        # The mounts that have others below, by number.
+        self._trees: set[int] = set()
 
     def look(self) -> None:
-        """Take note of what is mounted, once the agent has joined the container."""
-        for kind, directory in _DIRECTORIES.items():
-            for process in (b"self", b"1"):
+        """Take note of the container's /proc and /sys, once the agent has joined it."""
+        for kind, path, namespace, examples in (
+            # The agent has no number in a pid namespace of the container's, its first process 1.
+            (b"proc", "/proc", "pid", ("/proc/self", "/proc/1")),
+            (b"sysfs", "/sys", "net", ("self",)),
+        ):
+            for example in examples:
                 try:
-                    link = os.readlink(b"/proc/%b/ns/%b" % (process, _NAMESPACES[kind]))
-                    fd = os.open(directory, O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                    number = os.stat(f"{example}/ns/{namespace}").st_ino
+                    self._own[kind] = (path, os.stat(path).st_dev, namespace, number)
+                    break
                 except OSError:
-                    # The agent has no number in the container, or there is no such thing.
                     continue
-                self._present[kind] = (link, fd)
-                break
 
     def mount(self, call: Call) -> int | None:
         """mount(2)."""
-        _, target, address, flags = call.arguments[:4]
-        if flags & _OTHER_OPERATIONS:
-            return None
-        kind = self._memory.read_string(call.pid, address, _TYPE_LIMIT)
-        if kind not in self._present:
-            return None
-        link, _ = self._present[kind]
-        if os.readlink(b"%d/ns/%b" % (call.pid, _NAMESPACES[kind])) != link:
-            # One of the caller's own, probably.
-            return None
-        if not _may_mount(call.pid):
-            return None
+        _, target, kind, flags, data = call.arguments[:5]
         if not self._identity.of(call.pid).can(CAP_SYS_ADMIN):
-            return -errno.EPERM
-        name, _ = self._paths.name(call, AT_FDCWD, target, 0)
-        # In another mount namespace it is another mount.
-        fd = self._views.open_outside(call.pid, _DIRECTORIES[kind])
-        try:
-            require_valid(call)
-            mounts.bind(b"self/fd/%d" % fd, name)
-            present = os.fstatvfs(fd).f_flag & mounts.MS_RESTRICTIONS
-        finally:
-            os.close(fd)
-        if flags & mounts.MS_RESTRICTIONS:
-            try:
-                # What the present one has must stay.
-                mounts.restrict(name, flags & mounts.MS_RESTRICTIONS | present)
-            except OSError:
-                mounts.detach(name)
-                raise
-        return 0
+            return self._denied(call, target)
+        if flags & _OTHER_REQUESTS or not kind or not _may_mount(call.pid):
+            return None
+        name = self._memory.read_string(call.pid, kind, _NAME_LIMIT)
+        if name in self._own:
+            return self._mount_own(call, target, name, flags)
+        if name in _WITH_OWNER_OPTIONS and data:
+            return self._mount_without_owner(call, target, name, flags, data)
+        return None
+
+    def fsopen(self, call: Call) -> int | None:
+        """fsopen(2): as on a kernel without it, where mount(2) has a meaning of its own here."""
+        name = self._memory.read_string(call.pid, call.arguments[0], _NAME_LIMIT)
+        return -errno.ENOSYS if name in self._own or name in _WITH_OWNER_OPTIONS else None
 
     def umount(self, call: Call) -> int | None:
         """umount2(2)."""
+        if not self._identity.of(call.pid).can(CAP_SYS_ADMIN):
+            return -errno.EPERM
         target, flags = call.arguments[:2]
-        if flags & _WORD:
+        if not self._trees or flags & _NOT_BY_THE_AGENT:
+            return None
+        nofollow = AT_SYMLINK_NOFOLLOW if flags & UMOUNT_NOFOLLOW else 0
+        name, _ = self._paths.name(call, AT_FDCWD, target, 0)
+        fd = self._files.open_path(name, nofollow)
+        if fd < 0:
+            return None
+        try:
+            mount_id = descriptor_mount(fd)
+            if mount_id not in self._trees or not _may_mount(call.pid):
+                return None
+            require_valid(call)
+            # Were it the file system alone, nothing mounted below would be in the way.
+            unmount(b"self/fd/%d" % fd, MNT_DETACH)
+            self._trees.discard(mount_id)
+        finally:
+            os.close(fd)
+        return 0
+
+    def _denied(self, call: Call, target: int) -> int:
+        # The kernel looks for the directory before it looks at the privilege.
+        name, _ = self._paths.name(call, AT_FDCWD, target, 0)
+        return min(self._files.stat(name, 0), 0) or -errno.EPERM
+
+    def _mount_own(self, call: Call, target: int, kind: bytes, flags: int) -> int | None:
+        """Bind the container's own file system of this type; None where there is a reason not to.
+
+        That is for a process with another namespace than the file system shows.
+        """
+        path, device, namespace, number = self._own[kind]
+        if os.stat(f"{call.pid}/ns/{namespace}").st_ino != number:
             return None
         name, _ = self._paths.name(call, AT_FDCWD, target, 0)
         fd = self._files.open_path(name, 0)
         if fd < 0:
             return None
         try:
-            if not self._is_bound(fd) or not _may_mount(call.pid):
-                return None
+            # In another mount namespace it is another mount.
+            source = self._views.open_outside(call.pid, path)
+            try:
+                if os.fstat(source).st_dev != device:
+                    return None
+                require_valid(call)
+                has_others_below = _bind(b"self/fd/%d" % source, b"self/fd/%d" % fd)
+            finally:
+                os.close(source)
+        except FileNotFoundError:
+            return None
         finally:
             os.close(fd)
-        if not self._identity.of(call.pid).can(CAP_SYS_ADMIN):
-            return -errno.EPERM
-        require_valid(call)
-        mounts.detach(name)
+        self._finish(name, flags, has_others_below)
         return 0
 
-    def _is_bound(self, fd: int) -> bool:
-        """Return whether a place is where proc or sysfs was bound."""
-        status = os.fstat(fd)
-        return any(
-            os.path.samestat(status, os.fstat(present))
-            and mount_number(fd) != mount_number(present)
-            for _, present in self._present.values()
-        )
+    def _finish(self, name: bytes, flags: int, has_others_below: bool) -> None:
+        """Give a new bind mount the flags that were asked for, besides those it has."""
+        if has_others_below:
+            fd = self._files.open_path(name, 0)
+            self._trees.add(descriptor_mount(fd))
+            os.close(fd)
+        there = os.statvfs(name).f_flag
+        kept = sum(flag for flag, reported in _OWN_FLAGS.items() if there & reported)
+        wanted = kept | flags & sum(_OWN_FLAGS)
+        if wanted != kept:
+            mount(None, name, None, MS_REMOUNT | MS_BIND | wanted, None)
+
+    def _mount_without_owner(
+        self, call: Call, target: int, kind: bytes, flags: int, data: int
+    ) -> int | None:
+        """Mount without the options that name IDs, and record these of the new root."""
+        text = self._memory.read_string(call.pid, data)
+        if text is None:
+            return None
+        options = text.split(b",")
+        ids = [option for option in options if option.startswith(_OWNER_OPTIONS)]
+        owner = {option[:3]: int(option[4:]) for option in ids if option[4:].isdigit()}
+        if len(owner) != len(ids) or not any(owner.values()):
+            return None
+        name, _ = self._paths.name(call, AT_FDCWD, target, 0)
+        source = self._memory.read_string(call.pid, call.arguments[0]) or kind
+        rest = b",".join(option for option in options if option not in ids)
+        require_valid(call)
+        mount(source, name, kind, flags, rest)
+        if kind == b"tmpfs":
+            status = os.stat(name)
+            record = Record(owner.get(b"uid", 0), owner.get(b"gid", 0))
+            self._ownership.keep(name, status.st_mode, status.st_dev, status.st_ino, record)
+        return 0
 
 
 def _may_mount(pid: int) -> bool:
-    """Return whether the kernel leaves a process the capability that the agent will use."""
-    effective = int(status_fields(read_status(pid), b"CapEff")[0], 16)
-    return bool(effective & CAP_SYS_ADMIN)
+    """Return whether the kernel lets a thread mount in the container's user namespace.
+
+    Raises OSError where it is gone.
+    """
+    if os.stat(f"{pid}/ns/user").st_ino != os.stat("self/ns/user").st_ino:
+        return False
+    return bool(int(status_fields(read_status(pid), b"CapEff")[0], 16) & CAP_SYS_ADMIN)
+
+
+def _bind(source: bytes, target: bytes) -> bool:
+    """Bind a directory; return whether with what is mounted in it. Raises OSError."""
+    try:
+        mount(source, target, None, MS_BIND, None)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        # Not to be had without what is mounted in it.
+        mount(source, target, None, MS_BIND | MS_REC, None)
+        return True
+    return False

@@ -1,4 +1,10 @@
-"""Special files: mknod(2). A device node is a regular file whose record tells what it is."""
+"""Special files: mknod(2). A device node is a whiteout whose record tells what it is.
+
+A whiteout, the character device 0:0, is the only device that everybody may make. It
+cannot be opened, and directory listings show it as a character device. A file system
+that has none (overlayfs, FUSE), or whose files the side store cannot keep records of, gets
+a regular file in its place, with the record in an attribute.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +16,7 @@ from runrootless.emulation.call import Call
 from runrootless.emulation.creation import Creation
 from runrootless.emulation.credentials import CAP_MKNOD
 from runrootless.emulation.identity import Identity
+from runrootless.emulation.ownership import Ownership
 from runrootless.emulation.paths import Paths
 from runrootless.emulation.record import Record
 from runrootless.linux.files import AT_FDCWD
@@ -21,9 +28,12 @@ _TYPES = (*_DEVICE_TYPES, 0, stat.S_IFREG, stat.S_IFIFO, stat.S_IFSOCK)
 class Nodes:
     """Handlers of the mknod family."""
 
-    def __init__(self, paths: Paths, creation: Creation, identity: Identity) -> None:
+    def __init__(
+        self, paths: Paths, creation: Creation, ownership: Ownership, identity: Identity
+    ) -> None:
         self._paths = paths
         self._creation = creation
+        self._ownership = ownership
         self._identity = identity
 
     def mknod(self, call: Call) -> int | None:
@@ -51,15 +61,30 @@ class Nodes:
                 return -errno.EPERM
             record = record or Record()
             record = Record(record.uid, record.gid, kind, device)
-            mode = stat.S_IMODE(mode) | stat.S_IFREG
-        elif record is None:
+            return self._creation.make(
+                call, directory, name, record, lambda: self._make_device(name, mode)
+            )
+        if record is None:
             return None
         return self._creation.make(
             call, directory, name, record, lambda: os.mknod(name, mode, device)
         )
 
+    def _make_device(self, name: bytes, mode: int) -> None:
+        permissions = stat.S_IMODE(mode)
+        if self._ownership.lasts_beside(os.stat(_parent(name)).st_dev):
+            try:
+                os.mknod(name, permissions | stat.S_IFCHR, 0)
+                return
+            except OSError:
+                pass
+        os.mknod(name, permissions | stat.S_IFREG)
+
+
+def _parent(name: bytes) -> bytes:
+    return os.path.dirname(name.rstrip(b"/")) or b"/"
+
 
 def _could_be_made(name: bytes) -> bool:
     """Return whether there is room for a file: the kernel looks there before at privileges."""
-    parent = os.path.dirname(name.rstrip(b"/")) or b"/"
-    return not name.endswith(b"/") and not os.path.lexists(name) and os.path.isdir(parent)
+    return not name.endswith(b"/") and not os.path.lexists(name) and os.path.isdir(_parent(name))

@@ -22,6 +22,7 @@ _CACHE_LIMIT = 4096
 _EXPECTED_LIMIT = 64
 _TYPE_MASK = 0o170000
 _FILE_TYPES_WITH_ATTRIBUTES = (stat.S_IFREG, stat.S_IFDIR)
+_TYPES_OF_DEVICES = (stat.S_IFCHR, stat.S_IFREG)
 
 
 class Ownership:
@@ -57,15 +58,20 @@ class Ownership:
                     return self._decode(value), True
             if value == -errno.ENODATA:
                 return None, True
-        return self._find_beside(name, flags, device, inode), False
+        return self._find_beside(name, flags, mode, device, inode), False
 
-    def _find_beside(self, name: bytes, flags: int, device: int, inode: int) -> Record | None:
+    def _find_beside(
+        self, name: bytes, flags: int, mode: int, device: int, inode: int
+    ) -> Record | None:
         if self._expected:
             self._settle()
         found = self._side_store.find(device, inode)
         if found is None:
             return None
         birth, record = found
+        if record.device_type and mode & _TYPE_MASK not in _TYPES_OF_DEVICES:
+            # On a file system without times of birth: the inode number is another file's by now.
+            return None
         return record if birth == self._files.birth_time(name, flags) else None
 
     def keep(self, handle: bytes, mode: int, device: int, inode: int, record: Record) -> None:
@@ -88,6 +94,10 @@ class Ownership:
             if result != -errno.EOPNOTSUPP:
                 raise failure(-result)
         self._side_store.keep(device, inode, self._files.birth_time(handle, 0), record)
+
+    def lasts_beside(self, device: int) -> bool:
+        """Return whether the side store keeps records of files on a device as long as they live."""
+        return self._side_store.lasts(device)
 
     def expect(self, name: bytes, record: Record) -> None:
         """Keep the record of a socket that the kernel is about to make, once it is there."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import struct
 
-from runrootless.emulation.call import Call
-from runrootless.emulation.credentials import CAP_SYS_CHROOT
+from runrootless.emulation.call import Call, require_valid
+from runrootless.emulation.credentials import CAP_SYS_ADMIN, CAP_SYS_CHROOT
+from runrootless.emulation.devices import Devices
 from runrootless.emulation.identity import Identity
 from runrootless.emulation.paths import Paths
 from runrootless.linux.files import AT_FDCWD, Files
@@ -33,26 +34,45 @@ class Roots:
     """Lets the calls through, but tells ``views`` that from now on views may vary."""
 
     def __init__(
-        self, memory: Memory, files: Files, paths: Paths, identity: Identity, views: Views
+        self,
+        memory: Memory,
+        files: Files,
+        paths: Paths,
+        identity: Identity,
+        devices: Devices,
+        views: Views,
     ) -> None:
         self._memory = memory
         self._files = files
         self._paths = paths
         self._identity = identity
+        self._devices = devices
         self._views = views
 
     def chroot(self, call: Call) -> int | None:
         """chroot(2)."""
+        name, _ = self._paths.name(call, AT_FDCWD, call.arguments[0], 0)
         if not self._identity.of(call.pid).can(CAP_SYS_CHROOT):
             # The kernel looks for the directory before it looks at the privilege.
-            name, _ = self._paths.name(call, AT_FDCWD, call.arguments[0], 0)
             result = self._files.stat(name.rstrip(b"/") + b"/.", 0)
             return -errno.EPERM if result == 0 else result
+        if self._devices.mounted:
+            self._devices.tidy()
+        require_valid(call)
+        self._devices.furnish(call.pid, name)
         self._views.varied = True
         return None
 
+    def pivot_root(self, call: Call) -> None:
+        """pivot_root(2)."""
+        self._views.varied = True
+        if self._identity.of(call.pid).can(CAP_SYS_ADMIN):
+            name, _ = self._paths.name(call, AT_FDCWD, call.arguments[0], 0)
+            require_valid(call)
+            self._devices.furnish(call.pid, name)
+
     def may_change(self, call: Call) -> None:
-        """pivot_root(2), setns(2), unshare(2), and clone(2) with CLONE_NEWNS."""
+        """setns(2), unshare(2), and clone(2) with CLONE_NEWNS."""
         self._views.varied = True
 
     def clone3(self, call: Call) -> None:

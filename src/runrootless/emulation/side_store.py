@@ -77,6 +77,16 @@ class SideStore:
             return None
         return self._records.get((self._key_device(device), inode))
 
+    def lasts(self, device: int) -> bool:
+        """Return whether what is kept of files on a device lasts as long as they do.
+
+        Anonymous devices are taken for the container's own: they are gone with it.
+        """
+        key_device = self._key_device(device)
+        if key_device and not os.major(device):
+            return True
+        return self._fd >= 0 or self._open(os.O_CREAT)
+
     def keep(self, device: int, inode: int, birth: int, record: Record) -> None:
         """Keep a record. Raises OSError: ENOSPC, EDQUOT, EROFS."""
         found = self.find(device, inode)

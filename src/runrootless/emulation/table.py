@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
     Condition: TypeAlias = tuple[int, str, int, int]
 
+_O_WRONLY = 0o1
 _O_CREAT = 0o100
 _O_TMPFILE = 0o20000000
+_SO_PEERCRED = 17
 _RLIMIT_RTTIME = 15
 _CLONE_NEWNS = 0x00020000
 
@@ -57,9 +59,12 @@ TABLE: tuple[tuple[str, str, Condition | None], ...] = (
     # New files.
     ("open", "creation.open", _has_bits(1, _O_CREAT)),
     ("open", "creation.open", _has_bits(1, _O_TMPFILE)),
+    # What is only written to may be an emulated device node.
+    ("open", "creation.open", _has_bits(1, _O_WRONLY)),
     ("creat", "creation.creat", None),
     ("openat", "creation.openat", _has_bits(2, _O_CREAT)),
     ("openat", "creation.openat", _has_bits(2, _O_TMPFILE)),
+    ("openat", "creation.openat", _has_bits(2, _O_WRONLY)),
     ("openat2", "creation.openat2", None),
     ("mkdir", "creation.mkdir", None),
     ("mkdirat", "creation.mkdirat", None),
@@ -119,12 +124,13 @@ TABLE: tuple[tuple[str, str, Condition | None], ...] = (
     ("prlimit64", "limits.prlimit", _equals(1, _RLIMIT_RTTIME)),
     ("getrlimit", "limits.getrlimit", _equals(0, _RLIMIT_RTTIME)),
     ("setrlimit", "limits.setrlimit", _equals(0, _RLIMIT_RTTIME)),
-    # File systems that show what is shown already.
+    # Mounts that root of a user namespace cannot make.
     ("mount", "mounts.mount", None),
     ("umount2", "mounts.umount", None),
+    ("fsopen", "mounts.fsopen", None),
     # What gives a process a view of files that is not the container's.
     ("chroot", "roots.chroot", None),
-    ("pivot_root", "roots.may_change", None),
+    ("pivot_root", "roots.pivot_root", None),
     ("setns", "roots.may_change", None),
     ("unshare", "roots.may_change", None),
     ("clone", "roots.may_change", _has_bits(0, _CLONE_NEWNS)),

@@ -34,6 +34,7 @@ _ABSENT = b"security.runrootless"
 _NATIVE = b"security.capability"
 _TRUSTED = b"trusted."
 _SECURITY = b"security."
+_NO_NAME = b"user."
 
 
 class Xattrs:
@@ -126,6 +127,8 @@ class Xattrs:
         try:
             value = os.getxattr(name, kept, follow_symlinks=not nofollow)
         except OSError:
+            if kept == _NO_NAME:
+                raise
             # Where there is none, what the file system says of those that it could have.
             value = os.getxattr(name, _ABSENT, follow_symlinks=not nofollow)
         return self._return(call, value, buffer, size)
@@ -193,7 +196,10 @@ def _kept_name(attribute: bytes) -> bytes | None:
     """Return the name that an attribute is kept under; None where the kernel keeps it."""
     if len(attribute) >= _NAME_LIMIT - len(PREFIX) or attribute == _NATIVE:
         return None
+    if attribute in (_TRUSTED, _SECURITY):
+        # The kernel does not know a name without an end, whatever its beginning.
+        return _NO_NAME
     for namespace in (_TRUSTED, _SECURITY):
-        if attribute.startswith(namespace) and attribute != namespace:
+        if attribute.startswith(namespace):
             return PREFIX + attribute
     return None

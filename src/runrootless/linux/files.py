@@ -48,10 +48,13 @@ STAT_SIZE = 144 if _MACHINE == "x86_64" else 128
 MODE_OFFSET = 24 if _MACHINE == "x86_64" else 16
 """Where ``struct stat`` of this machine has st_mode, an unsigned int."""
 
+_DEVICE_OFFSET = 40 if _MACHINE == "x86_64" else 32
+
 STATX_SIZE = 256
 """Size of ``struct statx`` in bytes, the same on every machine."""
 
 _MODE = struct.Struct("=I")
+_DEVICE = struct.Struct("=Q")
 _XATTR_SIZE = 256
 _XATTR_LIMIT = c_ulong(_XATTR_SIZE)
 _STATX_BTIME = 0x800
@@ -86,6 +89,11 @@ class Files:
         """Return st_mode of the last successful ``stat``."""
         (mode,) = _MODE.unpack_from(self.stat_buffer, MODE_OFFSET)
         return int(mode)
+
+    def device(self) -> int:
+        """Return st_rdev of the last successful ``stat``."""
+        (device,) = _DEVICE.unpack_from(self.stat_buffer, _DEVICE_OFFSET)
+        return int(device)
 
     def statx(self, name: bytes, flags: int, mask: int) -> int:
         """Fill ``statx_buffer``; return 0 or a negative error number."""

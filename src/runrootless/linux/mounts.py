@@ -1,53 +1,47 @@
-"""Mounting: mount(2), umount2(2), <linux/mount.h>."""
+"""Mounts: mount(2), umount2(2), <linux/mount.h>."""
 
 from __future__ import annotations
 
 import os
 import zlib
 
-from runrootless.linux.libc import c_char_p, c_int, c_ulong, c_void_p, check, function
+from runrootless.linux.libc import c_char_p, c_int, c_ulong, check, function
 
-MS_RESTRICTIONS = 0xF
-"""MS_RDONLY, MS_NOSUID, MS_NODEV and MS_NOEXEC, which are statvfs(3)'s ST_* as well."""
-
+MS_RDONLY = 0x1
+MS_NOSUID = 0x2
+MS_NODEV = 0x4
+MS_NOEXEC = 0x8
 MS_REMOUNT = 0x20
 MS_BIND = 0x1000
 MS_MOVE = 0x2000
-MS_RECURSIVE = 0x4000
+MS_REC = 0x4000
 MS_PROPAGATION = 0x1E0000
-"""MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE and MS_SHARED."""
+"""MS_SHARED, MS_PRIVATE, MS_SLAVE and MS_UNBINDABLE."""
 
-_MNT_DETACH = 2
+MNT_DETACH = 2
+UMOUNT_NOFOLLOW = 8
+
 _LASTING = 1 << 63
 
-_mount = function("mount", c_char_p, c_char_p, c_char_p, c_ulong, c_void_p)
-_umount2 = function("umount2", c_char_p, c_int)
+_mount = function("mount", c_char_p, c_char_p, c_char_p, c_ulong, c_char_p)
+_umount = function("umount2", c_char_p, c_int)
 
 
-def bind(source: bytes, target: bytes) -> None:
-    """Make a directory appear at another place as well, with all that is mounted in it.
+def mount(
+    source: bytes | None, target: bytes, kind: bytes | None, flags: int, data: bytes | None
+) -> None:
+    """Mount ``source`` on ``target``, which is followed. Raises OSError as mount(2) says."""
+    check(_mount(source, target, kind, flags, data), "mount")
 
-    Raises OSError as mount(2) says.
-    """
-    check(_mount(source, target, None, MS_BIND | MS_RECURSIVE, None), "mount")
 
-
-def restrict(target: bytes, flags: int) -> None:
-    """Give a mount exactly these flags of ``MS_RESTRICTIONS``. Raises OSError as mount(2) says."""
-    check(_mount(None, target, None, MS_REMOUNT | MS_BIND | flags, None), "mount")
+def unmount(target: bytes, flags: int) -> None:
+    """Unmount what is mounted on ``target``, which is followed. Raises OSError as umount2(2)."""
+    check(_umount(target, flags), "umount2")
 
 
 def mount_proc(target: bytes) -> None:
     """Mount a procfs of this process's pid namespace. Raises OSError as mount(2) says."""
-    check(_mount(b"proc", target, b"proc", 0, None), "mount")
-
-
-def detach(target: bytes) -> None:
-    """Unmount what is at ``target`` with all that is mounted in it: umount2(2), MNT_DETACH.
-
-    Raises OSError as umount2(2) says.
-    """
-    check(_umount2(target, _MNT_DETACH), "umount2")
+    mount(b"proc", target, b"proc", 0, None)
 
 
 def lasting_numbers() -> dict[int, int]:

@@ -65,8 +65,11 @@ def descriptor_flags(pid: int, descriptor: int) -> int:
     return int(text.partition(b"flags:")[2].split(maxsplit=1)[0], 8)
 
 
-def mount_number(descriptor: int) -> int:
-    """Return the number of the mount that a descriptor of this process is a place in."""
+def descriptor_mount(descriptor: int) -> int:
+    """Return the number of the mount that a descriptor of this process's own leads to.
+
+    Raises OSError where it is not open.
+    """
     text = _read(b"self/fdinfo/%d" % descriptor)
     return int(text.partition(b"mnt_id:")[2].split(maxsplit=1)[0])
 

@@ -1,0 +1,208 @@
+"""Opening device nodes: where the container has the real device, that is what is opened.
+
+Nothing can be opened by way of an emulated node, which is a whiteout (a character
+device 0:0, the only one that everybody may make) with a record of what it stands for.
+Two cases are seen to all the same, because so much depends on them, and neither costs
+a call that is not intercepted anyway: opening with O_CREAT, which is what a shell's
+``>`` does, gets a memory device such as /dev/null; and what a root that is entered by
+chroot(2) has in its /dev is covered by mounts of the devices that the caller has by
+the same names, as long as a process has that root.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from runrootless.emulation.ownership import Ownership
+from runrootless.linux.files import AT_SYMLINK_NOFOLLOW, Files
+from runrootless.linux.mounts import MNT_DETACH, MS_BIND, mount, unmount
+
+_MEMORY_MAJOR = 1
+# By minor number: mem(4), null(4), full(4), random(4).
+_MEMORY_DEVICES = {3: b"null", 5: b"zero", 7: b"full", 8: b"random", 9: b"urandom"}
+_ROOTS_LIMIT = 64
+_NODES_LIMIT = 1024
+_MOUNTS_LIMIT = 512
+
+
+class Devices:
+    """Knows the real devices and where they are mounted on emulated nodes."""
+
+    def __init__(self, files: Files, ownership: Ownership) -> None:
+        self._files = files
+        self._ownership = ownership
+        self._directory = -1
+        self._processes = -1
+        self._furnished: list[_Furnished] = []
+        self.mounted = False
+        """Whether ``tidy`` may have something to do."""
+
+    def look(self) -> None:
+        """Keep hold of the container's /dev and /proc, once the agent has joined it."""
+        self._directory = self._files.open_path(b"/dev", 0)
+        self._processes = self._files.open_path(b"/proc", 0)
+
+    def open(self, name: bytes, flags: int, mode: int, device: int, inode: int) -> int | None:
+        """Return a new descriptor of what the whiteout ``name`` stands for, or None.
+
+        ``mode``, ``device`` and ``inode`` are what stat(2) said of it. Only memory devices
+        are opened: for them it does not matter who does. Raises OSError as open(2).
+        """
+        record = self._ownership.find(name, 0, mode, device, inode)
+        if record is None or record.device_type != stat.S_IFCHR:
+            return None
+        if os.major(record.device) != _MEMORY_MAJOR:
+            return None
+        found = _MEMORY_DEVICES.get(os.minor(record.device))
+        if found is None or self._directory < 0:
+            return None
+        real = b"self/fd/%d/%b" % (self._directory, found)
+        if not _is_device(real, record.device_type, record.device):
+            return None
+        return os.open(real, flags)
+
+    def furnish(self, pid: int, root: bytes) -> None:
+        """Cover the emulated nodes in the /dev of a directory that a thread makes its root.
+
+        ``root`` is a name of the directory. What cannot be covered is left as it is.
+        """
+        try:
+            directory = os.open(
+                root + b"/dev", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            )
+        except OSError:
+            return
+        mounts: list[int] = []
+        room = _MOUNTS_LIMIT - sum(len(furnished.mounts) for furnished in self._furnished)
+        try:
+            with os.scandir(directory) as entries:
+                # However many there are, others wait meanwhile.
+                for _, entry in zip(range(_NODES_LIMIT), entries, strict=False):
+                    if len(mounts) >= room:
+                        break
+                    covered = self._cover(b"self/fd/%d/" % directory, os.fsencode(entry.name))
+                    if covered >= 0:
+                        mounts.append(covered)
+            where = _identity(root + b"/.")
+            namespace = os.readlink("self/ns/mnt")
+        except OSError:
+            where, namespace = (0, 0), ""
+        finally:
+            os.close(directory)
+        for furnished in self._furnished:
+            if furnished.where == where and furnished.namespace == namespace:
+                furnished.mounts += mounts
+                furnished.users[pid] = False
+                return
+        if mounts:
+            if len(self._furnished) >= _ROOTS_LIMIT:
+                # Of a mount namespace that is gone, most likely.
+                self._furnished.pop(0).forget()
+            self._furnished.append(_Furnished(namespace, where, mounts, pid))
+            self.mounted = True
+
+    def tidy(self) -> None:
+        """Remove the mounts of roots that no process has any more, in the current view."""
+        try:
+            namespace = os.readlink("self/ns/mnt")
+        except OSError:
+            return
+        for furnished in list(self._furnished):
+            if furnished.namespace == namespace and not self._in_use(furnished):
+                furnished.unmount()
+                self._furnished.remove(furnished)
+        self.mounted = bool(self._furnished)
+
+    def _cover(self, directory: bytes, name: bytes) -> int:
+        """Mount the caller's device of this name on an emulated node.
+
+        Return an O_PATH descriptor of the mount, -1 where there is none.
+        """
+        fd = self._files.open_path(directory + name, AT_SYMLINK_NOFOLLOW)
+        if fd < 0:
+            return -1
+        try:
+            status = os.fstat(fd)
+            if status.st_rdev or not (stat.S_ISCHR(status.st_mode) or stat.S_ISREG(status.st_mode)):
+                return -1
+            handle = b"self/fd/%d" % fd
+            record = self._ownership.find(handle, 0, status.st_mode, status.st_dev, status.st_ino)
+            real = b"/dev/" + name
+            if record is None or not _is_device(real, record.device_type, record.device):
+                return -1
+            mount(real, handle, None, MS_BIND, None)
+        except OSError:
+            return -1
+        finally:
+            os.close(fd)
+        return self._files.open_path(directory + name, AT_SYMLINK_NOFOLLOW)
+
+    def _in_use(self, furnished: _Furnished) -> bool:
+        users = furnished.users
+        for pid in list(users):
+            if self._uses(b"%d" % pid, furnished.where):
+                users[pid] = True
+            elif users[pid] or not os.path.exists(b"%d/root" % pid):
+                # It had that root and has not any more; or it has ended.
+                del users[pid]
+        if users:
+            return True
+        # Its children may live on.
+        processes = b"self/fd/%d" % self._processes
+        try:
+            names = os.listdir(processes)
+        except OSError:
+            return False
+        return any(
+            self._uses(processes + b"/" + name, furnished.where) for name in names if name.isdigit()
+        )
+
+    def _uses(self, process: bytes, where: tuple[int, int]) -> bool:
+        try:
+            return _identity(process + b"/root") == where
+        except OSError:
+            return False
+
+
+class _Furnished:
+    """A root with mounts in its /dev, and the threads that have entered it.
+
+    ``users`` tells of each thread whether it was seen to have that root: the call that
+    is about to give it may not have been carried out yet.
+    """
+
+    def __init__(self, namespace: str, where: tuple[int, int], mounts: list[int], pid: int) -> None:
+        self.namespace = namespace
+        self.where = where
+        self.mounts = mounts
+        self.users = {pid: False}
+
+    def unmount(self) -> None:
+        for fd in self.mounts:
+            try:
+                unmount(b"self/fd/%d" % fd, MNT_DETACH)
+            except OSError:
+                # Somebody else has done so.
+                pass
+        self.forget()
+
+    def forget(self) -> None:
+        for fd in self.mounts:
+            os.close(fd)
+
+
+def _identity(name: bytes) -> tuple[int, int]:
+    status = os.stat(name)
+    return status.st_dev, status.st_ino
+
+
+def _is_device(name: bytes, kind: int, device: int) -> bool:
+    """Return whether a name leads to the real device of this type (as in st_mode) and number."""
+    if not device:
+        return False
+    try:
+        status = os.stat(name)
+    except OSError:
+        return False
+    return stat.S_IFMT(status.st_mode) == kind and status.st_rdev == device
