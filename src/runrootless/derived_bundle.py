@@ -13,13 +13,24 @@ if TYPE_CHECKING:
     from runrootless.engines import Engine
 
 
-def derive(engine: Engine, bundle: str, directory: str, systemd_cgroup: bool) -> None:
+def derive(engine: Engine, bundle: str, config: str, directory: str, systemd_cgroup: bool) -> None:
     """Derive a rootless bundle from the one in the directory ``bundle``.
 
-    It goes to the container's private ``directory``. ``systemd_cgroup`` tells whether the
-    runtime asks systemd for cgroups. Raises Error for a bundle that cannot be run.
+    ``config`` is the name of its configuration. The derived one goes to the container's
+    private ``directory``. ``systemd_cgroup`` tells whether the runtime asks systemd for
+    cgroups. Raises Error for a bundle that cannot be run.
     """
-    spec = load(bundle)
+    spec = load(bundle, config)
     identity = transform(spec, bundle, HostFacts(), systemd_cgroup)
     engine.apply(spec, directory, identity)
     json_file.write(f"{directory}/{state.CONFIG}", spec, state.MODE)
+
+
+def explain(bundle: str, config: str, directory: str) -> list[str]:
+    """Return, a line each, what the bundle in ``bundle`` asks for and the derived one lacks.
+
+    The arguments are those of ``derive``, which has been called. Raises Error as it does.
+    """
+    from runrootless.bundle.differences import differences
+
+    return differences(load(bundle, config), json_file.read(f"{directory}/{state.CONFIG}"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from runrootless import command_line, engines, state
-from runrootless.derived_bundle import derive
+from runrootless.derived_bundle import derive, explain
 from runrootless.runtimes import user_namespace
 
 TYPE_CHECKING = False
@@ -24,7 +24,7 @@ def prepare(invocation: Invocation) -> list[str]:
     Raises ``Error`` for a bundle that cannot be run, and a container that exists.
     """
     flags = command_line.RUN if invocation.command == "run" else command_line.CREATE
-    parsed = command_line.parse(flags, command_line.flags_first(flags, invocation.arguments))
+    parsed = invocation.parse(flags, flags_anywhere=True)
     if parsed.error or parsed.is_on("help") or len(parsed.arguments) != 1:
         return invocation.unchanged()
     container_id = parsed.arguments[0]
@@ -40,7 +40,10 @@ def prepare(invocation: Invocation) -> list[str]:
     # A failure removes it.
     invocation.directory = directory.path
     bundle = parsed.get("bundle") or "."
-    derive(engine, bundle, directory.path, options.is_on("systemd-cgroup"))
+    config = parsed.get("config") or state.CONFIG
+    derive(engine, bundle, config, directory.path, options.is_on("systemd-cgroup"))
+    if options.is_on("debug"):
+        _explain(invocation, explain(bundle, config, directory.path))
     # The agent too has to be in it.
     user_namespace.enter_new()
     engine.launch(
@@ -55,5 +58,13 @@ def prepare(invocation: Invocation) -> list[str]:
     # once would have the agent complain in the log, where callers look for our error.
     invocation.directory = None
     return invocation.runtime_command(
-        [*parsed.without("bundle"), f"--bundle={directory.path}", "--", container_id]
+        [*parsed.without("bundle", "config"), f"--bundle={directory.path}", "--", container_id]
     )
+
+
+def _explain(invocation: Invocation, lines: list[str]) -> None:
+    from runrootless.report import report
+
+    options = invocation.options
+    for line in lines:
+        report(line, options.get("log"), options.get("log-format"), "debug")

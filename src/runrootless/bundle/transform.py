@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Spec = dict[str, Any]
 
 # Our own property in the derived config.json.  Runtimes must ignore properties
-# they do not know (OCI config.md, "Extensibility"); exec reads it.
+# they do not know (OCI config.md, "Extensibility"); exec, state and list read it.
 MEMORY = "runrootless"
 
 
@@ -50,7 +50,7 @@ def transform(spec: Spec, bundle: str, host: HostFacts, systemd_cgroup: bool) ->
     fit_process(process, host)
     identity = take_user(process)
     home_added = set_home(process, identity, spec["root"]["path"])
-    spec[MEMORY] = {"user": user, "homeAdded": home_added}
+    spec[MEMORY] = {"bundle": bundle, "user": user, "homeAdded": home_added}
     return identity
 
 
