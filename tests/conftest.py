@@ -8,6 +8,7 @@ import pytest
 
 from support.bundles import Bundle
 from support.containers import COMMAND, Runrootless
+from support.namespaces import MountNamespace, is_unified
 from support.oracle import Differential, Tally
 from support.trees import Tree, Trees, alpine_archive, debian_archive
 from support.users import AS_ROOT, Account, Unprivileged
@@ -48,10 +49,32 @@ def session_user(account: Account) -> Iterator[Unprivileged]:
     user.close()
 
 
+@pytest.fixture(scope="session")
+def unified() -> Iterator[MountNamespace | None]:
+    """A mount namespace with cgroup version 2, unless the machine has that anyway."""
+    if is_unified():
+        yield None
+        return
+    if not AS_ROOT:
+        pytest.skip("crun refuses cgroup version 1, and only root can mount version 2")
+    namespace = MountNamespace("v2")
+    yield namespace
+    namespace.close()
+
+
 @pytest.fixture
-def unprivileged(account: Account) -> Iterator[Unprivileged]:
+def runtime(request: pytest.FixtureRequest) -> str:
+    """The OCI runtime to test with: runc, or what a test is parametrized with."""
+    return str(getattr(request, "param", "runc"))
+
+
+@pytest.fixture
+def unprivileged(
+    request: pytest.FixtureRequest, account: Account, runtime: str
+) -> Iterator[Unprivileged]:
     """Runs commands as that user, in a login session of the test's own."""
-    user = Unprivileged(account)
+    namespace = request.getfixturevalue("unified") if runtime == "crun" else None
+    user = Unprivileged(account, namespace)
     yield user
     user.close()
 
@@ -115,9 +138,9 @@ def bundle(
 
 
 @pytest.fixture
-def runrootless(unprivileged: Unprivileged) -> Iterator[Runrootless]:
+def runrootless(unprivileged: Unprivileged, runtime: str) -> Iterator[Runrootless]:
     """Runs the command; in the end nothing of its containers may be left."""
-    command = Runrootless(unprivileged)
+    command = Runrootless(unprivileged, ["--runtime", runtime])
     yield command
     command.assert_nothing_left()
 
@@ -132,3 +155,7 @@ def differential(
     return Differential(
         trees, Runrootless(session_user), debian_archive("python"), request.config.stash[TALLY]
     )
+
+
+both_runtimes = pytest.mark.parametrize("runtime", ["runc", "crun"], indirect=True)
+"""Marks tests that are run with each of the OCI runtimes."""

@@ -57,6 +57,9 @@ def prepare(invocation: Invocation) -> list[str]:
     # Now the agent removes it, when this process ends without a container. Both at
     # once would have the agent complain in the log, where callers look for our error.
     invocation.directory = None
+    # These the runtime takes from the bundle on, which is another one by now.
+    for name in ("console-socket", "pidfd-socket", *invocation.runtime.paths_in_bundle()):
+        parsed.replace(name, lambda path: os.path.join(os.path.abspath(bundle), path))
     return invocation.runtime_command(
         [*parsed.without("bundle", "config"), f"--bundle={directory.path}", "--", container_id]
     )

@@ -11,11 +11,17 @@ import signal
 
 import pytest
 
-from conftest import MakeBundle
+from conftest import MakeBundle, both_runtimes
 from support.bundles import Bundle
 from support.containers import Runrootless
 from support.processes import eventually, processes, read_line
 from support.users import Unprivileged
+
+pytestmark = both_runtimes
+
+# In the words of runc and crun.
+NOT_THERE = r"container does not exist|error opening file .*No such file or directory"
+NOT_STOPPED = r"not stopped|not in `created` or `stopped` state"
 
 SLEEP = "trap 'exit 3' TERM; echo up >/dev/shm/up; while :; do sleep 0.05; done"
 
@@ -72,13 +78,13 @@ def test_detached_container_ends_by_a_signal(detached: Detached) -> None:
     detached.delete()
     gone = detached.runrootless("state", detached.id)
     assert gone.returncode == 1
-    assert "does not exist" in gone.stderr
+    assert re.search(NOT_THERE, gone.stderr)
 
 
 def test_delete_refuses_a_running_container(detached: Detached) -> None:
     refused = detached.runrootless("delete", detached.id)
     assert refused.returncode == 1
-    assert "not stopped" in refused.stderr
+    assert re.search(NOT_STOPPED, refused.stderr)
     assert detached.status() == "running"
     # Emulation goes on.
     assert detached.exec("stat", "-c", "%U:%G", "/etc/shadow") == "root:shadow\n"
@@ -228,7 +234,7 @@ def test_foreground_runtime_killed(bundle: MakeBundle, runrootless: Runrootless)
     )
     eventually(lambda: read(pid_file), "its start")
     for other in runrootless.user.account.processes():
-        if re.search(r"runc\b.* run ", other.command):
+        if re.search(r"^(runc|crun)\b.* run ", other.command):
             os.kill(other.pid, signal.SIGKILL)
     process.kill()
     process.wait(20)

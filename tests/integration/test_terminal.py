@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from conftest import MakeBundle
+from conftest import MakeBundle, both_runtimes
 from support.containers import Runrootless
 from support.processes import Terminal, eventually
+
+pytestmark = both_runtimes
 
 Start = Callable[..., Terminal]
 

@@ -37,6 +37,13 @@ class Runtime:
         """Return whether flags that Go's parser refuses are a mistake, as ``-bDIR`` is."""
         return self.name == "runc"
 
+    def paths_in_bundle(self) -> tuple[str, ...]:
+        """Return the flags whose relative paths only some runtimes take from the bundle on.
+
+        runc takes its pid file from the caller's directory on.
+        """
+        return () if self.name == "runc" else ("pid-file",)
+
     def execs_from_bundle(self) -> bool:
         """Return whether ``exec`` without ``--process`` does all that the bundle says.
 
