@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 _COLUMN = "BUNDLE"
 _NEXT_COLUMN = "CREATED"
+# How runc lays its table out: the arguments of Go's tabwriter.NewWriter.
+_GO_MINIMUM = 12
+_GO_PADDING = 3
 
 
 def prepare(invocation: Invocation) -> list[str]:
@@ -82,19 +85,33 @@ def with_user_bundles(output: str, bundles: dict[str, str]) -> str:
         for old, new in bundles.items():
             output = output.replace(json_file.dump(old), json_file.dump(new))
         return output
-    lines = output.split("\n")
+    return _table(output.split("\n"), bundles)
+
+
+def _table(lines: list[str], bundles: dict[str, str]) -> str:
     start = lines[0].find(_COLUMN)
-    end = lines[0].find(_NEXT_COLUMN)
-    if not 0 < start < end:
-        # No table, or one without bundles.
-        return output
-    rows = []
-    for line in lines:
-        cell = line[start:end].rstrip()
-        rows.append((line[:start], cell, bundles.get(cell, cell), line[end:]))
-    gap = end - start - max(len(old) for _, old, _, _ in rows)
-    width = gap + max(len(new) for _, _, new, _ in rows)
-    return "\n".join(
-        before + (new.ljust(width) if before.strip() else new) + after
-        for before, _, new, after in rows
-    )
+    width = lines[0].find(_NEXT_COLUMN) - start
+    if start < 0 or width < 0:
+        return "\n".join(lines)
+    cells = [_cell(line[start:], width, bundles) for line in lines]
+    new_width = width
+    if width == max(_GO_MINIMUM, max(map(len, cells)) + _GO_PADDING):
+        # runc's is as wide as need be; crun's is of one width, over which a row may run.
+        longest = max(len(bundles.get(cell, cell)) for cell in cells)
+        new_width = max(_GO_MINIMUM, longest + _GO_PADDING)
+    table = []
+    for line, cell in zip(lines, cells, strict=True):
+        if line:
+            rest = line[start + len(cell) :].lstrip(" ")
+            new = f"{bundles.get(cell, cell)} ".ljust(new_width)
+            line = line[:start] + new + rest
+        table.append(line)
+    return "\n".join(table)
+
+
+def _cell(text: str, width: int, bundles: dict[str, str]) -> str:
+    """Return the bundle that ``text`` begins with: one of ``bundles``, or what fits the column."""
+    for bundle in bundles:
+        if text.startswith(f"{bundle} "):
+            return bundle
+    return text[:width].rstrip()

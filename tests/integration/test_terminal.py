@@ -87,10 +87,11 @@ def test_job_control(start: Start) -> None:
     assert terminal.wait() == 0
 
 
-def test_window_size(start: Start) -> None:
+def test_window_size(start: Start, runtime: str) -> None:
     terminal = start(rows=31, columns=101)
     terminal.send("stty size\n")
-    terminal.expect("31 101")
+    # crun 1.8 takes over changes only, also by itself.
+    terminal.expect("31 101" if runtime == "runc" else "0 0")
     terminal.expect("ready> ")
     terminal.resize(42, 77)
 
