@@ -8,12 +8,11 @@ import json
 import os
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import pytest
 
 from conftest import MakeBundle, both_runtimes
-from support.bundles import Bundle
+from support.bundles import Bundle, make_rootless
 from support.containers import Runrootless
 from support.processes import Result, eventually
 from support.users import Unprivileged
@@ -176,27 +175,11 @@ class Sides:
             eventually(side.status_is(status), f"the container is {status}")
 
 
-def rootless(config: dict[str, Any], uid: int, gid: int) -> None:
-    """Make of a regular configuration what ``runc spec --rootless`` writes."""
-    linux = config["linux"]
-    linux["namespaces"] = [one for one in linux["namespaces"] if one["type"] != "network"]
-    linux["namespaces"].append({"type": "user"})
-    linux["uidMappings"] = [{"containerID": 0, "hostID": uid, "size": 1}]
-    linux["gidMappings"] = [{"containerID": 0, "hostID": gid, "size": 1}]
-    linux.pop("resources", None)
-    for mount in config["mounts"]:
-        if mount["type"] == "devpts":
-            mount["options"] = [option for option in mount["options"] if option != "gid=5"]
-        if mount["type"] == "sysfs":
-            mount.update(type="none", source="/sys")
-            mount["options"] = ["rbind", "nosuid", "noexec", "nodev", "ro"]
-
-
 @pytest.fixture
 def sides(bundle: MakeBundle, runrootless: Runrootless, runtime: str) -> Sides:
     plain, ours = bundle().script(INIT), bundle().script(INIT)
     account = runrootless.user.account
-    plain.change(lambda config: rootless(config, account.uid, account.gid))
+    plain.change(lambda config: make_rootless(config, account.uid, account.gid))
     return Sides(runtime, runrootless, plain, ours)
 
 
