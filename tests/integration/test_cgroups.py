@@ -8,7 +8,7 @@ import pytest
 from conftest import MakeBundle
 from support.bundles import Bundle, Config
 from support.containers import Runrootless
-from support.namespaces import LAYOUTS, MountNamespace
+from support.namespaces import MountNamespace
 from support.processes import eventually
 from support.users import AS_ROOT, Account, Unprivileged
 
@@ -51,7 +51,7 @@ def limited(bundle: Bundle) -> Bundle:
 @pytest.mark.parametrize(
     ("layout", "runtime"),
     # crun refuses cgroups of version 1, also by itself.
-    [*((layout, "runc") for layout in LAYOUTS), ("v2", "crun")],
+    [("v1", "runc"), ("v2", "runc"), ("v2", "crun")],
 )
 def test_no_cgroup_of_ones_own(layout: str, runtime: str, bundle: MakeBundle, run_in: In) -> None:
     """Then limits are dropped, and --debug says so."""
@@ -67,6 +67,14 @@ def test_no_cgroup_of_ones_own(layout: str, runtime: str, bundle: MakeBundle, ru
         assert done.stderr.count(f"dropped linux.resources.{name}: ") == 1
     assert done.stderr.count("dropped linux.cgroupsPath /somewhere/of/its/own: ") == 1
     assert "dropped" not in runrootless.run(ours).check().stderr
+
+
+def test_no_cgroups_at_all(bundle: MakeBundle, run_in: In) -> None:
+    """runc refuses that, also by itself."""
+    runrootless = run_in(MountNamespace("none"), "runc")
+    done = runrootless.run(bundle().script("exit 0"))
+    assert done.returncode == 1
+    assert done.stderr.count("no cgroup mount found in mountinfo") == 1
 
 
 def processes_listed(output: str) -> int:
