@@ -329,6 +329,17 @@ def test_a_bundle_by_a_relative_path(bundle: MakeBundle, runrootless: Runrootles
     assert done.check().stdout == "fine\n"
 
 
+def test_a_bundle_behind_a_symlink(bundle: MakeBundle, runrootless: Runrootless) -> None:
+    """As home directories often are."""
+    ours = bundle(copy=True).script("stat -c %G /etc/shadow")
+    link = os.path.join(runrootless.user.home, "link")
+    os.symlink(ours.path, link)
+    done = runrootless("run", "--bundle", link, runrootless.new_id())
+    assert done.check().stdout == "shadow\n"
+    done = runrootless("run", runrootless.new_id(), cwd=link)
+    assert done.check().stdout == "shadow\n"
+
+
 def test_standard_streams_pass_through(bundle: MakeBundle, runrootless: Runrootless) -> None:
     done = runrootless.run(bundle().script("cat; echo error >&2"), input="some\ninput\n")
     assert (done.returncode, done.stdout, done.stderr) == (0, "some\ninput\n", "error\n")

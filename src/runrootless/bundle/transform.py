@@ -55,8 +55,11 @@ def transform(spec: Spec, bundle: str, host: HostFacts, systemd_cgroup: bool) ->
 
 
 def locate_root(spec: Spec, bundle: str) -> None:
-    """Make ``root.path`` absolute; raise ``Error`` if it is no directory to enter."""
-    path = spec["root"]["path"] = os.path.join(bundle, spec["root"]["path"])
+    """Make ``root.path`` absolute; raise ``Error`` if it is no directory to enter.
+
+    It gets there without symlinks, on which runc insists.
+    """
+    path = spec["root"]["path"] = os.path.realpath(os.path.join(bundle, spec["root"]["path"]))
     if not os.path.isdir(path):
         raise Error(f"the root file system {path} is missing: unpack an image there")
     if not os.access(path, os.X_OK):
