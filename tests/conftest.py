@@ -150,11 +150,26 @@ def differential(
     request: pytest.FixtureRequest, trees: Trees, session_user: Unprivileged
 ) -> Differential:
     """Runs scripts in a plain chroot as real root and in a container, to compare them."""
+    return _differential(request, trees, Runrootless(session_user))
+
+
+@pytest.fixture(scope="session")
+def differential_with_crun(
+    request: pytest.FixtureRequest, trees: Trees, account: Account, unified: MountNamespace | None
+) -> Iterator[Differential]:
+    """Does the same with crun in place of runc."""
+    user = Unprivileged(account, unified)
+    yield _differential(request, trees, Runrootless(user, ["--runtime", "crun"]))
+    user.close()
+
+
+def _differential(
+    request: pytest.FixtureRequest, trees: Trees, runrootless: Runrootless
+) -> Differential:
     if not AS_ROOT:
         pytest.skip("the oracle is a chroot of the real root: run the tests as root")
-    return Differential(
-        trees, Runrootless(session_user), debian_archive("python"), request.config.stash[TALLY]
-    )
+    tally = request.config.stash[TALLY]
+    return Differential(trees, runrootless, debian_archive("python"), tally)
 
 
 both_runtimes = pytest.mark.parametrize("runtime", ["runc", "crun"], indirect=True)

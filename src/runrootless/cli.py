@@ -1,4 +1,4 @@
-"""The command line: runc's, with everything but ``run``, ``create`` and ``exec`` handed on.
+"""The command line: runc's, with everything but a few commands handed on.
 
 This process becomes the runtime (execve(2)) as soon as there is nothing left to
 do, so process ID, terminal, signals and exit code are the runtime's.
