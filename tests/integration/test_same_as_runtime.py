@@ -105,8 +105,8 @@ STOPPED = """
     delete c
     list
 """
-# Where runc takes flags that crun does not, or prints them by another order each time.
-NOT_OF_CRUN = ("exec --additional-gids", "checkpoint", "restore", "exec --cwd tmp")
+# Where crun does not take the flags, or prints now this and now that.
+NOT_OF_CRUN = ("exec -d -t", "exec --additional-gids", "checkpoint", "restore", "exec --cwd tmp")
 
 
 def words(line: str) -> list[str]:
