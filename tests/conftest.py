@@ -9,6 +9,7 @@ import pytest
 from support.bundles import Bundle
 from support.containers import COMMAND, Runrootless
 from support.jobs import Table
+from support.namespaces import MountNamespace, is_unified
 from support.oracle import Differential, Tally
 from support.trees import Tree, Trees, alpine_archive, debian_archive
 from support.users import AS_ROOT, Account, Unprivileged, subordinate_account
@@ -55,10 +56,32 @@ def session_user(account: Account) -> Iterator[Unprivileged]:
     user.close()
 
 
+@pytest.fixture(scope="session")
+def unified() -> Iterator[MountNamespace | None]:
+    """A mount namespace with cgroup version 2, unless the machine has that anyway."""
+    if is_unified():
+        yield None
+        return
+    if not AS_ROOT:
+        pytest.skip("crun refuses cgroup version 1, and only root can mount version 2")
+    namespace = MountNamespace("v2")
+    yield namespace
+    namespace.close()
+
+
 @pytest.fixture
-def unprivileged(account: Account) -> Iterator[Unprivileged]:
+def runtime(request: pytest.FixtureRequest) -> str:
+    """The OCI runtime to test with: runc, or what a test is parametrized with."""
+    return str(getattr(request, "param", "runc"))
+
+
+@pytest.fixture
+def unprivileged(
+    request: pytest.FixtureRequest, account: Account, runtime: str
+) -> Iterator[Unprivileged]:
     """Runs commands as that user, in a login session of the test's own."""
-    user = Unprivileged(account)
+    namespace = request.getfixturevalue("unified") if runtime == "crun" else None
+    user = Unprivileged(account, namespace)
     yield user
     user.close()
 
@@ -128,9 +151,9 @@ def bundle(
 
 
 @pytest.fixture
-def runrootless(unprivileged: Unprivileged) -> Iterator[Runrootless]:
+def runrootless(unprivileged: Unprivileged, runtime: str) -> Iterator[Runrootless]:
     """Runs the command; in the end nothing of its containers may be left."""
-    command = Runrootless(unprivileged)
+    command = Runrootless(unprivileged, ["--runtime", runtime])
     yield command
     command.assert_nothing_left()
 
@@ -151,8 +174,27 @@ def differential(
     request: pytest.FixtureRequest, trees: Trees, session_user: Unprivileged
 ) -> Differential:
     """Runs scripts in a plain chroot as real root and in a container, to compare them."""
+    return _differential(request, trees, Runrootless(session_user))
+
+
+@pytest.fixture(scope="session")
+def differential_with_crun(
+    request: pytest.FixtureRequest, trees: Trees, account: Account, unified: MountNamespace | None
+) -> Iterator[Differential]:
+    """Does the same with crun in place of runc."""
+    user = Unprivileged(account, unified)
+    yield _differential(request, trees, Runrootless(user, ["--runtime", "crun"]))
+    user.close()
+
+
+def _differential(
+    request: pytest.FixtureRequest, trees: Trees, runrootless: Runrootless
+) -> Differential:
     if not AS_ROOT:
         pytest.skip("the oracle is a chroot of the real root: run the tests as root")
-    return Differential(
-        trees, Runrootless(session_user), debian_archive("tools"), request.config.stash[TALLY]
-    )
+    tally = request.config.stash[TALLY]
+    return Differential(trees, runrootless, debian_archive("tools"), tally)
+
+
+both_runtimes = pytest.mark.parametrize("runtime", ["runc", "crun"], indirect=True)
+"""Marks tests that are run with each of the OCI runtimes."""

@@ -1,4 +1,4 @@
-"""The command line: runc's, with everything but ``run``, ``create`` and ``exec`` handed on.
+"""The command line: runc's, with everything but a few commands handed on.
 
 This process becomes the runtime (execve(2)) as soon as there is nothing left to
 do, so process ID, terminal, signals and exit code are the runtime's.
@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from runrootless.command_line import Parsed
+    from runrootless.command_line import Flags, Parsed
     from runrootless.runtimes import Runtime
 
 
@@ -52,6 +52,22 @@ class Invocation:
             return self.runtime.default_root()
         directory = state.own_runtime_directory() or state.open_base()
         return os.path.join(directory, self.runtime.name)
+
+    def parse(self, flags: Flags, flags_anywhere: bool = False) -> Parsed:
+        """Return the subcommand's arguments, taken apart as the runtime would do it.
+
+        ``flags_anywhere`` is for the commands of runc that take flags behind the
+        container ID as well.
+        """
+        words = self.arguments
+        if flags_anywhere:
+            words = command_line.flags_first(flags, words)
+        parsed = command_line.parse(flags, words)
+        if parsed.error and not self.runtime.takes_go_flags_only():
+            from runrootless import gnu_command_line
+
+            parsed = gnu_command_line.parse(flags, self.arguments)
+        return parsed
 
     def runtime_command(self, arguments: list[str]) -> list[str]:
         """Return the runtime's command line for this subcommand with other arguments."""
@@ -157,6 +173,10 @@ def _execute(invocation: Invocation) -> None:
         from runrootless import exec_command
 
         command = exec_command.prepare(invocation)
+    elif invocation.command in ("state", "list"):
+        from runrootless import state_command
+
+        command = state_command.prepare(invocation)
     elif invocation.command == "delete":
         from runrootless import delete_command
 
@@ -167,7 +187,7 @@ def _execute(invocation: Invocation) -> None:
         command = kill_command.prepare(invocation)
     else:
         command = invocation.unchanged()
-    become(command)
+    become(command, invocation.runtime.called)
 
 
 def _proot_command(invocation: Invocation) -> int | None:
@@ -176,14 +196,15 @@ def _proot_command(invocation: Invocation) -> int | None:
     return commands.do(invocation)
 
 
-def become(command: list[str]) -> None:
+def become(command: list[str], called: str) -> None:
     """Execute ``command`` (a path and its arguments) in place of this process.
 
-    Raises ``Error`` if it cannot be executed.
+    ``called`` is the name that the program is told.  Raises ``Error`` if it cannot be
+    executed.
     """
     restore_signals()
     try:
-        os.execv(command[0], command)
+        os.execv(command[0], [called, *command[1:]])
     except OSError as error:
         raise Error(f"cannot execute the runtime {command[0]}: {error.strerror}") from None
 
@@ -223,5 +244,6 @@ def _version(options: Parsed) -> int:
 
     sys.stdout.write(f"runrootless version {__version__}\n")
     sys.stdout.flush()
-    become([runtimes.choose(options.get("runtime")).path, "--version"])
+    runtime = runtimes.choose(options.get("runtime"))
+    become([runtime.path, "--version"], runtime.called)
     return 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 class Flags:
@@ -114,6 +114,12 @@ class Parsed:
     def is_on(self, name: str) -> bool:
         """Return whether the switch ``name`` is given and not ``=false``."""
         return self.get(name) == "true"
+
+    def replace(self, name: str, change: Callable[[str], str]) -> None:
+        """Let ``change`` make another value of each that was given for the flag ``name``."""
+        self.flags = [
+            (flag, change(value) if flag == name else value) for flag, value in self.flags
+        ]
 
     def without(self, *names: str) -> list[str]:
         """Return the flags but for those named, spelt so that every runtime takes them.

@@ -13,13 +13,18 @@ if TYPE_CHECKING:
 
 def prepare(invocation: Invocation) -> list[str]:
     """Return the runtime's command line, with somebody waiting to clean up after it."""
-    flags = command_line.DELETE
-    parsed = command_line.parse(flags, command_line.flags_first(flags, invocation.arguments))
+    parsed = invocation.parse(command_line.DELETE, flags_anywhere=True)
     if not parsed.error:
         root = invocation.state_root()
-        for container_id in parsed.arguments:
-            if state.is_valid_id(container_id):
+        if parsed.is_on("regex"):
+            # Which of them go is the runtime's to find out.
+            containers = state.container_directories(root)
+        else:
+            containers = {}
+            for container_id in filter(state.is_valid_id, parsed.arguments):
                 directory = state.find_container_directory(container_id, root)
                 if directory is not None:
-                    janitor.attend(directory, os.path.join(root, container_id))
+                    containers[container_id] = directory
+        for container_id, directory in containers.items():
+            janitor.attend(directory, os.path.join(root, container_id))
     return invocation.unchanged()

@@ -15,16 +15,21 @@ OWNERSHIP = ".rootfs.ownership"
 
 
 def derive(
-    engine: str, bundle: str, directory: str, systemd_cgroup: bool, network: str = ""
+    engine: str,
+    bundle: str,
+    config: str,
+    directory: str,
+    systemd_cgroup: bool,
+    network: str = "",
 ) -> engines.Choice:
     """Derive a rootless bundle from the one in the directory ``bundle``; return its engine.
 
-    It goes to the container's private ``directory``. ``engine`` is the value of
-    ``--engine``, ``systemd_cgroup`` tells whether the runtime asks systemd for cgroups, and
-    ``network`` is the value of ``--network``, empty for the bundle's.
-    Raises Error for a bundle that cannot be run.
+    ``config`` is the name of its configuration. The derived one goes to the container's
+    private ``directory``. ``engine`` is the value of ``--engine``, ``systemd_cgroup`` tells
+    whether the runtime asks systemd for cgroups, and ``network`` is the value of
+    ``--network``, empty for the bundle's. Raises Error for a bundle that cannot be run.
     """
-    spec = load(bundle)
+    spec = load(bundle, config)
     annotations = spec.get("annotations", {})
     choice = engines.choose(engine, annotations.get(ENGINE_ANNOTATION, ""))
     host = HostFacts()
@@ -48,3 +53,13 @@ def derive(
     choice.engine.apply(spec, directory, identity)
     json_file.write(f"{directory}/{state.CONFIG}", spec, state.MODE)
     return choice
+
+
+def explain(bundle: str, config: str, directory: str) -> list[str]:
+    """Return, a line each, what the bundle in ``bundle`` asks for and the derived one lacks.
+
+    The arguments are those of ``derive``, which has been called. Raises Error as it does.
+    """
+    from runrootless.bundle.differences import differences
+
+    return differences(load(bundle, config), json_file.read(f"{directory}/{state.CONFIG}"))

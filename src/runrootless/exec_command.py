@@ -54,7 +54,7 @@ def prepare(invocation: Invocation) -> list[str]:
     What the runtime would refuse is left to it, and so is a container that is not ours.
     Raises ``Error`` for a process file that cannot be used, and an unknown user.
     """
-    parsed = command_line.parse(command_line.EXEC, invocation.arguments)
+    parsed = invocation.parse(command_line.EXEC)
     process_file = parsed.get("process")
     if (
         parsed.error

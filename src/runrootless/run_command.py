@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from runrootless import command_line, state
-from runrootless.derived_bundle import derive
+from runrootless.derived_bundle import derive, explain
 from runrootless.errors import Error
 from runrootless.runtimes import user_namespace
 
@@ -28,7 +28,7 @@ def prepare(invocation: Invocation) -> list[str]:
     SystemExit where a container has run that no runtime could carry.
     """
     flags = command_line.RUN if invocation.command == "run" else command_line.CREATE
-    parsed = command_line.parse(flags, command_line.flags_first(flags, invocation.arguments))
+    parsed = invocation.parse(flags, flags_anywhere=True)
     if parsed.error or parsed.is_on("help") or len(parsed.arguments) != 1:
         return invocation.unchanged()
     container_id = parsed.arguments[0]
@@ -43,19 +43,18 @@ def prepare(invocation: Invocation) -> list[str]:
     # A failure removes it.
     invocation.directory = directory.path
     bundle = parsed.get("bundle") or "."
+    config = parsed.get("config") or state.CONFIG
     choice = derive(
         options.get("engine"),
         bundle,
+        config,
         directory.path,
         options.is_on("systemd-cgroup"),
         parsed.get("network"),
     )
     if options.is_on("debug"):
-        from runrootless.report import debug
-
-        debug(
-            f"engine {choice.name}: {choice.reason}", options.get("log"), options.get("log-format")
-        )
+        _explain(invocation, f"engine {choice.name}: {choice.reason}")
+        _explain(invocation, *explain(bundle, config, directory.path))
     # What is launched has to be in it too.
     if choice.engine.IN_OWN_NAMESPACE and not user_namespace.enter_new(invocation.runtime.path):
         state.remove_container_directory(directory.path)
@@ -72,8 +71,16 @@ def prepare(invocation: Invocation) -> list[str]:
     # Now what was launched removes it, when this process ends without a container. Both at
     # once would have the agent complain in the log, where callers look for our error.
     invocation.directory = None
+    # These the runtime takes from the bundle on, which is another one by now.
+    for name in ("console-socket", "pidfd-socket", *invocation.runtime.paths_in_bundle()):
+        parsed.replace(name, lambda path: os.path.join(os.path.abspath(bundle), path))
     return invocation.runtime_command(
-        [*parsed.without("bundle", "network"), f"--bundle={directory.path}", "--", container_id]
+        [
+            *parsed.without("bundle", "config", "network"),
+            f"--bundle={directory.path}",
+            "--",
+            container_id,
+        ]
     )
 
 
@@ -85,3 +92,11 @@ def _run_without(invocation: Invocation, parsed: Parsed, choice: Choice) -> int:
     from runrootless.proot_runtime.start import run
 
     return run(invocation, parsed, obstacle)
+
+
+def _explain(invocation: Invocation, *lines: str) -> None:
+    from runrootless.report import debug
+
+    options = invocation.options
+    for line in lines:
+        debug(line, options.get("log"), options.get("log-format"))

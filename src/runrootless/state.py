@@ -160,6 +160,22 @@ def find_container_directory(container_id: str, root: str) -> str | None:
     return None
 
 
+def container_directories(root: str) -> dict[str, str]:
+    """Return the directories of all containers of ours whose state is in ``root``, by ID."""
+    found: dict[str, str] = {}
+    for base in base_directories():
+        try:
+            names = os.listdir(base) if _objection(base) is None else []
+        except OSError:
+            continue
+        for name in names:
+            path = os.path.join(base, name)
+            owner = _owner(path) if _is_name(name) else None
+            if owner is not None and owner[0] == root:
+                found.setdefault(owner[1], path)
+    return found
+
+
 def create_container_directory(base: str, container_id: str, root: str) -> ContainerDirectory:
     """Make and lock the directory of a new container.
 
@@ -208,6 +224,22 @@ def _make(path: str, container_id: str, root: str) -> ContainerDirectory:
     flock(lock, LOCK_EX | LOCK_NB)
     os.write(lock, os.fsencode(f"{root}\0{container_id}"))
     return ContainerDirectory(path, lock)
+
+
+def _owner(path: str) -> tuple[str, str] | None:
+    """Return the state root and the ID of the container that ``path`` is the directory of."""
+    lock = _open_lock(path)
+    if lock is None:
+        return None
+    try:
+        return _read_owner(lock)
+    finally:
+        os.close(lock)
+
+
+def _read_owner(lock: int) -> tuple[str, str]:
+    root, _, container_id = os.fsdecode(os.read(lock, 1 << 16)).partition("\0")
+    return root, container_id
 
 
 def _remove_if_unlocked(base_fd: int, path: str) -> bool:
@@ -320,7 +352,7 @@ def _is_garbage(path: str) -> bool:
     try:
         if not _try_lock(lock):
             return False
-        root, _, container_id = os.fsdecode(os.read(lock, 1 << 16)).partition("\0")
+        root, container_id = _read_owner(lock)
         return not container_id or not os.path.lexists(os.path.join(root, container_id))
     finally:
         os.close(lock)

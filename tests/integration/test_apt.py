@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from conftest import MakeBundle
+from conftest import MakeBundle, both_runtimes
 from support.bundles import Bundle
 from support.containers import Runrootless
 from support.oracle import in_chroot
@@ -35,6 +35,7 @@ NO_SERVICES = (
 )
 
 
+@both_runtimes
 def test_apt_update_and_install_from_the_mirror(
     bundle: MakeBundle, runrootless: Runrootless
 ) -> None:

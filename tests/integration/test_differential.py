@@ -11,6 +11,7 @@ import glob
 import os
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from support.oracle import Differential, read_cases
 
@@ -21,19 +22,28 @@ GROUPS = {
 }
 
 
-PARAMETERS = [
-    pytest.param(
-        group,
-        case.name,
-        id=f"{group}-{case.name}",
-        # Strict: when it is the same one day, it is a limit no more.
-        marks=pytest.mark.xfail(strict=True, reason=case.limit) if case.limit else (),
-    )
-    for group, cases in GROUPS.items()
-    for case in cases.values()
-]
+def parameters(*groups: str) -> list[ParameterSet]:
+    return [
+        pytest.param(
+            group,
+            case.name,
+            id=f"{group}-{case.name}",
+            # Strict: when it is the same one day, it is a limit no more.
+            marks=pytest.mark.xfail(strict=True, reason=case.limit) if case.limit else (),
+        )
+        for group in groups
+        for case in GROUPS[group].values()
+    ]
 
 
-@pytest.mark.parametrize(("group", "case"), PARAMETERS)
+@pytest.mark.parametrize(("group", "case"), parameters(*GROUPS))
 def test_same_as_the_real_root(group: str, case: str, differential: Differential) -> None:
     differential.assert_same(group, GROUPS[group], case)
+
+
+@pytest.mark.parametrize(("group", "case"), parameters("credentials"))
+def test_same_as_the_real_root_with_crun(
+    group: str, case: str, differential_with_crun: Differential
+) -> None:
+    """What differs between the runtimes is how processes start: who they are, and may be."""
+    differential_with_crun.assert_same(group, GROUPS[group], case)

@@ -11,11 +11,17 @@ import signal
 
 import pytest
 
-from conftest import MakeBundle
+from conftest import MakeBundle, both_runtimes
 from support.bundles import Bundle
 from support.containers import Runrootless
 from support.processes import eventually, processes, read_line
 from support.users import Unprivileged
+
+pytestmark = both_runtimes
+
+# In the words of runc and crun.
+NOT_THERE = r"container does not exist|error opening file .*No such file or directory"
+NOT_STOPPED = r"not stopped|not in `created` or `stopped` state"
 
 SLEEP = "trap 'exit 3' TERM; echo up >/dev/shm/up; while :; do sleep 0.05; done"
 
@@ -72,13 +78,13 @@ def test_detached_container_ends_by_a_signal(detached: Detached) -> None:
     detached.delete()
     gone = detached.runrootless("state", detached.id)
     assert gone.returncode == 1
-    assert "does not exist" in gone.stderr
+    assert re.search(NOT_THERE, gone.stderr)
 
 
 def test_delete_refuses_a_running_container(detached: Detached) -> None:
     refused = detached.runrootless("delete", detached.id)
     assert refused.returncode == 1
-    assert "not stopped" in refused.stderr
+    assert re.search(NOT_STOPPED, refused.stderr)
     assert detached.status() == "running"
     # Emulation goes on.
     assert detached.exec("stat", "-c", "%U:%G", "/etc/shadow") == "root:shadow\n"
@@ -99,10 +105,11 @@ def test_init_killed_from_outside(detached: Detached) -> None:
 
 
 def test_create_and_start(bundle: MakeBundle, runrootless: Runrootless) -> None:
-    writing = bundle().script("stat -c %U:%G /etc/shadow >/srv/seen; chown 5:6 /srv/seen")
+    name = f"seen-{os.path.basename(runrootless.user.session)}"
+    writing = bundle().script(f"stat -c %U:%G /etc/shadow >/srv/{name}; chown 5:6 /srv/{name}")
     created = Detached(runrootless, writing, "create")
     assert created.status() == "created"
-    seen = f"{writing.rootfs}/srv/seen"
+    seen = f"{writing.rootfs}/srv/{name}"
     assert not os.path.exists(seen)
     runrootless("start", created.id).check()
     created.wait_stopped()
@@ -217,8 +224,10 @@ def test_command_that_does_not_exist(bundle: MakeBundle, runrootless: Runrootles
     assert "Traceback" not in failed.stderr
 
 
-def test_foreground_runtime_killed(bundle: MakeBundle, runrootless: Runrootless) -> None:
-    """As with runc alone the container goes on; it can be killed and deleted."""
+def test_foreground_runtime_killed(
+    bundle: MakeBundle, runrootless: Runrootless, runtime: str
+) -> None:
+    """As with runc alone the container goes on, with crun it ends; it can be deleted."""
     name = runrootless.new_id()
     pid_file = f"{runrootless.user.home}/pid"
     process = runrootless.user.start(
@@ -228,13 +237,14 @@ def test_foreground_runtime_killed(bundle: MakeBundle, runrootless: Runrootless)
     )
     eventually(lambda: read(pid_file), "its start")
     for other in runrootless.user.account.processes():
-        if re.search(r"runc\b.* run ", other.command):
+        if re.search(r"^(runc|crun)\b.* run ", other.command):
             os.kill(other.pid, signal.SIGKILL)
     process.kill()
     process.wait(20)
-    exec_ = runrootless("exec", name, "stat", "-c", "%G", "/etc/shadow")
-    assert exec_.check().stdout == "shadow\n"
-    runrootless("kill", name, "KILL").check()
+    if runtime == "runc":
+        exec_ = runrootless("exec", name, "stat", "-c", "%G", "/etc/shadow")
+        assert exec_.check().stdout == "shadow\n"
+        runrootless("kill", name, "KILL").check()
     runrootless("delete", "--force", name).check()
     process.communicate(timeout=20)
 
@@ -317,6 +327,17 @@ def test_a_bundle_by_a_relative_path(bundle: MakeBundle, runrootless: Runrootles
     directory, name = os.path.split(ours.path)
     done = runrootless("run", "-b", name, runrootless.new_id(), cwd=directory)
     assert done.check().stdout == "fine\n"
+
+
+def test_a_bundle_behind_a_symlink(bundle: MakeBundle, runrootless: Runrootless) -> None:
+    """As home directories often are."""
+    ours = bundle(copy=True).script("stat -c %G /etc/shadow")
+    link = os.path.join(runrootless.user.home, "link")
+    os.symlink(ours.path, link)
+    done = runrootless("run", "--bundle", link, runrootless.new_id())
+    assert done.check().stdout == "shadow\n"
+    done = runrootless("run", runrootless.new_id(), cwd=link)
+    assert done.check().stdout == "shadow\n"
 
 
 def test_standard_streams_pass_through(bundle: MakeBundle, runrootless: Runrootless) -> None:

@@ -107,3 +107,19 @@ def make_bundle(user: Unprivileged, path: str, rootfs: str) -> Bundle:
         config["process"]["terminal"] = False
 
     return bundle.change(change)
+
+
+def make_rootless(config: Config, uid: int, gid: int) -> None:
+    """Make of a regular configuration what ``runc spec --rootless`` writes."""
+    linux = config["linux"]
+    linux["namespaces"] = [one for one in linux["namespaces"] if one["type"] != "network"]
+    linux["namespaces"].append({"type": "user"})
+    linux["uidMappings"] = [{"containerID": 0, "hostID": uid, "size": 1}]
+    linux["gidMappings"] = [{"containerID": 0, "hostID": gid, "size": 1}]
+    linux.pop("resources", None)
+    for mount in config["mounts"]:
+        if mount["type"] == "devpts":
+            mount["options"] = [option for option in mount["options"] if option != "gid=5"]
+        if mount["type"] == "sysfs":
+            mount.update(type="none", source="/sys")
+            mount["options"] = ["rbind", "nosuid", "noexec", "nodev", "ro"]

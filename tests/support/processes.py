@@ -142,6 +142,7 @@ class Terminal:
         cwd: str,
         env: dict[str, str],
         user: tuple[int, int] | None,
+        owner: tuple[int, int] | None,
         rows: int = 24,
         columns: int = 80,
     ) -> None:
@@ -150,9 +151,9 @@ class Terminal:
         self._master, slave = pty.openpty()
         self.resize(rows, columns)
         self.initial_attributes = self.attributes()
-        if user is not None:
+        if owner is not None:
             # As a login would: who owns the terminal may open it.
-            os.fchown(slave, *user)
+            os.fchown(slave, *owner)
 
         def take_terminal() -> None:
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)

@@ -12,9 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO
 
+from support.namespaces import MountNamespace
 from support.processes import Output, Process, Result, Terminal, eventually, processes
 
 AS_ROOT = os.geteuid() == 0
+
+RUNTIMES = ("runc", "crun")
 
 # What a login gives, and nothing of the environment that the tests run in.
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
@@ -133,11 +136,13 @@ class Unprivileged:
 
     The session has its own HOME and XDG_RUNTIME_DIR, and nothing of the
     environment of the tests. Where the tests are root the privileges are given
-    up for good: user, group and all supplementary groups change.
+    up for good: user, group and all supplementary groups change. With a
+    ``namespace`` it is in there.
     """
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, namespace: MountNamespace | None = None) -> None:
         self.account = account
+        self._namespace = namespace
         # Short, as sockets are made in it, and outside what only root may enter.
         self.session = tempfile.mkdtemp(prefix="rr-", dir="/tmp")
         self.home = os.path.join(self.session, "home")
@@ -166,7 +171,15 @@ class Unprivileged:
 
     @property
     def _user(self) -> tuple[int, int] | None:
-        return (self.account.uid, self.account.gid) if AS_ROOT else None
+        """Whom root has to become before it executes a command of ``_command``."""
+        if not AS_ROOT or self._namespace is not None:
+            return None
+        return (self.account.uid, self.account.gid)
+
+    def _command(self, args: Sequence[str], cwd: str) -> list[str]:
+        if self._namespace is None:
+            return list(args)
+        return self._namespace.enter(self.account.uid, self.account.gid, cwd, args)
 
     def start(
         self,
@@ -181,9 +194,10 @@ class Unprivileged:
     ) -> "subprocess.Popen[str]":
         """Start a command as the leader of a session of its own."""
         user = self._user
+        cwd = cwd or self.home
         return subprocess.Popen(
-            list(args),
-            cwd=cwd or self.home,
+            self._command(args, cwd),
+            cwd=cwd,
             env={**self.env, **(env or {})},
             stdin=subprocess.DEVNULL if stdin is None else stdin,
             stdout=stdout,
@@ -227,11 +241,13 @@ class Unprivileged:
         self, args: Sequence[str], *, cwd: str | None = None, rows: int = 24, columns: int = 80
     ) -> Terminal:
         """Start a command at a terminal."""
+        cwd = cwd or self.home
         return Terminal(
-            args,
-            cwd=cwd or self.home,
+            self._command(args, cwd),
+            cwd=cwd,
             env=self.env,
             user=self._user,
+            owner=(self.account.uid, self.account.gid) if AS_ROOT else None,
             rows=rows,
             columns=columns,
         )
@@ -245,14 +261,14 @@ class Unprivileged:
                 found.append(f"process {process.pid} ({process.state}): {process.command}")
         for directory in (
             os.path.join(self.runtime_dir, "runrootless"),
-            os.path.join(self.runtime_dir, "runc"),
-            os.path.join(self.fallback_dir, "runc"),
+            *(os.path.join(self.runtime_dir, name) for name in RUNTIMES),
+            *(os.path.join(self.fallback_dir, name) for name in RUNTIMES),
             self.fallback_dir,
         ):
             if os.path.isdir(directory):
                 names = os.listdir(directory)
                 # The runtime's own directory stays, when it is empty.
-                found += [os.path.join(directory, name) for name in names if name != "runc"]
+                found += [os.path.join(directory, name) for name in names if name not in RUNTIMES]
         return found
 
     def close(self) -> None:

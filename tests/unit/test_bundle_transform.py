@@ -221,7 +221,7 @@ def test_who_the_process_is_to_be(bundle: str) -> None:
     assert transform(spec, bundle, Machine(), False) == Identity(5, 6, (7,))
     assert spec["process"]["user"] == {"uid": 0, "gid": 0}
     assert spec["process"]["env"] == ["HOME=/"]
-    assert spec[concerns.MEMORY] == {"user": user, "homeAdded": True}
+    assert spec[concerns.MEMORY] == {"bundle": bundle, "user": user, "homeAdded": True}
 
 
 @pytest.mark.skipif(shutil.which("runc", path="/usr/sbin:/usr/bin") is None, reason="no runc")

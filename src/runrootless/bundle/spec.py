@@ -77,13 +77,13 @@ _TYPE_NAMES = {
 }
 
 
-def load(bundle: str) -> Spec:
-    """Return the checked spec in ``config.json`` of the directory ``bundle``.
+def load(bundle: str, name: str = "config.json") -> Spec:
+    """Return the checked spec in the file ``name`` of the directory ``bundle``.
 
     Raises ``Error`` if there is no such bundle, no such file, no JSON in it, or a
     field that is not of the type the OCI runtime specification (config.md) says.
     """
-    path = os.path.join(bundle, "config.json")
+    path = os.path.join(bundle, name)
     try:
         spec = json_file.read(path)
     except FileNotFoundError:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Spec = dict[str, Any]
 
 # Our own property in the derived config.json.  Runtimes must ignore properties
-# they do not know (OCI config.md, "Extensibility"); exec reads it.
+# they do not know (OCI config.md, "Extensibility"); exec, state and list read it.
 MEMORY = "runrootless"
 
 
@@ -60,13 +60,16 @@ def transform(
     fit_process(process, host)
     identity = take_user(process)
     home_added = set_home(process, identity, spec["root"]["path"])
-    spec[MEMORY] = {"user": user, "homeAdded": home_added}
+    spec[MEMORY] = {"bundle": bundle, "user": user, "homeAdded": home_added}
     return identity
 
 
 def locate_root(spec: Spec, bundle: str) -> None:
-    """Make ``root.path`` absolute; raise ``Error`` if it is no directory to enter."""
-    path = spec["root"]["path"] = os.path.join(bundle, spec["root"]["path"])
+    """Make ``root.path`` absolute; raise ``Error`` if it is no directory to enter.
+
+    It gets there without symlinks, on which runc insists.
+    """
+    path = spec["root"]["path"] = os.path.realpath(os.path.join(bundle, spec["root"]["path"]))
     if not os.path.isdir(path):
         raise Error(f"the root file system {path} is missing: unpack an image there")
     if not os.access(path, os.X_OK):

@@ -17,17 +17,33 @@ _MORE_DIRECTORIES = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 
 class Runtime:
-    """An OCI runtime: the ``path`` of its program and the ``name`` at the end of it."""
+    """An OCI runtime: the ``path`` of its program and the ``name`` at the end of it.
 
-    __slots__ = ("name", "path")
+    ``called`` is the word that a user would type for it, which its error messages
+    begin with.
+    """
 
-    def __init__(self, path: str) -> None:
+    __slots__ = ("called", "name", "path")
+
+    def __init__(self, path: str, called: str = "") -> None:
         self.path = path
         self.name = os.path.basename(path)
+        self.called = called or path
 
     def default_root(self) -> str:
         """Return the state root that the runtime takes itself when real root calls it."""
         return f"/run/{self.name}"
+
+    def takes_go_flags_only(self) -> bool:
+        """Return whether flags that Go's parser refuses are a mistake, as ``-bDIR`` is."""
+        return self.name == "runc"
+
+    def paths_in_bundle(self) -> tuple[str, ...]:
+        """Return the flags whose relative paths only some runtimes take from the bundle on.
+
+        runc takes its pid file from the caller's directory on.
+        """
+        return () if self.name == "runc" else ("pid-file",)
 
     def execs_from_bundle(self) -> bool:
         """Return whether ``exec`` without ``--process`` does all that the bundle says.
@@ -73,7 +89,7 @@ def choose(name: str) -> Runtime:
     for candidate in (name,) if name else KNOWN:
         path = find(candidate)
         if path is not None:
-            return Runtime(path)
+            return Runtime(path, candidate)
     if name:
         raise Error(f"the runtime {name} is not in PATH: install it, or give --runtime its path")
     raise Error(

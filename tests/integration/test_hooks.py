@@ -1,0 +1,114 @@
+"""OCI hooks, of all six kinds: they run as with the runtime by itself."""
+
+import json
+import os
+from typing import Any
+
+import pytest
+
+from conftest import MakeBundle, both_runtimes
+from support.bundles import Bundle, make_rootless
+from support.containers import Runrootless
+
+pytestmark = both_runtimes
+
+KINDS = (
+    "prestart",
+    "createRuntime",
+    "createContainer",
+    "startContainer",
+    "poststart",
+    "poststop",
+)
+# Where the hook runs is seen by its root directory: the host has this file, the container
+# has not.
+HOOK = (
+    'state=$(cat); where=container; if [ -e "$2" ]; then where=host; fi;'
+    ' echo "$1 $where $A $PWD $state" >>"$3/log"'
+)
+
+
+def with_hooks(bundle: Bundle, log: str, **more: str) -> Bundle:
+    """Let each hook append a line to a file of a directory, which the container has as well."""
+
+    def change(config: dict[str, Any]) -> None:
+        config["mounts"].append(
+            {"destination": log, "type": "bind", "source": log, "options": ["rbind", "rw"]}
+        )
+        config["hooks"] = {
+            kind: [
+                {
+                    "path": "/bin/sh",
+                    "args": ["sh", "-c", more.get(kind, HOOK), "sh", kind, bundle.path, log],
+                    "env": ["PATH=/usr/bin:/bin", f"A=of-{kind}"],
+                }
+            ]
+            for kind in KINDS
+        }
+
+    return bundle.change(change)
+
+
+def lines(log: str) -> list[str]:
+    """Return what the hooks wrote, less what is never the same."""
+    found = []
+    with open(f"{log}/log") as file:
+        for line in file:
+            kind, where, value, directory, state = line.split(" ", 4)
+            status = json.loads(state)
+            # "creating" or "created", and whether there is a process ID, is what each
+            # runtime makes of the specification.
+            pid = "with" if status.get("pid") else "without"
+            found.append(f"{kind} {where} {value} {status['id']} {status['status']} {pid} pid")
+            assert directory
+            assert set(status) >= {"ociVersion", "id", "status", "bundle"}
+    return found
+
+
+@pytest.fixture
+def log(runrootless: Runrootless) -> str:
+    """A directory of the user's that host and container have at one path."""
+    path = os.path.join(runrootless.user.session, "hooks")
+    os.mkdir(path, 0o755)
+    runrootless.user.give(path)
+    return path
+
+
+def test_all_kinds(bundle: MakeBundle, runrootless: Runrootless, runtime: str, log: str) -> None:
+    user = runrootless.user
+    plain = with_hooks(bundle().script(":"), log)
+    plain.change(lambda config: make_rootless(config, user.account.uid, user.account.gid))
+    root = os.path.join(user.runtime_dir, "by-itself")
+    user.run([runtime, f"--root={root}", "run", "--bundle", plain.path, "hooked"]).check()
+    expected = lines(log)
+    os.unlink(f"{log}/log")
+    assert sorted(line.split()[0] for line in expected) == sorted(KINDS)
+    ours = with_hooks(bundle().script(":"), log)
+    runrootless("run", "--bundle", ours.path, "hooked").check()
+    assert lines(log) == expected
+
+
+def test_a_hook_that_fails(
+    bundle: MakeBundle, runrootless: Runrootless, runtime: str, log: str
+) -> None:
+    ours = with_hooks(bundle().script("echo it runs"), log, createRuntime="echo no >&2; exit 3")
+    done = runrootless.run(ours)
+    assert done.returncode != 0
+    assert "it runs" not in done.stdout
+    assert "hook" in done.stderr
+
+
+def test_a_hook_in_the_container_is_root_there(
+    bundle: MakeBundle, runrootless: Runrootless, runtime: str, log: str
+) -> None:
+    """What a hook that the container's first process executes sees of ownership."""
+    hook = 'cat >/dev/null; stat -c "%U:%G" /etc/shadow >"$3/log"; chown 5:6 "$3/log"'
+    ours = with_hooks(bundle().script(f"stat -c %u:%g {log}/log"), log, startContainer=hook)
+    ours.change(
+        lambda config: [config["hooks"].pop(kind) for kind in KINDS if kind != "startContainer"]
+    )
+    done = runrootless.run(ours)
+    print(done)
+    assert done.check().stdout == "5:6\n"
+    with open(f"{log}/log") as file:
+        assert file.read() == "root:shadow\n"

@@ -1,0 +1,86 @@
+"""Mount namespaces in which /sys/fs/cgroup is another one than the machine's.
+
+Only root can make them, before commands become the user without privileges.
+"""
+
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+
+from support.processes import eventually, read_line
+
+# What each does, in sh, in a namespace of its own.
+_UNMOUNT = "umount -l /sys/fs/cgroup 2>/dev/null || true"
+LAYOUTS = {
+    # crun refuses everything else.
+    "v2": f"{_UNMOUNT}; mount -t cgroup2 none /sys/fs/cgroup",
+    "v1": (
+        f"{_UNMOUNT}; mount -t tmpfs none /sys/fs/cgroup; n=0;"
+        " for c in cpu cpuacct memory pids freezer devices; do"
+        ' mkdir "/sys/fs/cgroup/$c";'
+        ' if mount -t cgroup -o "$c" none "/sys/fs/cgroup/$c"; then n=$((n + 1));'
+        ' else rmdir "/sys/fs/cgroup/$c"; fi; done; [ "$n" -gt 0 ]'
+    ),
+    "none": _UNMOUNT,
+}
+
+
+def is_unified() -> bool:
+    """Return whether the machine's own control groups are laid out as version 2 has it."""
+    return os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+
+
+class MountNamespace:
+    """A mount namespace with one of ``LAYOUTS``, held by a process until it is closed.
+
+    With ``delegate_to``, a user and a group ID, what is run in it is in a cgroup (version 2)
+    that is that user's.
+    """
+
+    def __init__(self, layout: str, delegate_to: tuple[int, int] | None = None) -> None:
+        self._cgroup = ""
+        script = f"{LAYOUTS[layout]}; "
+        if delegate_to is not None:
+            self._cgroup = f"/sys/fs/cgroup/runrootless-test-{os.getpid()}"
+            script += f'mkdir -p "{self._cgroup}/user" && chown -R {{}}:{{}} "{self._cgroup}" && '
+            script = script.format(*delegate_to)
+        script += "echo ready && exec sleep 1000000"
+        self._process = subprocess.Popen(
+            ["unshare", "--mount", "--propagation=private", "sh", "-c", script],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        if read_line(self._process) != "ready\n":
+            _, error = self._process.communicate(timeout=10)
+            raise RuntimeError(f"no cgroups of the layout {layout}: {error}")
+
+    def enter(self, uid: int, gid: int, cwd: str, args: Sequence[str]) -> list[str]:
+        """Return the command line for root that runs ``args`` in here, as that user."""
+        words = ["nsenter", f"--mount=/proc/{self._process.pid}/ns/mnt"]
+        if self._cgroup:
+            script = 'echo $$ >"$0" && exec "$@"'
+            words += ["sh", "-c", script, f"{self._cgroup}/user/cgroup.procs"]
+        words += ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups"]
+        return [*words, "env", "-C", cwd, *args]
+
+    def close(self) -> None:
+        """Remove the cgroup, and let go of the namespace."""
+        if self._cgroup:
+            eventually(self._remove_cgroup, f"{self._cgroup} is empty")
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.communicate(timeout=10)
+
+    def _remove_cgroup(self) -> bool:
+        script = 'find "$0" -depth -type d -exec rmdir {} +'
+        enter = ["nsenter", f"--mount=/proc/{self._process.pid}/ns/mnt"]
+        command = [*enter, "sh", "-c", script, self._cgroup]
+        return subprocess.run(command, capture_output=True).returncode == 0
+
+    def cgroups(self) -> list[str]:
+        """Return the names of the cgroups below the delegated one, less the user's own."""
+        path = f"/proc/{self._process.pid}/root{self._cgroup}"
+        with os.scandir(path) as entries:
+            return [entry.name for entry in entries if entry.is_dir() and entry.name != "user"]
