@@ -13,17 +13,17 @@ import sys
 import time
 
 
-def report(message: str, log: str, log_format: str) -> None:
+def report(message: str, log: str, log_format: str, level: str = "error") -> None:
     """Tell ``message`` on the standard error and in the file ``log`` if there is one.
 
     ``log_format`` is ``text`` or ``json``, as the runtime's flag of that name.
     """
     message = f"runrootless: {message}"
     if log:
-        _append(log, _entry(message, log_format, "error"))
+        _append(log, _entry(message, log_format, level))
         text = message
     elif log_format == "json" or not os.isatty(2):
-        text = _entry(message, log_format, "error")
+        text = _entry(message, log_format, level)
     else:
         text = message
     sys.stderr.write(text + "\n")
