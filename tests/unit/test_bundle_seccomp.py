@@ -186,6 +186,19 @@ class TestCompiled:
         assert run("clone", 0x11) == bpf.ALLOW
         assert run("clone", mount_namespace | 0x11) == bpf.NOTIFY
 
+    @pytest.mark.parametrize("default", ["SCMP_ACT_ERRNO", "SCMP_ACT_ALLOW"])
+    def test_any_of_several_bits_is_emulated(self, default: str) -> None:
+        """open is notified with one of three flags, and Docker's profile allows all."""
+        bits = (0o1, 0o100, 0o20000000)
+        profile = {"defaultAction": default, "syscalls": [rule("ALLOW", "openat", "read")]}
+        ours = [notify("openat", args=[condition(2, "MASKED_EQ", bit, bit)]) for bit in bits]
+        run = merged(profile, *ours)
+        for flags in range(1 << len(bits)):
+            argument = 0o2 | sum(bit for at, bit in enumerate(bits) if flags >> at & 1)
+            for high in (0, 1 << 40):
+                expected = bpf.NOTIFY if flags else bpf.ALLOW
+                assert run("openat", 0, 0, argument | high) == expected
+
     def test_several_conditions_of_the_profile(self) -> None:
         """Then all that it allows is notified: libseccomp gets the rules that it had."""
         conditions = [[condition(1, "EQ", 5)], [condition(1, "EQ", 6), condition(2, "NE", 0)]]

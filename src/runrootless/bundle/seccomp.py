@@ -7,7 +7,8 @@ Two rules for one system call must not overlap, because then the outcome
 depends on how libseccomp sorts them: a rule without conditions swallows all
 others, and others may get lost (tried, 2.5.4).  So conditions are treated as
 regions of the argument space here, and split until they are disjoint.  That is
-done for one region of the profile and one of the engine; with more of them, and
+done for one region of the profile and one of the engine, or several that are about bits of
+one argument; with more of them, and
 where the difference would need two conditions for one argument, the engine gets
 more than it wants (notified, it lets that go on), or less if more would be what the
 profile denies.
@@ -109,17 +110,24 @@ def _merge_one(theirs: list[Rule], ours: Rule, wanted: list[Region], default: st
     ``theirs`` are the profile's for it, ``ours`` is a rule with the engine's action, and
     ``wanted`` the regions to apply it to.
     """
+    unwanted = _none_of(wanted) if len(wanted) > 1 else None
     if len(wanted) > 1:
         wanted = [{}]
     split = [(rule, region) for rule in theirs for region in _regions(rule)]
     for rule, region in split:
         if not region:
             # For libseccomp the first one without conditions is the only one.
-            return _share(rule, ours, {}, wanted[0]) if _permits(rule) else [_rule(rule, {})]
+            if not _permits(rule):
+                return [_rule(rule, {})]
+            if unwanted is not None:
+                emulated = [_rule(ours, part) for part in _complement(unwanted)]
+                return [*emulated, _rule(rule, unwanted)]
+            return _share(rule, ours, {}, wanted[0])
     if default in _PERMISSIVE:
         denials = [(rule, region) for rule, region in split if not _permits(rule)]
         if not split:
-            return [_rule(ours, region) for region in wanted]
+            parts = wanted if unwanted is None else _complement(unwanted)
+            return [_rule(ours, region) for region in parts]
         if not denials:
             return [ours]
         kept = [_rule(rule, region) for rule, region in split]
@@ -139,6 +147,23 @@ def _merge_one(theirs: list[Rule], ours: Rule, wanted: list[Region], default: st
         else:
             merged += _share(rule, ours, region, wanted[0])
     return merged
+
+
+def _none_of(regions: list[Region]) -> Region | None:
+    """Return the region outside of all ``regions``, if each is about bits of one argument.
+
+    None where they are about more than that.
+    """
+    indices = {index for region in regions for index in region}
+    bits = 0
+    for region in regions:
+        for operator, value, second in region.values():
+            if operator != _MASKED or second != value or value.bit_count() != 1:
+                return None
+            bits |= value
+    if len(indices) != 1 or not all(regions):
+        return None
+    return {indices.pop(): (_MASKED, bits, 0)}
 
 
 def _permits(rule: Rule) -> bool:
