@@ -398,3 +398,13 @@ def test_debootstrap(emulate: Emulate, place: str, trees: Trees) -> None:
     assert len(expected) > 5000
     assert sorted(set(expected) ^ set(found)) == []
     trees.discard(oracle)
+
+
+@pytest.mark.parametrize(
+    ("engine", "expected"),
+    [("notify", "0 0 1:2\n"), ("proot", "0 0 0:0\n"), ("zero", "0 0 0:0\n"), ("none", "0 1 0:0\n")],
+)
+def test_engines(runrootless: Runrootless, engine: str, expected: str) -> None:
+    script = "touch x; chown 1:2 x 2>/dev/null; echo $(id -u) $? $(stat -c %u:%g x)"
+    words = ["emulate", "--engine", engine, "--", "sh", "-c", script]
+    assert runrootless(*words, cwd=runrootless.user.home).check().stdout == expected
