@@ -108,7 +108,7 @@ def test_jobs(
     column: Column, job: Job, oracle: Oracle, stages: Stages, request: pytest.FixtureRequest
 ) -> None:
     runrootless = stages.runrootless(column)
-    outcome = do(job, oracle, runrootless, stages.bundle(column, job.tree))
+    outcome = do(job, oracle, runrootless, stages.bundle(column, job.tree), column.tries)
     runrootless.assert_nothing_left()
     request.config.stash[ENGINES].words[column.title, job.name] = outcome.word
     documented = DOCUMENTED.words.get((column.title, job.name))

@@ -529,7 +529,7 @@ def test_an_engine_that_needs_user_namespaces(alone: Runrootless, bundle: MakeBu
 WITHOUT_RUNTIMES = """
 import sys
 from runrootless import cli, runtimes
-runtimes._KNOWN = ("no-such-runtime",)
+runtimes.KNOWN = ("no-such-runtime",)
 sys.exit(cli.main(sys.argv[1:]))
 """
 

@@ -131,11 +131,12 @@ def launch(
 
 def emulate(log: str, log_format: str, debug: bool) -> list[str]:
     """Return the words that run a command of the host under PRoot. Raises Error."""
-    from runrootless.proot.filter import refuse_untranslated_calls
+    from runrootless.proot.filter import refuse, refuse_untranslated_calls
 
     program = provide()
     refuse_untranslated_calls()
     if not command.wants_seccomp():
+        refuse(_CHOWN, EPERM)
         os.environ[command.NO_SECCOMP] = "1"
     return [program.path, "-0"]
 

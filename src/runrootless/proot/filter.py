@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from errno import ENOSYS
 
+from runrootless.emulation.seccomp_filter import MACHINES, build
 from runrootless.linux import bpf
 from runrootless.linux.process import set_no_new_privileges
 from runrootless.linux.seccomp import AUDIT_ARCHITECTURES, RETURN_ALLOW, RETURN_ERRNO, install
@@ -39,3 +40,15 @@ def refuse_untranslated_calls() -> None:
     if program:
         set_no_new_privileges()
         install(program + allow, 0)
+
+
+def refuse(names: tuple[str, ...], number: int) -> None:
+    """Let these calls fail with an errno in this process and its children, if they are known.
+
+    Raises OSError where the kernel has no seccomp filters.
+    """
+    machine = os.uname().machine
+    if machine in MACHINES:
+        set_no_new_privileges()
+        rows = [(name, "", None) for name in names]
+        install(build(machine, RETURN_ERRNO | number, rows), 0)
