@@ -77,7 +77,7 @@ class Mounts:
         # By type of the file system: where the container has it, its st_dev, and the
         # namespace that it shows.
         self._own: dict[bytes, tuple[str, int, str, int]] = {}
-        # The mounts that have been made so, by number: others may be below.
+        # The mounts that have others below, by number.
         self._trees: set[int] = set()
 
     def look(self) -> None:
@@ -162,23 +162,22 @@ class Mounts:
                 if os.fstat(source).st_dev != device:
                     return None
                 require_valid(call)
-                # With what is mounted in it: parts of the container's own are covered.
-                source_name, target_name = b"self/fd/%d" % source, b"self/fd/%d" % fd
-                mount(source_name, target_name, None, MS_BIND | MS_REC, None)
+                has_others_below = _bind(b"self/fd/%d" % source, b"self/fd/%d" % fd)
             finally:
                 os.close(source)
         except FileNotFoundError:
             return None
         finally:
             os.close(fd)
-        self._finish(name, flags)
+        self._finish(name, flags, has_others_below)
         return 0
 
-    def _finish(self, name: bytes, flags: int) -> None:
+    def _finish(self, name: bytes, flags: int, has_others_below: bool) -> None:
         """Give a new bind mount the flags that were asked for, besides those it has."""
-        fd = self._files.open_path(name, 0)
-        self._trees.add(descriptor_mount(fd))
-        os.close(fd)
+        if has_others_below:
+            fd = self._files.open_path(name, 0)
+            self._trees.add(descriptor_mount(fd))
+            os.close(fd)
         there = os.statvfs(name).f_flag
         kept = sum(flag for flag, reported in _OWN_FLAGS.items() if there & reported)
         wanted = kept | flags & sum(_OWN_FLAGS)
@@ -217,3 +216,16 @@ def _may_mount(pid: int) -> bool:
     if os.stat(f"{pid}/ns/user").st_ino != os.stat("self/ns/user").st_ino:
         return False
     return bool(int(status_fields(read_status(pid), b"CapEff")[0], 16) & CAP_SYS_ADMIN)
+
+
+def _bind(source: bytes, target: bytes) -> bool:
+    """Bind a directory; return whether with what is mounted in it. Raises OSError."""
+    try:
+        mount(source, target, None, MS_BIND, None)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        # Not to be had without what is mounted in it.
+        mount(source, target, None, MS_BIND | MS_REC, None)
+        return True
+    return False
