@@ -10,7 +10,7 @@ import pytest
 from conftest import ENGINES, MakeBundle
 from support.bundles import Bundle
 from support.containers import Runrootless
-from support.jobs import COLUMNS, JOBS, Column, Job, Oracle, Table, do
+from support.jobs import COLUMNS, FAILS, FINISHES, JOBS, UNSTEADY, Column, Job, Oracle, Table, do
 from support.processes import eventually
 from support.trees import CHECKOUT, Tree, Trees, debian_archive
 from support.users import AS_ROOT, SUBORDINATE_RANGES, Unprivileged
@@ -108,11 +108,14 @@ def test_jobs(
     column: Column, job: Job, oracle: Oracle, stages: Stages, request: pytest.FixtureRequest
 ) -> None:
     runrootless = stages.runrootless(column)
-    outcome = do(job, oracle, runrootless, stages.bundle(column, job.tree), column.tries)
+    outcome = do(job, oracle, runrootless, stages.bundle(column, job.tree))
     runrootless.assert_nothing_left()
-    request.config.stash[ENGINES].words[column.title, job.name] = outcome.word
+    word = outcome.word
+    if job.name in column.unsteady and word in (FAILS, FINISHES):
+        word = UNSTEADY
+    request.config.stash[ENGINES].words[column.title, job.name] = word
     documented = DOCUMENTED.words.get((column.title, job.name))
-    assert outcome.word == documented, f"docs/engines.md: {documented}\n{outcome.details}"
+    assert word == documented, f"docs/engines.md: {documented}\n{outcome.details}"
 
 
 def test_the_documentation_has_these_columns_and_jobs() -> None:
