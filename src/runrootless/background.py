@@ -11,19 +11,20 @@ if TYPE_CHECKING:
 _STANDARD = (0, 1, 2)
 
 
-def spawn(run: Callable[[int], object]) -> None:
+def spawn(run: Callable[[int], object]) -> int:
     """Start a process that calls ``run`` with a pidfd of this one; return at once.
 
     This process is about to become the runtime, so the pidfd tells when the runtime
-    has ended. Raises OSError as fork(2) and pidfd_open(2) say.
+    has ended. Returns the process ID of a child that ends at once: the runtimes reap it
+    as all that they inherit, and whoever becomes anything else waits for it.
+    Raises OSError as fork(2) and pidfd_open(2) say.
     """
     caller = os.pidfd_open(os.getpid())
-    # Twice, so that it is not a child of the runtime, whose end would leave it waited for by
-    # nobody. The process in between is not waited for either: that would take a millisecond,
-    # and the runtimes reap whatever children they find.
-    if os.fork():
+    # Twice, so that it is not a child of the runtime, which waits for all of its own.
+    child = os.fork()
+    if child:
         os.close(caller)
-        return
+        return child
     try:
         os.setsid()
         if os.fork() == 0:

@@ -408,3 +408,9 @@ def test_engines(runrootless: Runrootless, engine: str, expected: str) -> None:
     script = "touch x; chown 1:2 x 2>/dev/null; echo $(id -u) $? $(stat -c %u:%g x)"
     words = ["emulate", "--engine", engine, "--", "sh", "-c", script]
     assert runrootless(*words, cwd=runrootless.user.home).check().stdout == expected
+
+
+def test_the_command_has_no_children_but_its_own(runrootless: Runrootless) -> None:
+    for _ in range(5):
+        done = runrootless("emulate", "--", "perl", "-e", 'print wait, "\\n"')
+        assert done.check().stdout == "-1\n"

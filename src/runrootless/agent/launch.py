@@ -56,10 +56,11 @@ class Settings:
         self.ownership = ownership
 
 
-def launch(settings: Settings) -> None:
+def launch(settings: Settings) -> int:
     """Bind the listener socket and start the agent as a process of its own; return at once.
 
-    Raises Error if the socket or the process cannot be had.
+    Returns the child that ``background.spawn`` does. Raises Error if the socket or the
+    process cannot be had.
     """
     path = f"{settings.directory}/{LISTENER}"
     try:
@@ -70,10 +71,11 @@ def launch(settings: Settings) -> None:
         finally:
             os.umask(mask)
         socket.listen(_BACKLOG)
-        background.spawn(lambda runtime: _run(settings, socket, runtime))
+        child = background.spawn(lambda runtime: _run(settings, socket, runtime))
     except OSError as error:
         raise Error(f"cannot start the agent for {path}: {error.strerror}") from None
     socket.close()
+    return child
 
 
 def _run(settings: Settings, socket: _socket.socket, runtime: int) -> None:

@@ -55,7 +55,8 @@ def enter(log: str, log_format: str, debug: bool) -> None:
         settings = Settings(
             directory.path, directory.lock_fd, "", log, log_format, debug, ownership
         )
-        launch(settings)
+        # The command is not to find a child that it has not made.
+        os.waitpid(launch(settings), 0)
     except BaseException:
         state.remove_container_directory(directory.path)
         raise
