@@ -56,11 +56,10 @@ class Settings:
         self.ownership = ownership
 
 
-def launch(settings: Settings) -> int:
+def launch(settings: Settings) -> None:
     """Bind the listener socket and start the agent as a process of its own; return at once.
 
-    Returns the child that ``background.spawn`` does. Raises Error if the socket or the
-    process cannot be had.
+    Raises Error if the socket or the process cannot be had.
     """
     path = f"{settings.directory}/{LISTENER}"
     try:
@@ -71,11 +70,10 @@ def launch(settings: Settings) -> int:
         finally:
             os.umask(mask)
         socket.listen(_BACKLOG)
-        child = background.spawn(lambda runtime: _run(settings, socket, runtime))
+        background.spawn(lambda runtime: _run(settings, socket, runtime))
     except OSError as error:
         raise Error(f"cannot start the agent for {path}: {error.strerror}") from None
     socket.close()
-    return child
 
 
 def _run(settings: Settings, socket: _socket.socket, runtime: int) -> None:

@@ -55,8 +55,7 @@ def enter(log: str, log_format: str, debug: bool) -> None:
         settings = Settings(
             directory.path, directory.lock_fd, "", log, log_format, debug, ownership
         )
-        # The command is not to find a child that it has not made.
-        os.waitpid(launch(settings), 0)
+        launch(settings)
     except BaseException:
         state.remove_container_directory(directory.path)
         raise

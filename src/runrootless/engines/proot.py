@@ -119,15 +119,13 @@ def launch(
     Returns in a child of the caller, which becomes the runtime. The caller itself waits for it:
     PRoot ignores the signals that the runtime sends it, so they are sent to what runs under it.
     """
-    between = attendant.attend(
+    attendant.attend(
         directory,
         lock_fd,
         state_directory,
         lambda: runtimes.init_pid(state_directory),
         _words(directory)[0],
     )
-    # This process stays.
-    os.waitpid(between, 0)
     relay.fork()
 
 

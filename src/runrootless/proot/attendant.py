@@ -30,14 +30,14 @@ def attend(
     state_directory: str,
     init_pid: Callable[[], int | None],
     program: str,
-) -> int:
+) -> None:
     """Stay beside the runtime that this process is about to become, and beside the container.
 
     ``directory`` is the container's private one and ``lock_fd`` its lock, which is held as long;
     ``state_directory`` is where the runtime keeps the container's state, ``init_pid`` returns
     the process ID that is in there, ``program`` is the first word of PRoot's command line.
     In the end the directory is removed, if the runtime has deleted the container by then.
-    Returns the child that ``background.spawn`` does. Raises OSError where no process can be had.
+    Raises OSError where no process can be had.
     """
 
     def run(runtime: int) -> None:
@@ -50,7 +50,7 @@ def attend(
         os.close(lock_fd)
         state.remove_abandoned_directory(directory, state_directory)
 
-    return background.spawn(run)
+    background.spawn(run)
 
 
 def _wait_for_init(runtime: int, init_pid: Callable[[], int | None]) -> int | None:
