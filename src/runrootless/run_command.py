@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from runrootless import command_line, state
+from runrootless.agent.launch import Settings
 from runrootless.derived_bundle import derive, explain
 from runrootless.errors import Error
 from runrootless.runtimes import user_namespace
@@ -61,12 +62,14 @@ def prepare(invocation: Invocation) -> list[str]:
         os.close(directory.lock_fd)
         raise SystemExit(_run_without(invocation, parsed, choice))
     choice.engine.launch(
-        directory.path,
-        directory.lock_fd,
-        os.path.join(root, container_id),
-        options.get("log"),
-        options.get("log-format"),
-        options.is_on("debug"),
+        Settings(
+            directory.path,
+            directory.lock_fd,
+            os.path.join(root, container_id),
+            options.get("log"),
+            options.get("log-format"),
+            options.is_on("debug"),
+        )
     )
     # Now what was launched removes it, when this process ends without a container. Both at
     # once would have the agent complain in the log, where callers look for our error.

@@ -19,7 +19,7 @@ _BACKLOG = 64
 
 
 class Settings:
-    """What the agent is told.
+    """What the agent, or whatever else an engine launches beside the runtime, is told.
 
     ``directory`` is the container's private directory, with its derived bundle, and
     ``lock_fd`` its locked lock file; ``state_directory`` is where the runtime keeps the

@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Protocol
 
+    from runrootless.agent.launch import Settings
     from runrootless.bundle.identity import Identity
 
     class Engine(Protocol):
@@ -41,19 +42,11 @@ if TYPE_CHECKING:
         ) -> None:
             """Change a process that is to join a running container likewise."""
 
-        def launch(
-            self,
-            directory: str,
-            lock_fd: int,
-            state_directory: str,
-            log: str,
-            log_format: str,
-            debug: bool,
-        ) -> None:
+        def launch(self, settings: Settings) -> None:
             """Start what must run beside the container; return in the caller.
 
-            Until the runtime has ended it keeps ``lock_fd`` open, and it removes the
-            container's ``directory`` unless there is a container then.
+            Until the runtime has ended it keeps the lock file open, and it removes the
+            container's directory unless there is a container then.
             """
 
         def emulate(self, log: str, log_format: str, debug: bool) -> list[str]:

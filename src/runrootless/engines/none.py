@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from runrootless.agent.launch import Settings
     from runrootless.bundle.identity import Identity
 
 REAL_IDS = True
@@ -57,16 +58,9 @@ def apply_process(process: dict[str, Any], directory: str, identity: Identity) -
         user["additionalGids"] = list(identity.additional_gids)
 
 
-def launch(
-    directory: str,
-    lock_fd: int,
-    state_directory: str,
-    log: str,
-    log_format: str,
-    debug: bool,
-) -> None:
+def launch(settings: Settings) -> None:
     """Have the directory removed when the container is gone. Raises OSError."""
-    janitor.attend(directory, state_directory, lock_fd)
+    janitor.attend(settings.directory, settings.state_directory, settings.lock_fd)
 
 
 def emulate(log: str, log_format: str, debug: bool) -> list[str]:

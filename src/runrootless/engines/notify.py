@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from runrootless.agent.launch import CREDENTIALS_NAME, Settings
+from runrootless.agent.launch import CREDENTIALS_NAME
 from runrootless.agent.launch import launch as launch_agent
 from runrootless.bundle.profile import install
 from runrootless.emulation.table import seccomp_rules
@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from runrootless.agent.launch import Settings
     from runrootless.bundle.identity import Identity
 
 REAL_IDS = False
@@ -60,16 +61,9 @@ def apply_process(process: dict[str, Any], directory: str, identity: Identity) -
     process["rlimits"] = limits
 
 
-def launch(
-    directory: str,
-    lock_fd: int,
-    state_directory: str,
-    log: str,
-    log_format: str,
-    debug: bool,
-) -> None:
+def launch(settings: Settings) -> None:
     """Start the agent beside the runtime that this process will become. Raises Error."""
-    launch_agent(Settings(directory, lock_fd, state_directory, log, log_format, debug))
+    launch_agent(settings)
 
 
 def emulate(log: str, log_format: str, debug: bool) -> list[str]:

@@ -21,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from runrootless.agent.launch import Settings
     from runrootless.bundle.identity import Identity
 
 REAL_IDS = False
@@ -106,25 +107,18 @@ def apply_process(process: dict[str, Any], directory: str, identity: Identity) -
     process["env"] = command.with_environment(process.get("env") or [], _DIRECTORY)
 
 
-def launch(
-    directory: str,
-    lock_fd: int,
-    state_directory: str,
-    log: str,
-    log_format: str,
-    debug: bool,
-) -> None:
+def launch(settings: Settings) -> None:
     """Stay beside the container, and pass signals on to it.
 
     Returns in a child of the caller, which becomes the runtime. The caller itself waits for it:
     PRoot ignores the signals that the runtime sends it, so they are sent to what runs under it.
     """
     attendant.attend(
-        directory,
-        lock_fd,
-        state_directory,
-        lambda: runtimes.init_pid(state_directory),
-        _words(directory)[0],
+        settings.directory,
+        settings.lock_fd,
+        settings.state_directory,
+        lambda: runtimes.init_pid(settings.state_directory),
+        _words(settings.directory)[0],
     )
     relay.fork()
 

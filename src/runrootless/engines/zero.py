@@ -25,6 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from runrootless.agent.launch import Settings
     from runrootless.bundle.identity import Identity
     from runrootless.emulation.table import Condition
 
@@ -83,16 +84,9 @@ def apply_process(process: dict[str, Any], directory: str, identity: Identity) -
         environment.append(f"{_APT_VARIABLE}={_APT_PATH}")
 
 
-def launch(
-    directory: str,
-    lock_fd: int,
-    state_directory: str,
-    log: str,
-    log_format: str,
-    debug: bool,
-) -> None:
+def launch(settings: Settings) -> None:
     """Have the directory removed when the container is gone. Raises OSError."""
-    janitor.attend(directory, state_directory, lock_fd)
+    janitor.attend(settings.directory, settings.state_directory, settings.lock_fd)
 
 
 def emulate(log: str, log_format: str, debug: bool) -> list[str]:
