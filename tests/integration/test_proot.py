@@ -231,14 +231,9 @@ def test_terminal(proot: Runrootless, bundle: MakeBundle) -> None:
     terminal.send("\x03")
     terminal.expect("ready> ")
     terminal.resize(42, 77)
-
-    def new_size() -> bool:
-        before = len(terminal.output)
-        terminal.send("stty size\n")
-        terminal.expect("ready> ")
-        return "42 77" in terminal.output[before:]
-
-    eventually(new_size, "the new size of the window")
+    eventually(
+        lambda: "42 77" in terminal.answer("stty size", "ready> "), "the new size of the window"
+    )
     terminal.send("exit 23\n")
     assert terminal.wait() == 23
     assert terminal.attributes() == terminal.initial_attributes

@@ -99,15 +99,10 @@ def test_window_size(start: Start, runtime: str) -> None:
     terminal.expect("31 101")
     terminal.expect("ready> ")
     terminal.resize(42, 77)
-
-    def new_size() -> bool:
-        before = len(terminal.output)
-        terminal.send("stty size\n")
-        terminal.expect("ready> ")
-        return "42 77" in terminal.output[before:]
-
     # The runtime hears of it by a signal.
-    eventually(new_size, "the new size of the window")
+    eventually(
+        lambda: "42 77" in terminal.answer("stty size", "ready> "), "the new size of the window"
+    )
     terminal.send("exit 0\n")
     assert terminal.wait() == 0
 

@@ -2,12 +2,11 @@
 
 import os
 import stat
-import subprocess
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from support.containers import COMMAND
-from support.processes import Result, Terminal
+from support.processes import Result
 from support.users import AS_ROOT, Account, Unprivileged
 
 TUN = "/dev/net/tun"
@@ -39,31 +38,8 @@ class ClusterUser(Unprivileged):
     def _user(self) -> tuple[int, int] | None:
         return None if self._prefix else super()._user
 
-    def start(
-        self,
-        args: Sequence[str],
-        *,
-        cwd: str | None = None,
-        env: Mapping[str, str] | None = None,
-        stdin: int | None = None,
-        stdout: int | None = subprocess.PIPE,
-        stderr: int | None = subprocess.PIPE,
-        before: Callable[[], None] | None = None,
-    ) -> "subprocess.Popen[str]":
-        return super().start(
-            [*self._prefix, *args],
-            cwd=cwd,
-            env=env,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            before=before,
-        )
-
-    def terminal(
-        self, args: Sequence[str], *, cwd: str | None = None, rows: int = 24, columns: int = 80
-    ) -> Terminal:
-        return super().terminal([*self._prefix, *args], cwd=cwd, rows=rows, columns=columns)
+    def _command(self, args: Sequence[str], cwd: str) -> list[str]:
+        return [*self._prefix, *super()._command(args, cwd)]
 
     def has_tun(self) -> bool:
         """Return whether the user may open /dev/net/tun."""

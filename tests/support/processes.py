@@ -209,6 +209,13 @@ class Terminal:
             )
         self._seen = self.output.index(text, self._seen) + len(text)
 
+    def answer(self, command: str, prompt: str) -> str:
+        """Type a command for a shell, and return what is printed until its next prompt."""
+        before = len(self.output)
+        self.send(f"{command}\n")
+        self.expect(prompt)
+        return self.output[before:]
+
     def wait(self, timeout: float = 20) -> int:
         """Wait until the command ends, and return its exit code."""
         deadline = time.monotonic() + timeout

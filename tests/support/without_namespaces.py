@@ -7,9 +7,9 @@ namespace has of its own, is 0: namespaces(7).
 
 import os
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
-from support.processes import Terminal, eventually
+from support.processes import eventually
 from support.users import Account, Unprivileged
 
 ALL_IDS = "0 0 4294967295"
@@ -39,34 +39,8 @@ class WithoutUserNamespaces(Unprivileged):
         # nsenter changes it, when it is in the namespace.
         return None
 
-    def _inside(self, args: Sequence[str]) -> list[str]:
-        return [*self._enter(self.account.uid, self.account.gid), *args]
-
-    def start(
-        self,
-        args: Sequence[str],
-        *,
-        cwd: str | None = None,
-        env: Mapping[str, str] | None = None,
-        stdin: int | None = None,
-        stdout: int | None = subprocess.PIPE,
-        stderr: int | None = subprocess.PIPE,
-        before: Callable[[], None] | None = None,
-    ) -> "subprocess.Popen[str]":
-        return super().start(
-            self._inside(args),
-            cwd=cwd,
-            env=env,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            before=before,
-        )
-
-    def terminal(
-        self, args: Sequence[str], *, cwd: str | None = None, rows: int = 24, columns: int = 80
-    ) -> Terminal:
-        return super().terminal(self._inside(args), cwd=cwd, rows=rows, columns=columns)
+    def _command(self, args: Sequence[str], cwd: str) -> list[str]:
+        return [*self._enter(self.account.uid, self.account.gid), *super()._command(args, cwd)]
 
     def close(self) -> None:
         super().close()
