@@ -11,8 +11,7 @@ import struct
 
 from runrootless.emulation.call import Call, require_valid
 from runrootless.emulation.credentials import ALL_CAPABILITIES
-from runrootless.emulation.identity import Identity
-from runrootless.linux.memory import Memory
+from runrootless.emulation.handlers import Handlers
 from runrootless.linux.processes import read_status, status_fields
 
 _HEADER = struct.Struct("=Ii")
@@ -20,12 +19,8 @@ _VERSIONS = (0x20071026, 0x20080522)
 _DATA = struct.Struct("=6I")
 
 
-class Capabilities:
+class Capabilities(Handlers):
     """Handlers of the calls about capabilities."""
-
-    def __init__(self, memory: Memory, identity: Identity) -> None:
-        self._memory = memory
-        self._identity = identity
 
     def capget(self, call: Call) -> int | None:
         """capget(2) of the caller itself; other processes' are the kernel's to tell."""

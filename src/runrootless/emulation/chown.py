@@ -8,25 +8,15 @@ import stat
 
 from runrootless.emulation.call import Call, failure, require_valid
 from runrootless.emulation.credentials import CAP_CHOWN, NO_CHANGE, Credentials
-from runrootless.emulation.identity import Identity
-from runrootless.emulation.ownership import Ownership
-from runrootless.emulation.paths import Paths
+from runrootless.emulation.handlers import Handlers
 from runrootless.emulation.record import NOTHING, Record
-from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, Files
+from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW
 
 _CAPABILITIES = b"security.capability"
 
 
-class Chown:
+class Chown(Handlers):
     """Handlers of the chown family."""
-
-    def __init__(
-        self, files: Files, paths: Paths, ownership: Ownership, identity: Identity
-    ) -> None:
-        self._files = files
-        self._paths = paths
-        self._ownership = ownership
-        self._identity = identity
 
     def chown(self, call: Call) -> int:
         """chown(2)."""

@@ -14,12 +14,9 @@ import stat
 
 from runrootless.emulation.call import Call, require_valid
 from runrootless.emulation.devices import Devices
-from runrootless.emulation.identity import Identity
-from runrootless.emulation.ownership import Ownership
-from runrootless.emulation.paths import Paths
+from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.record import Record
-from runrootless.linux.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_PATH, Files
-from runrootless.linux.memory import Memory
+from runrootless.linux.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_PATH
 from runrootless.linux.processes import creation_mask
 
 TYPE_CHECKING = False
@@ -35,23 +32,11 @@ _OPEN_HOW_SIZE = 24
 # As many programs open it: a shell's "> /dev/null".
 
 
-class Creation:
+class Creation(Handlers):
     """Handlers of the calls that make files."""
 
-    def __init__(
-        self,
-        memory: Memory,
-        files: Files,
-        paths: Paths,
-        ownership: Ownership,
-        identity: Identity,
-        devices: Devices,
-    ) -> None:
-        self._memory = memory
-        self._files = files
-        self._paths = paths
-        self._ownership = ownership
-        self._identity = identity
+    def __init__(self, shared: Shared, devices: Devices) -> None:
+        super().__init__(shared)
         self._devices = devices
 
     def open(self, call: Call) -> int | None:

@@ -8,15 +8,13 @@ from runrootless.emulation.creation import Creation
 from runrootless.emulation.credential_table import CredentialTable
 from runrootless.emulation.devices import Devices
 from runrootless.emulation.execution import Execution
+from runrootless.emulation.handlers import Shared
 from runrootless.emulation.i386 import I386
-from runrootless.emulation.identity import Identity
 from runrootless.emulation.ids_16 import Ids16
 from runrootless.emulation.limits import Limits
 from runrootless.emulation.metadata import Metadata
 from runrootless.emulation.mounts import Mounts
 from runrootless.emulation.nodes import Nodes
-from runrootless.emulation.ownership import Ownership
-from runrootless.emulation.paths import Paths
 from runrootless.emulation.process_files import ProcessFiles
 from runrootless.emulation.process_options import ProcessOptions
 from runrootless.emulation.roots import Roots
@@ -25,8 +23,6 @@ from runrootless.emulation.sockets import Sockets
 from runrootless.emulation.table import rows
 from runrootless.emulation.xattrs import Xattrs
 from runrootless.linux import seccomp
-from runrootless.linux.files import Files
-from runrootless.linux.memory import Memory
 from runrootless.linux.seccomp import AUDIT_ARCHITECTURES
 from runrootless.linux.syscall_numbers import NUMBERS
 
@@ -45,33 +41,29 @@ class Emulator:
     """Answers the intercepted calls of one container."""
 
     def __init__(self, table: CredentialTable, side_store: SideStore, views: Views) -> None:
-        memory = Memory()
-        files = Files()
-        paths = Paths(memory, files)
-        ownership = Ownership(files, side_store)
-        identity = Identity(memory, table)
-        self._devices = Devices(files, ownership)
-        creation = Creation(memory, files, paths, ownership, identity, self._devices)
-        self._process_files = ProcessFiles(files, identity)
-        self._mounts = Mounts(memory, files, paths, ownership, identity, views)
-        metadata = Metadata(memory, files, paths, ownership, self._process_files)
-        chown = Chown(files, paths, ownership, identity)
+        shared = Shared(table, side_store)
+        self._devices = Devices(shared.files, shared.ownership)
+        self._process_files = ProcessFiles(shared.files, shared.identity)
+        self._mounts = Mounts(shared, views)
+        creation = Creation(shared, self._devices)
+        metadata = Metadata(shared, self._process_files)
+        chown = Chown(shared)
         self._components: dict[str, object] = {
-            "identity": identity,
+            "identity": shared.identity,
             "metadata": metadata,
-            "limits": Limits(memory, identity),
+            "limits": Limits(shared),
             "i386": I386(metadata),
-            "ids_16": Ids16(memory, identity, chown),
+            "ids_16": Ids16(shared, chown),
             "creation": creation,
             "chown": chown,
-            "nodes": Nodes(paths, creation, ownership, identity),
-            "capabilities": Capabilities(memory, identity),
-            "process_options": ProcessOptions(identity),
-            "execution": Execution(files, paths, ownership, identity, self._devices),
-            "xattrs": Xattrs(memory, paths, identity),
-            "sockets": Sockets(memory, files, paths, ownership, identity, creation),
+            "nodes": Nodes(shared, creation),
+            "capabilities": Capabilities(shared),
+            "process_options": ProcessOptions(shared),
+            "execution": Execution(shared, self._devices),
+            "xattrs": Xattrs(shared),
+            "sockets": Sockets(shared, creation),
             "mounts": self._mounts,
-            "roots": Roots(memory, files, paths, identity, self._devices, views),
+            "roots": Roots(shared, self._devices, views),
         }
 
     def joined(self) -> None:

@@ -12,31 +12,19 @@ import stat
 
 from runrootless.emulation.call import Call
 from runrootless.emulation.devices import Devices
-from runrootless.emulation.identity import Identity
-from runrootless.emulation.ownership import Ownership
-from runrootless.emulation.paths import Paths
+from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.record import NOTHING
-from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, Files
+from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD
 
 _SET_ID = stat.S_ISUID | stat.S_ISGID
 _ELF_MAGIC = b"\x7fELF"
 
 
-class Execution:
+class Execution(Handlers):
     """Handlers of execve(2) and execveat(2)."""
 
-    def __init__(
-        self,
-        files: Files,
-        paths: Paths,
-        ownership: Ownership,
-        identity: Identity,
-        devices: Devices,
-    ) -> None:
-        self._files = files
-        self._paths = paths
-        self._ownership = ownership
-        self._identity = identity
+    def __init__(self, shared: Shared, devices: Devices) -> None:
+        super().__init__(shared)
         self._devices = devices
 
     def execve(self, call: Call) -> None:

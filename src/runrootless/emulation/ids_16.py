@@ -12,8 +12,7 @@ import struct
 from runrootless.emulation.call import Call, failure, require_valid
 from runrootless.emulation.chown import Chown
 from runrootless.emulation.credentials import GROUPS_LIMIT
-from runrootless.emulation.identity import Identity
-from runrootless.linux.memory import Memory
+from runrootless.emulation.handlers import Handlers, Shared
 
 _ID = struct.Struct("=H")
 _NO_CHANGE_16 = 0xFFFF
@@ -26,12 +25,11 @@ def shown(id_: int) -> int:
     return id_ if id_ <= _NO_CHANGE_16 else _OVERFLOW
 
 
-class Ids16:
+class Ids16(Handlers):
     """Handlers of these calls: their IDs are widened, and the common rules applied."""
 
-    def __init__(self, memory: Memory, identity: Identity, chown: Chown) -> None:
-        self._memory = memory
-        self._identity = identity
+    def __init__(self, shared: Shared, chown: Chown) -> None:
+        super().__init__(shared)
         self._chown = chown
 
     def getuid(self, call: Call) -> int:

@@ -13,8 +13,7 @@ from runrootless.emulation.call import Call, failure, require_valid
 from runrootless.emulation.capabilities import kernel_capabilities
 from runrootless.emulation.credential_table import INFINITY
 from runrootless.emulation.credentials import CAP_SYS_RESOURCE
-from runrootless.emulation.identity import Identity
-from runrootless.linux.memory import Memory
+from runrootless.emulation.handlers import Handlers
 from runrootless.linux.processes import find_process
 
 _LIMITS = struct.Struct("=QQ")
@@ -23,12 +22,8 @@ _INFINITY_32 = 0xFFFFFFFF
 _OLD_INFINITY_32 = 0x7FFFFFFF
 
 
-class Limits:
+class Limits(Handlers):
     """Handlers of the calls about RLIMIT_RTTIME."""
-
-    def __init__(self, memory: Memory, identity: Identity) -> None:
-        self._memory = memory
-        self._identity = identity
 
     def getrlimit(self, call: Call) -> int:
         """getrlimit(2)."""

@@ -12,11 +12,9 @@ import struct
 import time
 
 from runrootless.emulation.call import Call, require_valid
-from runrootless.emulation.ownership import Ownership
-from runrootless.emulation.paths import Paths
+from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.process_files import ProcessFiles
-from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, MODE_OFFSET, Files
-from runrootless.linux.memory import Memory
+from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, MODE_OFFSET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,21 +52,11 @@ _STATX_DEV_OFFSET = 136
 _STATX_TYPE_INODE = 0x101
 
 
-class Metadata:
+class Metadata(Handlers):
     """Handlers of the stat family."""
 
-    def __init__(
-        self,
-        memory: Memory,
-        files: Files,
-        paths: Paths,
-        ownership: Ownership,
-        process_files: ProcessFiles,
-    ) -> None:
-        self._memory = memory
-        self._files = files
-        self._paths = paths
-        self._ownership = ownership
+    def __init__(self, shared: Shared, process_files: ProcessFiles) -> None:
+        super().__init__(shared)
         self._process_files = process_files
         # By st_dev and st_ino: st_ctime, and what to show instead of what the kernel says.
         self._settled: dict[bytes, tuple[bytes, bytes | None]] = {}

@@ -14,12 +14,9 @@ import os
 
 from runrootless.emulation.call import Call, require_valid
 from runrootless.emulation.credentials import CAP_SYS_ADMIN
-from runrootless.emulation.identity import Identity
-from runrootless.emulation.ownership import Ownership
-from runrootless.emulation.paths import Paths
+from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.record import Record
-from runrootless.linux.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW, Files
-from runrootless.linux.memory import Memory
+from runrootless.linux.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW
 from runrootless.linux.mounts import (
     MNT_DETACH,
     MS_BIND,
@@ -56,23 +53,11 @@ _OWN_FLAGS = {
 }
 
 
-class Mounts:
+class Mounts(Handlers):
     """Handlers of mount(2), fsopen(2) and umount2(2)."""
 
-    def __init__(
-        self,
-        memory: Memory,
-        files: Files,
-        paths: Paths,
-        ownership: Ownership,
-        identity: Identity,
-        views: Views,
-    ) -> None:
-        self._memory = memory
-        self._files = files
-        self._paths = paths
-        self._ownership = ownership
-        self._identity = identity
+    def __init__(self, shared: Shared, views: Views) -> None:
+        super().__init__(shared)
         self._views = views
         # By type of the file system: where the container has it, its st_dev, and the
         # namespace that it shows.

@@ -15,9 +15,7 @@ import stat
 from runrootless.emulation.call import Call
 from runrootless.emulation.creation import Creation
 from runrootless.emulation.credentials import CAP_MKNOD
-from runrootless.emulation.identity import Identity
-from runrootless.emulation.ownership import Ownership
-from runrootless.emulation.paths import Paths
+from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.record import Record
 from runrootless.linux.files import AT_FDCWD
 
@@ -25,16 +23,12 @@ _DEVICE_TYPES = (stat.S_IFCHR, stat.S_IFBLK)
 _TYPES = (*_DEVICE_TYPES, 0, stat.S_IFREG, stat.S_IFIFO, stat.S_IFSOCK)
 
 
-class Nodes:
+class Nodes(Handlers):
     """Handlers of the mknod family."""
 
-    def __init__(
-        self, paths: Paths, creation: Creation, ownership: Ownership, identity: Identity
-    ) -> None:
-        self._paths = paths
+    def __init__(self, shared: Shared, creation: Creation) -> None:
+        super().__init__(shared)
         self._creation = creation
-        self._ownership = ownership
-        self._identity = identity
 
     def mknod(self, call: Call) -> int | None:
         """mknod(2)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from runrootless.emulation.call import Call, require_valid
-from runrootless.emulation.identity import Identity
+from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.table import (
     PR_GET_DUMPABLE,
     PR_GET_NO_NEW_PRIVS,
@@ -17,11 +17,11 @@ from runrootless.emulation.table import (
 from runrootless.emulation.threads import DEFAULT_SLACK
 
 
-class ProcessOptions:
+class ProcessOptions(Handlers):
     """Handler of prctl(2)."""
 
-    def __init__(self, identity: Identity) -> None:
-        self._identity = identity
+    def __init__(self, shared: Shared) -> None:
+        super().__init__(shared)
         self._options = {
             PR_SET_KEEPCAPS: self._set_keep_capabilities,
             PR_GET_NO_NEW_PRIVS: self._get_no_new_privileges,

@@ -8,10 +8,8 @@ import struct
 from runrootless.emulation.call import Call, require_valid
 from runrootless.emulation.credentials import CAP_SYS_ADMIN, CAP_SYS_CHROOT
 from runrootless.emulation.devices import Devices
-from runrootless.emulation.identity import Identity
-from runrootless.emulation.paths import Paths
-from runrootless.linux.files import AT_FDCWD, Files
-from runrootless.linux.memory import Memory
+from runrootless.emulation.handlers import Handlers, Shared
+from runrootless.linux.files import AT_FDCWD
 from runrootless.linux.namespaces import CLONE_NEWNS
 
 TYPE_CHECKING = False
@@ -30,22 +28,11 @@ if TYPE_CHECKING:
 _FLAGS = struct.Struct("=Q")
 
 
-class Roots:
+class Roots(Handlers):
     """Lets the calls through, but tells ``views`` that from now on views may vary."""
 
-    def __init__(
-        self,
-        memory: Memory,
-        files: Files,
-        paths: Paths,
-        identity: Identity,
-        devices: Devices,
-        views: Views,
-    ) -> None:
-        self._memory = memory
-        self._files = files
-        self._paths = paths
-        self._identity = identity
+    def __init__(self, shared: Shared, devices: Devices, views: Views) -> None:
+        super().__init__(shared)
         self._devices = devices
         self._views = views
 

@@ -9,12 +9,9 @@ import struct
 
 from runrootless.emulation.call import Call, require_valid
 from runrootless.emulation.creation import Creation
-from runrootless.emulation.identity import Identity
-from runrootless.emulation.ownership import Ownership
-from runrootless.emulation.paths import Paths
+from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.table import SO_PEERCRED
-from runrootless.linux.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW, Files
-from runrootless.linux.memory import Memory
+from runrootless.linux.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW
 from runrootless.linux.pidfd import duplicate
 from runrootless.linux.processes import read_status, status_fields
 
@@ -27,23 +24,11 @@ _CREDENTIALS = struct.Struct("=iII")
 """``struct ucred`` of unix(7): pid, uid, gid."""
 
 
-class Sockets:
+class Sockets(Handlers):
     """Handlers of socket calls."""
 
-    def __init__(
-        self,
-        memory: Memory,
-        files: Files,
-        paths: Paths,
-        ownership: Ownership,
-        identity: Identity,
-        creation: Creation,
-    ) -> None:
-        self._memory = memory
-        self._files = files
-        self._paths = paths
-        self._ownership = ownership
-        self._identity = identity
+    def __init__(self, shared: Shared, creation: Creation) -> None:
+        super().__init__(shared)
         self._creation = creation
 
     def bind(self, call: Call) -> None:

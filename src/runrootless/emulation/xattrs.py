@@ -13,11 +13,9 @@ import os
 
 from runrootless.emulation.call import Call, require_valid
 from runrootless.emulation.credentials import CAP_SYS_ADMIN, Credentials
-from runrootless.emulation.identity import Identity
+from runrootless.emulation.handlers import Handlers
 from runrootless.emulation.ownership import ATTRIBUTE
-from runrootless.emulation.paths import Paths
 from runrootless.linux.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW
-from runrootless.linux.memory import Memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,13 +35,8 @@ _SECURITY = b"security."
 _NO_NAME = b"user."
 
 
-class Xattrs:
+class Xattrs(Handlers):
     """Handlers of the xattr family."""
-
-    def __init__(self, memory: Memory, paths: Paths, identity: Identity) -> None:
-        self._memory = memory
-        self._paths = paths
-        self._identity = identity
 
     def setxattr(self, call: Call) -> int | None:
         """setxattr(2)."""

@@ -1,0 +1,39 @@
+"""What the handlers of all system calls have in common."""
+
+from __future__ import annotations
+
+from runrootless.emulation.identity import Identity
+from runrootless.emulation.ownership import Ownership
+from runrootless.emulation.paths import Paths
+from runrootless.linux.files import Files
+from runrootless.linux.memory import Memory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runrootless.emulation.credential_table import CredentialTable
+    from runrootless.emulation.side_store import SideStore
+
+
+class Shared:
+    """Memory, files, who owns them and who processes are, as one container's handlers see them."""
+
+    __slots__ = ("files", "identity", "memory", "ownership", "paths")
+
+    def __init__(self, table: CredentialTable, side_store: SideStore) -> None:
+        self.memory = Memory()
+        self.files = Files()
+        self.paths = Paths(self.memory, self.files)
+        self.ownership = Ownership(self.files, side_store)
+        self.identity = Identity(self.memory, table)
+
+
+class Handlers:
+    """Handlers of some system calls: the methods that the table names."""
+
+    def __init__(self, shared: Shared) -> None:
+        # Each at hand, for the hot path.
+        self._memory = shared.memory
+        self._files = shared.files
+        self._paths = shared.paths
+        self._ownership = shared.ownership
+        self._identity = shared.identity
