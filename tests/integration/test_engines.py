@@ -2,7 +2,6 @@
 
 import os
 import stat
-import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -152,27 +151,10 @@ def test_zero_from_the_creation_to_the_end(bundle: MakeBundle, unprivileged: Unp
     runrootless.assert_nothing_left()
 
 
-def test_zero_with_crun(bundle: MakeBundle, unprivileged: Unprivileged) -> None:
-    if not AS_ROOT:
-        pytest.skip("only root can give crun the control groups that it wants")
-    runrootless = Runrootless(unprivileged, ["--engine", "zero", "--runtime", "crun"])
-    account = unprivileged.account
-    # It refuses a hybrid layout of the control groups.
-    script = (
-        "umount -l /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup;"
-        f'exec setpriv --reuid={account.uid} --regid={account.gid} --clear-groups "$@"'
-    )
-    path = bundle().script(LIFE).path
-    done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", script, "sh"]
-        + runrootless.command("run", "--bundle", path, runrootless.new_id()),
-        env=unprivileged.env,
-        cwd=unprivileged.home,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert (done.stdout, done.returncode) == (LIVED, 0), done.stderr
+@pytest.mark.parametrize("runtime", ["crun"], indirect=True)
+def test_zero_with_crun(bundle: MakeBundle, unprivileged: Unprivileged, runtime: str) -> None:
+    runrootless = Runrootless(unprivileged, ["--engine", "zero", "--runtime", runtime])
+    assert runrootless.run(bundle().script(LIFE)).check().stdout == LIVED
     runrootless.assert_nothing_left()
 
 
