@@ -1,7 +1,7 @@
 """A thread that answers the notifications of one listener.
 
 Each listener has a thread of its own that waits in the ioctl: asking poll(2) first,
-which one thread for all of them would have to, costs a tenth of an answer.  Handlers
+which one thread for all of them would have to, takes a system call more for each.  Handlers
 share their buffers, so one thread at a time is in them.
 """
 

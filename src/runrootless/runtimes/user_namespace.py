@@ -13,7 +13,7 @@ rootless ways, and that capability.  ``exec`` joins it again.
 
 A mount namespace comes with it, and CAP_SYS_ADMIN.  So the runtime can protect its
 program from the container (CVE-2019-5736) by a read-only mount of it.  Else it makes a
-copy of it, ten megabytes in runc's case, which takes a quarter of its time to start.
+copy of it at every start, ten megabytes in runc's case.
 """
 
 from __future__ import annotations
