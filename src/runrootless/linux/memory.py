@@ -17,6 +17,8 @@ PAGE_SIZE = 4096
 Larger pages are multiples of it."""
 
 _BUFFER_SIZE = 2 * PAGE_SIZE
+# What most paths fit into: copying a page would push all else out of the processor's caches.
+_SHORT = 256
 _VECTOR = struct.Struct("@PN")
 _VECTOR_SIZE = _VECTOR.size
 _pack = _VECTOR.pack_into
@@ -47,6 +49,8 @@ class Memory:
         """
         # Reading stops at the end of the page: the next one may not be mapped.
         size = PAGE_SIZE - (address & (PAGE_SIZE - 1))
+        if size > _SHORT:
+            size = _SHORT
         _pack(self._vectors, _VECTOR_SIZE, address, size)
         if _readv(pid, self._local, 1, self._remote, 1, 0) <= 0:
             return None
@@ -57,12 +61,14 @@ class Memory:
         buffer = self._buffer
         text = bytes(buffer[:size])
         while len(text) < limit:
-            if self._transfer(_readv, pid, address + len(text), PAGE_SIZE) <= 0:
+            start = address + len(text)
+            size = PAGE_SIZE - (start & (PAGE_SIZE - 1))
+            if self._transfer(_readv, pid, start, size) <= 0:
                 return None
-            end = buffer.find(0, 0, PAGE_SIZE)
+            end = buffer.find(0, 0, size)
             if end >= 0:
                 return text + bytes(buffer[:end])
-            text += bytes(buffer[:PAGE_SIZE])
+            text += bytes(buffer[:size])
         return text[:limit]
 
     def read(self, pid: int, address: int, size: int) -> bytes | None:
