@@ -52,11 +52,12 @@ class Server:
     def serve(self) -> None:
         """Return when the runtime's process has ended and no process is under the filter."""
         self._socket.setblocking(False)
-        for fd in (self._socket.fileno(), self._runtime, self._workers.ended):
+        emulator = self._emulator
+        for fd in (self._socket.fileno(), self._runtime, self._workers.ended, emulator.wakes):
             self._poll.register(fd, select.POLLIN)
         runtime_lives = True
         while runtime_lives or self._workers or self._connections:
-            for fd, _ in self._poll.poll():
+            for fd, _ in self._poll.poll(emulator.tidy()):
                 if fd == self._workers.ended:
                     self._workers.reap()
                 elif fd == self._runtime:
@@ -64,7 +65,7 @@ class Server:
                     runtime_lives = False
                 elif fd == self._socket.fileno():
                     self._accept()
-                else:
+                elif fd != emulator.wakes:
                     self._receive(fd)
 
     def _accept(self) -> None:

@@ -20,6 +20,7 @@ from runrootless.emulation.process_options import ProcessOptions
 from runrootless.emulation.roots import Roots
 from runrootless.emulation.side_store import SideStore
 from runrootless.emulation.sockets import Sockets
+from runrootless.emulation.status_files import StatusFiles
 from runrootless.emulation.table import rows
 from runrootless.emulation.xattrs import Xattrs
 from runrootless.linux import seccomp
@@ -43,10 +44,11 @@ class Emulator:
     def __init__(self, table: CredentialTable, side_store: SideStore, views: Views) -> None:
         shared = Shared(table, side_store)
         self._devices = Devices(shared.files, shared.ownership)
-        self._process_files = ProcessFiles(shared.files, shared.identity)
-        self._mounts = Mounts(shared, views)
+        self._status_files = StatusFiles(shared.files)
+        self._process_files = ProcessFiles(shared.files, shared.identity, self._status_files)
+        self._mounts = Mounts(shared, self._status_files, views)
         creation = Creation(shared, self._devices)
-        metadata = Metadata(shared, self._process_files)
+        metadata = Metadata(shared, self._process_files, self._status_files)
         chown = Chown(shared)
         self._components: dict[str, object] = {
             "identity": shared.identity,
@@ -59,18 +61,31 @@ class Emulator:
             "nodes": Nodes(shared, creation),
             "capabilities": Capabilities(shared),
             "process_options": ProcessOptions(shared),
-            "execution": Execution(shared, self._devices),
+            "execution": Execution(shared, self._devices, self._status_files),
             "xattrs": Xattrs(shared),
             "sockets": Sockets(shared, creation),
             "mounts": self._mounts,
-            "roots": Roots(shared, self._devices, views),
+            "roots": Roots(shared, self._devices, self._status_files, views),
         }
 
     def joined(self) -> None:
         """Take note that the agent has joined the container. Raises OSError."""
         self._process_files.look()
+        self._status_files.look()
         self._devices.look()
         self._mounts.look()
+
+    @property
+    def wakes(self) -> int:
+        """A descriptor that becomes readable when ``tidy`` is to be called."""
+        return self._status_files.wakes
+
+    def tidy(self) -> int | None:
+        """Remove what is to last for a while only; any thread may call this.
+
+        Return when to call it next, in milliseconds; None is when ``wakes`` says.
+        """
+        return self._status_files.tidy()
 
     def handlers(self) -> dict[bytes, Handler]:
         """Return the handler of each system call that seccomp may report.

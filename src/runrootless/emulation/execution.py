@@ -14,6 +14,7 @@ from runrootless.emulation.call import Call
 from runrootless.emulation.devices import Devices
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.record import NOTHING
+from runrootless.emulation.status_files import StatusFiles
 from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD
 
 _SET_ID = stat.S_ISUID | stat.S_ISGID
@@ -23,9 +24,10 @@ _ELF_MAGIC = b"\x7fELF"
 class Execution(Handlers):
     """Handlers of execve(2) and execveat(2)."""
 
-    def __init__(self, shared: Shared, devices: Devices) -> None:
+    def __init__(self, shared: Shared, devices: Devices, status_files: StatusFiles) -> None:
         super().__init__(shared)
         self._devices = devices
+        self._status_files = status_files
 
     def execve(self, call: Call) -> None:
         """execve(2)."""
@@ -37,9 +39,10 @@ class Execution(Handlers):
         self._execute(call, call.descriptor(0), call.arguments[1], flags)
 
     def _execute(self, call: Call, directory: int, path: int, flags: int) -> None:
+        # Before a program that mounts may be in the way of.
         if self._devices.mounted:
-            # Before a program that may want to remove what is mounted on.
             self._devices.tidy()
+        self._status_files.leave_ended()
         try:
             name, _ = self._paths.name(call, directory, path, flags)
             owner = group = None

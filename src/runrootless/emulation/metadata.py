@@ -14,6 +14,7 @@ import time
 from runrootless.emulation.call import Call, require_valid
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.process_files import ProcessFiles
+from runrootless.emulation.status_files import StatusFiles
 from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, MODE_OFFSET
 
 TYPE_CHECKING = False
@@ -55,9 +56,13 @@ _STATX_TYPE_INODE = 0x101
 class Metadata(Handlers):
     """Handlers of the stat family."""
 
-    def __init__(self, shared: Shared, process_files: ProcessFiles) -> None:
+    def __init__(
+        self, shared: Shared, process_files: ProcessFiles, status_files: StatusFiles
+    ) -> None:
         super().__init__(shared)
         self._process_files = process_files
+        self._status_files = status_files
+        self._readers = status_files.readers
         # By st_dev and st_ino: st_ctime, and what to show instead of what the kernel says.
         self._settled: dict[bytes, tuple[bytes, bytes | None]] = {}
 
@@ -94,6 +99,8 @@ class Metadata(Handlers):
                 name, nofollow = self._paths.name(call, call.descriptor(0), path, flags)
         except OSError:
             return None
+        if call.pid in self._readers:
+            self._status_files.leave(call.pid)
         data = self._files.statx_buffer
         # The type and the inode number are needed to find the record.
         kernel_flags = flags & ~(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) | nofollow
@@ -107,7 +114,7 @@ class Metadata(Handlers):
         if record is None:
             owner = _ROOT
             if self._process_files.concerns(device):
-                owner = self._process_files.owner(name, nofollow) or _ROOT
+                owner = self._process_files.owner(call, name, nofollow) or _ROOT
             if (uid, gid) == owner:
                 return None
             _STATX_OWNER_MODE.pack_into(data, _STATX_OWNER_OFFSET, *owner, mode)
@@ -145,6 +152,8 @@ class Metadata(Handlers):
     def _stat(
         self, call: Call, name: bytes, flags: int, buffer: int, convert: Convert | None
     ) -> int | None:
+        if call.pid in self._readers:
+            self._status_files.leave(call.pid)
         if self._files.stat(name, flags) < 0:
             return None
         data = self._files.stat_buffer
@@ -153,14 +162,14 @@ class Metadata(Handlers):
         if settled is not None and settled[0] == changed:
             shown = settled[1]
         else:
-            shown = self._shown(name, flags, data, file, changed)
+            shown = self._shown(call, name, flags, data, file, changed)
         if shown is None:
             return None
         data[_SHOWN] = shown
         return self._write(call, buffer, convert(data) if convert else data)
 
     def _shown(
-        self, name: bytes, flags: int, data: bytearray, file: bytes, changed: bytes
+        self, call: Call, name: bytes, flags: int, data: bytearray, file: bytes, changed: bytes
     ) -> bytes | None:
         """Return what is to be shown of a file, of st_mode to st_rdev; None if that is the truth.
 
@@ -177,7 +186,7 @@ class Metadata(Handlers):
                 _MODE.pack_into(shown, 0, mode & _PERMISSIONS | record.device_type)
                 _DEVICE.pack_into(shown, _RDEV_OFFSET, record.device)
         elif self._process_files.concerns(device):
-            owner = self._process_files.owner(name, flags) or _ROOT
+            owner = self._process_files.owner(call, name, flags) or _ROOT
             _OWNER.pack_into(shown, _OWNER_OFFSET, *owner)
             return None if shown == truth else bytes(shown)
         else:

@@ -16,6 +16,7 @@ from runrootless.emulation.call import Call, require_valid
 from runrootless.emulation.credentials import CAP_SYS_ADMIN
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.record import Record
+from runrootless.emulation.status_files import StatusFiles
 from runrootless.linux.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW
 from runrootless.linux.mounts import (
     MNT_DETACH,
@@ -56,8 +57,9 @@ _OWN_FLAGS = {
 class Mounts(Handlers):
     """Handlers of mount(2), fsopen(2) and umount2(2)."""
 
-    def __init__(self, shared: Shared, views: Views) -> None:
+    def __init__(self, shared: Shared, status_files: StatusFiles, views: Views) -> None:
         super().__init__(shared)
+        self._status_files = status_files
         self._views = views
         # By type of the file system: where the container has it, its st_dev, and the
         # namespace that it shows.
@@ -103,6 +105,7 @@ class Mounts(Handlers):
         """umount2(2)."""
         if not self._identity.of(call.pid).can(CAP_SYS_ADMIN):
             return -errno.EPERM
+        self._status_files.remove()
         target, flags = call.arguments[:2]
         if not self._trees or flags & _NOT_BY_THE_AGENT:
             return None

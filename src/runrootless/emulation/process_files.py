@@ -10,10 +10,12 @@ import stat
 
 from runrootless.emulation.credential_table import INFINITY
 from runrootless.emulation.identity import Identity
-from runrootless.linux.files import Files
+from runrootless.emulation.status_files import StatusFiles
+from runrootless.linux.files import AT_SYMLINK_NOFOLLOW, Files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from runrootless.emulation.call import Call
     from runrootless.emulation.credential_table import State
     from runrootless.emulation.credentials import Credentials
 
@@ -27,9 +29,10 @@ _LIMIT_NAME = b"\nMax realtime timeout"
 class ProcessFiles:
     """Finds the process that a file of procfs belongs to."""
 
-    def __init__(self, files: Files, identity: Identity) -> None:
+    def __init__(self, files: Files, identity: Identity, status_files: StatusFiles) -> None:
         self._files = files
         self._identity = identity
+        self._status_files = status_files
         self._agent_device = self._device = -1
 
     def look(self) -> None:
@@ -50,25 +53,35 @@ class ProcessFiles:
         """Return whether a file on this device may be a process's."""
         return device == self._device or device == self._agent_device
 
-    def owner(self, name: bytes, flags: int) -> tuple[int, int] | None:
-        """Return the effective IDs of the process that a file is about, None if there is none."""
+    def owner(self, call: Call, name: bytes, flags: int) -> tuple[int, int] | None:
+        """Return the effective IDs of the process that a file is about, None if there is none.
+
+        Who asks for a process's directory by its path, as ps(1) does, is about to read the
+        status file in it, and is shown them there.
+        """
         fd = self._files.open_path(name, flags)
         if fd < 0:
             return None
         try:
             path = os.readlink(b"self/fd/%d" % fd)
             status = os.fstat(fd)
+            if not self.concerns(status.st_dev):
+                # Not what the name led to before: a file in there might never open.
+                return None
             if status.st_dev == self._agent_device:
                 # The number in the path is the agent's too, wherever this is mounted.
                 pid = int(os.path.basename(_thread(path)))
                 credentials, (_, _, dumpable) = self._identity.of(pid), self._identity.state(pid)
             else:
                 credentials, (_, _, dumpable) = self._look_up(path)
+            is_public = status.st_mode == _PUBLIC_DIRECTORY
+            if is_public and name.startswith(b"/") and not flags & AT_SYMLINK_NOFOLLOW:
+                self._status_files.show(call, fd, credentials)
         except (OSError, ValueError):
             return None
         finally:
             os.close(fd)
-        if not dumpable and status.st_mode != _PUBLIC_DIRECTORY:
+        if not dumpable and not is_public:
             return 0, 0
         return credentials.uids[1], credentials.gids[1]
 

@@ -9,6 +9,7 @@ from runrootless.emulation.call import Call, require_valid
 from runrootless.emulation.credentials import CAP_SYS_ADMIN, CAP_SYS_CHROOT
 from runrootless.emulation.devices import Devices
 from runrootless.emulation.handlers import Handlers, Shared
+from runrootless.emulation.status_files import StatusFiles
 from runrootless.linux.files import AT_FDCWD
 from runrootless.linux.namespaces import CLONE_NEWNS
 
@@ -31,9 +32,12 @@ _FLAGS = struct.Struct("=Q")
 class Roots(Handlers):
     """Lets the calls through, but tells ``views`` that from now on views may vary."""
 
-    def __init__(self, shared: Shared, devices: Devices, views: Views) -> None:
+    def __init__(
+        self, shared: Shared, devices: Devices, status_files: StatusFiles, views: Views
+    ) -> None:
         super().__init__(shared)
         self._devices = devices
+        self._status_files = status_files
         self._views = views
 
     def chroot(self, call: Call) -> int | None:
@@ -58,12 +62,19 @@ class Roots(Handlers):
             require_valid(call)
             self._devices.furnish(call.pid, name)
 
-    def may_change(self, call: Call) -> None:
-        """setns(2), unshare(2), and clone(2) with CLONE_NEWNS."""
+    def setns(self, call: Call) -> None:
+        """setns(2)."""
         self._views.varied = True
+
+    def unshare(self, call: Call) -> None:
+        """unshare(2), and clone(2) with CLONE_NEWNS: both have their flags first."""
+        self._views.varied = True
+        if call.arguments[0] & CLONE_NEWNS:
+            self._status_files.stop()
 
     def clone3(self, call: Call) -> None:
         """clone3(2)."""
         flags = self._memory.read(call.pid, call.arguments[0], _FLAGS.size)
         if flags is None or _FLAGS.unpack(flags)[0] & CLONE_NEWNS:
             self._views.varied = True
+            self._status_files.stop()

@@ -130,9 +130,9 @@ TABLE: tuple[tuple[str, str, Condition | None], ...] = (
     # What gives a process a view of files that is not the container's.
     ("chroot", "roots.chroot", None),
     ("pivot_root", "roots.pivot_root", None),
-    ("setns", "roots.may_change", None),
-    ("unshare", "roots.may_change", None),
-    ("clone", "roots.may_change", _has_bits(0, _CLONE_NEWNS)),
+    ("setns", "roots.setns", None),
+    ("unshare", "roots.unshare", None),
+    ("clone", "roots.unshare", _has_bits(0, _CLONE_NEWNS)),
     ("clone3", "roots.clone3", None),
 )
 """System call, component and method that handle it, and the condition on one argument

@@ -1,11 +1,12 @@
-"""Mounts: mount(2), umount2(2), <linux/mount.h>."""
+"""Mounts: mount(2), umount2(2), open_tree(2), move_mount(2), <linux/mount.h>."""
 
 from __future__ import annotations
 
 import os
 import zlib
 
-from runrootless.linux.libc import c_char_p, c_int, c_ulong, check, function
+from runrootless.linux.files import AT_EMPTY_PATH
+from runrootless.linux.libc import c_char_p, c_int, c_long, c_uint, c_ulong, check, function
 
 MS_RDONLY = 0x1
 MS_NOSUID = 0x2
@@ -15,16 +16,25 @@ MS_REMOUNT = 0x20
 MS_BIND = 0x1000
 MS_MOVE = 0x2000
 MS_REC = 0x4000
+MS_UNBINDABLE = 0x20000
 MS_PROPAGATION = 0x1E0000
 """MS_SHARED, MS_PRIVATE, MS_SLAVE and MS_UNBINDABLE."""
 
 MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
 
+# The same on every machine.
+_OPEN_TREE = 428
+_MOVE_MOUNT = 429
+_OPEN_TREE_CLONE = 1
+_MOVE_MOUNT_EMPTY_PATHS = 0x04 | 0x40
+
 _LASTING = 1 << 63
 
 _mount = function("mount", c_char_p, c_char_p, c_char_p, c_ulong, c_char_p)
 _umount = function("umount2", c_char_p, c_int)
+_open_tree = function("syscall", c_long, c_int, c_char_p, c_uint, result=c_long)
+_move_mount = function("syscall", c_long, c_int, c_char_p, c_int, c_char_p, c_uint, result=c_long)
 
 
 def mount(
@@ -37,6 +47,24 @@ def mount(
 def unmount(target: bytes, flags: int) -> None:
     """Unmount what is mounted on ``target``, which is followed. Raises OSError as umount2(2)."""
     check(_umount(target, flags), "umount2")
+
+
+def clone_mount(descriptor: int) -> int:
+    """Return a descriptor of a new bind mount of a file, which is not attached anywhere yet.
+
+    It goes with the descriptor unless it is attached. Raises OSError as open_tree(2) says.
+    """
+    flags = _OPEN_TREE_CLONE | AT_EMPTY_PATH | os.O_CLOEXEC
+    return check(_open_tree(_OPEN_TREE, descriptor, b"", flags), "open_tree")
+
+
+def attach_mount(descriptor: int, target: int) -> None:
+    """Mount what ``clone_mount`` has returned on the file that ``target`` is a descriptor of.
+
+    Raises OSError as move_mount(2) says: ENOENT where one of the files has no name any more.
+    """
+    flags = _MOVE_MOUNT_EMPTY_PATHS
+    check(_move_mount(_MOVE_MOUNT, descriptor, b"", target, b"", flags), "move_mount")
 
 
 def mount_proc(target: bytes) -> None:
