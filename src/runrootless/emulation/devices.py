@@ -85,7 +85,7 @@ class Devices:
                     if covered >= 0:
                         mounts.append(covered)
             where = _identity(root + b"/.")
-            namespace = os.readlink("self/ns/mnt")
+            namespace = os.readlink("thread-self/ns/mnt")
         except OSError:
             where, namespace = (0, 0), ""
         finally:
@@ -105,7 +105,7 @@ class Devices:
     def tidy(self) -> None:
         """Remove the mounts of roots that no process has any more, in the current view."""
         try:
-            namespace = os.readlink("self/ns/mnt")
+            namespace = os.readlink("thread-self/ns/mnt")
         except OSError:
             return
         for furnished in list(self._furnished):
