@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
 
@@ -64,19 +65,29 @@ def run(podman: Engine, image: str, script: str) -> Result:
     return podman("run", "--rm", "--network", "host", image, "sh", "-c", script).check()
 
 
-def owners_in_layers(podman: Engine, image: str) -> dict[str, str]:
-    """Return the owners that the tars of an image's layers name, the upper layer's counting."""
-    path = os.path.join(podman.user.home, "saved.tar")
-    podman("save", "--quiet", "--output", path, image).check()
-    owners = {}
+Members = dict[str, tuple[str, int, bytes]]
+
+
+def members(path: str) -> Members:
+    """Return what an archive's layers say of each file, the upper layer's word counting."""
+    found: Members = {}
     with tarfile.open(path) as archive:
         manifest = archive.extractfile("manifest.json")
         assert manifest is not None
         for name in json.load(manifest)[0]["Layers"]:
             with tarfile.open(fileobj=archive.extractfile(name)) as layer:
-                owners.update({f"/{m.name}": f"{m.uid}:{m.gid}" for m in layer})
+                found.update(
+                    {f"/{m.name}": (f"{m.uid}:{m.gid}", m.mode & 0o7777, m.type) for m in layer}
+                )
     os.unlink(path)
-    return owners
+    return found
+
+
+def owners_in_layers(podman: Engine, image: str) -> dict[str, str]:
+    """Return the owners that the tars of an image's layers name."""
+    path = os.path.join(podman.user.home, "saved.tar")
+    podman("save", "--quiet", "--output", path, image).check()
+    return {name: member[0] for name, member in members(path).items()}
 
 
 CONTAINERFILE = f"""\
@@ -104,15 +115,64 @@ def test_build(emulate: Emulate, podman: Engine, user: ClusterUser) -> None:
     show = "stat -c '%U:%G %n' . made /work /srv/page /srv/directory/below; /usr/games/cowsay hi"
     done = run(podman, "built", f"id -un; {show}")
     assert done.stdout.startswith(
-        "app\napp:app .\napp:app made\nroot:root /work\n"
-        "www-data:mail /srv/page\ngames:root /srv/directory/below\n"
+        "app\napp:app .\napp:app made\napp:app /work\n"
+        "www-data:mail /srv/page\ngames:games /srv/directory/below\n"
     )
     assert "< hi >" in done.stdout
     owners = owners_in_layers(podman, "built")
     assert owners["/srv/page"] == "33:8"
-    assert owners["/srv/directory/below"] == "5:0"
+    assert owners["/srv/directory/below"] == "5:60"
     assert owners["/etc/shadow"] == "0:42"
     assert owners["/work/own/made"] == owners["/work/own"] != "0:0"
+
+
+MOUNTED = ("/dev", "/etc", "/proc", "/run", "/sys")
+OWNERS = f"""\
+FROM {SMALL}
+COPY --chown=www-data page /srv/
+COPY --chown=5:6 --chmod=4711 page /program
+ADD --chown=33 directory /srv/directory
+RUN chown 0:7 /srv/far && touch /new && chown 8 /new && chmod 2750 /new
+WORKDIR /work
+USER www-data
+WORKDIR /work/own
+RUN touch made && busybox ln -s made link
+"""
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="the oracle is the real root")
+def test_layers_are_the_same_as_the_real_roots(
+    emulate: Emulate, podman: Engine, user: ClusterUser, trees: Trees
+) -> None:
+    context = make_context(user, OWNERS, {"page": "hello\n"})
+    os.makedirs(f"{context}/directory/below")
+    oracle = trees.new_directory("oracle", for_user=False)
+    podman("save", "--quiet", "--output", f"{user.home}/small.tar", SMALL).check()
+    buildah = ["buildah", "--root", f"{oracle}/root", "--runroot", f"{oracle}/run"]
+    buildah += ["--storage-driver", "vfs"]
+    # Which it writes to whatever it is told.
+    script = 'mount -t tmpfs none /var/lib && mount -t tmpfs none /etc/cni && exec "$@"'
+    buildah = ["unshare", "--mount", "sh", "-c", script, "sh", *buildah]
+    for command in (
+        ["pull", "--quiet", f"docker-archive:{user.home}/small.tar"],
+        ["bud", "--isolation", "chroot", "--layers", "--tag", "same", context],
+        ["push", "--quiet", "same", f"docker-archive:{oracle}/same.tar"],
+    ):
+        subprocess.run([*buildah, *command], check=True, capture_output=True)
+    expected = members(f"{oracle}/same.tar")
+    assert expected["/program"][:2] == ("5:6", 0o4711)
+    assert expected["/new"][:2] == ("8:0", 0o2750)
+    # A known limit: the owners of symlinks are not kept in layers.
+    assert expected.pop("/work/own/link")[0] == "33:33"
+    emulate("podman")("build", "--network", "host", "--tag", "same", context).check()
+    podman("save", "--quiet", "--output", f"{user.home}/same.tar", "same").check()
+    found = members(f"{user.home}/same.tar")
+    # What is mounted upon is made for a runtime and for a chroot differently.
+    compared = [name for name in expected if not name.startswith(MOUNTED)]
+    assert [(n, found.get(n)) for n in compared] == [(n, expected[n]) for n in compared]
+    added = [name for name in found.keys() - expected.keys() if not name.startswith(MOUNTED)]
+    assert added == ["/work/own/link"]
+    trees.discard(oracle)
 
 
 @pytest.mark.parametrize("isolation", ["oci", "chroot"])
