@@ -1,5 +1,9 @@
-"""Containers that are started under `emulate`: the agent that is there serves them as well."""
+"""What is started where there is a seccomp listener already.
 
+Under `emulate` the agent that is there serves containers as well.
+"""
+
+import os
 import subprocess
 
 import pytest
@@ -88,3 +92,25 @@ def test_a_root_within_the_container(runrootless: Runrootless, bundle: MakeBundl
     made = bundle(copy=True).set(["/bin/sh", "-c", script]).add_capabilities(ADMINISTRATOR)
     done = run_nested(runrootless, "run", "--bundle", made.path, "one").check()
     assert done.stdout == "5:6\n5:6\n"
+
+
+LISTEN = """
+import os, sys
+from runrootless.linux import bpf, process, seccomp
+process.set_no_new_privileges()
+listener = seccomp.install(bpf.finish(seccomp.RETURN_ALLOW), seccomp.FILTER_NEW_LISTENER)
+os.set_inheritable(listener, True)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_the_listener_of_another_program(runrootless: Runrootless) -> None:
+    python = os.path.join(os.path.dirname(COMMAND), "python")
+    done = runrootless.user.run([python, "-c", LISTEN, COMMAND, "emulate", "true"]).check(125)
+    assert "another program has a seccomp listener here, and there can be one only" in done.stderr
+
+
+def test_who_is_not_root_there_is_told(runrootless: Runrootless) -> None:
+    command = ["setpriv", "--reuid", "33", COMMAND, "emulate", "true"]
+    done = runrootless("emulate", "--", *command).check(125)
+    assert "become root again, where root is emulated" in done.stderr
