@@ -17,7 +17,7 @@ from runrootless.runtimes import user_namespace
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runrootless.command_line import Parsed
-    from runrootless.engines import Engine
+    from runrootless.engines import Choice
 
 FAILED = 125
 """Exit code where the command is not come to."""
@@ -36,6 +36,8 @@ and become other users, and the owners it gives to your files are remembered.
 Without a command it is your shell.
 """
 
+# Programs of which there is an integration: containers/storage.
+_WITH_IMAGES = ("podman", "buildah")
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
@@ -54,8 +56,10 @@ def run(options: Parsed) -> int:
         )
     command = parsed.arguments or [os.environ.get("SHELL") or "/bin/sh"]
     try:
-        engine = _choose(parsed.get("engine") or options.get("engine"))
-        before = engine.emulate(
+        choice = _choose(parsed.get("engine") or options.get("engine"))
+        if choice.name == "notify":
+            _prepare(command[0], options)
+        before = choice.engine.emulate(
             options.get("log"), options.get("log-format"), options.is_on("debug")
         )
     except (Error, OSError) as error:
@@ -63,11 +67,39 @@ def run(options: Parsed) -> int:
     return _become([*before, *command])
 
 
-def _choose(name: str) -> Engine:
+def _choose(name: str) -> Choice:
     choice = engines.choose(name, "")
-    if choice.automatic and choice.name != "proot" and not user_namespace.can_be_made():
-        return engines.load("proot")
-    return choice.engine
+    if choice.automatic and choice.name == "notify" and not user_namespace.can_be_made():
+        return engines.Choice("proot", engines.load("proot"), "", True)
+    return choice
+
+
+def _prepare(program: str, options: Parsed) -> None:
+    """Record the owners in images that were unpacked when nothing recorded them.
+
+    What copies files of theirs would make root's files of them. Raises SystemExit, the reason
+    being told, where that fails.
+    """
+    if os.path.basename(program) not in _WITH_IMAGES:
+        return
+    from runrootless.engines.notify_host import become_root
+    from runrootless.integrations import podman
+    from runrootless.report import report
+
+    # As root of a user namespace, and before any call is intercepted.
+    child = os.fork()
+    if child:
+        if os.waitpid(child, 0)[1]:
+            raise SystemExit(FAILED)
+        return
+    try:
+        become_root()
+        podman.restore_owners()
+        os._exit(0)
+    except (Error, OSError) as error:
+        report(str(error), options.get("log"), options.get("log-format"))
+    finally:
+        os._exit(1)
 
 
 def _become(command: list[str]) -> int:

@@ -1,4 +1,7 @@
-"""containerd in a user namespace of the unprivileged user, with the runtime as its runc."""
+"""containerd as the unprivileged user, with the runtime as its runc.
+
+It is started in two ways: under `emulate`, and in a plain user namespace.
+"""
 
 import os
 import re
@@ -7,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from support.containers import COMMAND
-from support.images import File, busybox_layer, docker_archive
+from support.images import File, busybox_layer, docker_archive, layer
 from support.processes import Result, eventually
 from support.trees import UNPACK, Trees
 from support.users import Account, Unprivileged
@@ -26,13 +29,13 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 # What a shim keeps in /run cannot be put elsewhere, hence the empty one.
 START = "mount -t tmpfs none /run && exec containerd --config {config}"
 
-FILES = [File("srv/", 33, 33), File("srv/page", 33, 44)]
+FILES = [File("srv/", 33, 33, 0o2755), File("srv/page", 33, 44)]
 
 
 class Containerd:
     """The daemon, and commands beside it, in a user and mount namespace of their own."""
 
-    def __init__(self, user: Unprivileged) -> None:
+    def __init__(self, user: Unprivileged, *enter: str) -> None:
         self.user = user
         config = os.path.join(user.home, "config.toml")
         with open(config, "w") as file:
@@ -40,7 +43,7 @@ class Containerd:
         os.chmod(config, 0o644)
         self.log = open(os.path.join(user.session, "containerd.log"), "w")  # noqa: SIM115
         script = START.format(config=config)
-        command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script]
+        command = [*enter, "sh", "-c", script]
         self.process = user.start(command, stdout=self.log.fileno(), stderr=self.log.fileno())
         eventually(lambda: self("ctr", "version").returncode == 0, "an answer of containerd")
 
@@ -57,13 +60,20 @@ class Containerd:
         self.log.close()
 
 
-@pytest.fixture(scope="module")
-def containerd(account: Account) -> Iterator[Containerd]:
+WAYS = {
+    "emulate": (COMMAND, "emulate", "--"),
+    "unshare": ("unshare", "--user", "--map-root-user", "--mount"),
+}
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def containerd(request: pytest.FixtureRequest, account: Account) -> Iterator[Containerd]:
     user = Unprivileged(account)
     try:
-        containerd = Containerd(user)
+        containerd = Containerd(user, *WAYS[request.param])
         yield containerd
         containerd.close()
+        eventually(lambda: not user.leftovers(), lambda: "\n".join(user.leftovers()))
     finally:
         user.close()
 
@@ -80,6 +90,12 @@ def rootfs(containerd: Containerd, trees: Trees) -> str:
 
 def ctr_run(*words: str) -> list[str]:
     return ["ctr", "run", "--net-host", "--runc-binary", COMMAND, "--env", "PATH=/bin", *words]
+
+
+def directories(containerd: Containerd, container: str) -> list[str]:
+    """Return the private directories of a container."""
+    names = os.listdir(os.path.join(containerd.user.runtime_dir, "runrootless"))
+    return [name for name in names if container in name]
 
 
 def test_a_root_file_system(containerd: Containerd, rootfs: str) -> None:
@@ -104,10 +120,7 @@ def test_a_task_in_the_background(containerd: Containerd, rootfs: str) -> None:
     eventually(lambda: "STOPPED" in containerd("ctr", "task", "ls").stdout, "the end of the task")
     assert "non-zero exit code 137" in containerd("ctr", "task", "rm", "two").check().stderr
     containerd("ctr", "container", "rm", "two").check()
-    eventually(
-        lambda: not os.listdir(os.path.join(containerd.user.runtime_dir, "runrootless")),
-        "the end of the agent",
-    )
+    eventually(lambda: not directories(containerd, "two"), "the end of the agent")
 
 
 def test_an_image_of_roots_files(containerd: Containerd, trees: Trees) -> None:
@@ -120,6 +133,26 @@ def test_an_image_of_roots_files(containerd: Containerd, trees: Trees) -> None:
     assert containerd(*ctr_run(*image, "/bin/sh", "-c", script)).check().stdout == "5:6\n"
 
 
+@pytest.mark.parametrize("snapshotter", ["overlayfs", "native"])
+@pytest.mark.parametrize("containerd", ["emulate"], indirect=True)
+def test_an_image(snapshotter: str, containerd: Containerd, trees: Trees) -> None:
+    directory = trees.new_directory("containerd-image", for_user=False)
+    layers = [
+        busybox_layer(f"{directory}/lower.tar", FILES),
+        layer(f"{directory}/upper.tar", [File("srv/page", 5, 6, 0o640)]),
+    ]
+    archive = docker_archive(f"{directory}/image.tar", "docker.io/library/any:latest", layers)
+    snapshots = ["--snapshotter", snapshotter]
+    containerd("ctr", "image", "import", *snapshots, archive).check()
+    image = ["--rm", *snapshots, "docker.io/library/any:latest", "four"]
+    script = "id -u; touch /srv/new; chown 7:8 /srv/new; stat -c '%u:%g %a %n' /srv /srv/*"
+    done = containerd(*ctr_run(*image, "/bin/sh", "-c", script)).check()
+    assert done.stdout == "0\n33:33 2755 /srv\n7:8 644 /srv/new\n5:6 640 /srv/page\n"
+    # Not for those who come after it.
+    assert containerd(*ctr_run(*image, "/bin/ls", "/srv")).check().stdout == "page\n"
+
+
+@pytest.mark.parametrize("containerd", ["unshare"], indirect=True)
 def test_another_image_is_containerds_error(containerd: Containerd, trees: Trees) -> None:
     directory = trees.new_directory("containerd-image", for_user=False)
     layer = busybox_layer(f"{directory}/layer.tar", FILES)

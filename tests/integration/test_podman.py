@@ -233,6 +233,12 @@ def test_another_user(podman: Engine, wanted: str, expected: str) -> None:
     assert re.sub(r"=(5|6)\(\d\)", r"=\1", done.stdout.strip()) == expected
 
 
+def test_a_supplementary_group(podman: Engine) -> None:
+    run = ["run", "--rm", "--network", "host", "--user", "www-data", "--group-add", "8"]
+    done = podman(*run, SMALL, "id").check()
+    assert done.stdout == "uid=33(www-data) gid=33(www-data) groups=8,33(www-data)\n"
+
+
 def test_volumes(podman: Engine, user: ClusterUser) -> None:
     directory = os.path.join(user.session, "shared")
     os.mkdir(directory)

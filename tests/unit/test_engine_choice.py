@@ -11,12 +11,12 @@ import pytest
 from runrootless import engines
 from runrootless.bundle.identity import Identity
 from runrootless.bundle.profile import install
-from runrootless.engines import none, notify, proot, zero
+from runrootless.engines import nested, none, notify, proot, zero
 from runrootless.errors import Error
 
 if TYPE_CHECKING:
     # For mypy: each module has all that the command line needs.
-    _: tuple[engines.Engine, ...] = (notify, proot, zero, none)
+    _: tuple[engines.Engine, ...] = (notify, nested, proot, zero, none)
 
 LIBRARY = bpf.load_library()
 ROOT = Identity(0, 0)

@@ -121,6 +121,14 @@ class TestOverlay:
         # ".." stops at the root of the layer.
         assert recorded_owner(str(tmp_path / "outside")) == (0, 0)
 
+    def test_all_images(self, container: Path, tmp_path: Path) -> None:
+        image_owners.restore_images(str(tmp_path))
+        files = [str(container.parent / layer / "diff/f") for layer in ("low", "high")]
+        assert [recorded_owner(file) for file in files] == [(5, 0), (6, 0)]
+        os.removexattr(files[0], "user.rootlesscontainers")
+        image_owners.restore_images(str(tmp_path))
+        assert recorded_owner(files[0]) == (0, 0)
+
     def test_once(self, container: Path) -> None:
         file = str(container.parent / "low/diff/f")
         image_owners.restore(str(container / "merged"))
@@ -146,3 +154,26 @@ class TestOverlay:
     def test_no_storage(self, tmp_path: Path) -> None:
         (tmp_path / "rootfs").mkdir()
         assert not image_owners.restore(str(tmp_path / "rootfs"))
+        image_owners.restore_images(str(tmp_path))
+
+
+def test_all_images_of_the_driver_that_copies(tmp_path: Path) -> None:
+    home = tmp_path / "vfs/dir"
+    for layer, names in (("low", ["f", "g"]), ("high", ["f", "g", "h"])):
+        (home / layer).mkdir(parents=True)
+        for name in names:
+            (home / layer / name).write_text("")
+    for layer, members in (
+        ("low", [member("f", 5, 0), member("g", 5, 0)]),
+        ("high", [member("g", 6, 0), member("h", 6, 0)]),
+    ):
+        path = tmp_path / f"vfs-layers/{layer}.tar-split.gz"
+        describe(path, members, tarfile.PAX_FORMAT)
+    layers = [{"id": "low"}, {"id": "high", "parent": "low"}]
+    (tmp_path / "vfs-layers/layers.json").write_text(json.dumps(layers))
+    image_owners.restore_images(str(tmp_path))
+    owners = {
+        layer: [recorded_owner(str(home / layer / n))[0] for n in "fg"] for layer in ("low", "high")
+    }
+    assert owners == {"low": [5, 5], "high": [5, 6]}
+    assert recorded_owner(str(home / "high/h")) == (6, 0)

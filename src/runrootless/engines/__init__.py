@@ -92,14 +92,25 @@ def choose(option: str, annotation: str) -> Choice:
     )
     name, source = next((wish for wish in wishes if wish[0]), (AUTO, ""))
     if name == AUTO:
-        return _best()
+        return _nested(_best())
     if name not in NAMES:
         raise Error(f"there is no engine {name}: {source} takes {', '.join(NAMES)} or {AUTO}")
     engine = load(name)
     obstacle = engine.obstacle()
     if obstacle is not None:
         raise Error(f"the engine {name}, which {source} names, cannot work here: {obstacle}")
-    return Choice(name, engine, f"{source} names it", False)
+    return _nested(Choice(name, engine, f"{source} names it", False))
+
+
+def _nested(choice: Choice) -> Choice:
+    """Return what is to be taken where a choice was made that may have been made outside too."""
+    if choice.name == "notify":
+        from runrootless.engines.notify import is_served
+
+        if is_served():
+            reason = "root is emulated here already"
+            return Choice("nested", load("nested"), reason, choice.automatic)
+    return choice
 
 
 def _best() -> Choice:
@@ -117,7 +128,7 @@ def _best() -> Choice:
 
 
 def load(name: str) -> Engine:
-    """Return the engine called ``name``, one of ``NAMES``."""
+    """Return the engine called ``name``, one of ``NAMES`` or nested."""
     # Only the one that is used is worth the time of its import.
     engine: Engine = __import__(f"{__name__}.{name}", fromlist=("apply",))
     return engine

@@ -24,6 +24,8 @@ EXECS_FROM_BUNDLE = True
 _ACTIONS = "/proc/sys/kernel/seccomp/actions_avail"
 _INFINITY = 0xFFFFFFFFFFFFFFFF
 _LIMIT = "RLIMIT_RTTIME"
+_STATUS = "/proc/self/status"
+_FILTERED = (b"\nNoNewPrivs:\t1\n", b"\nSeccomp:\t2\n")
 
 
 def obstacle() -> str | None:
@@ -39,6 +41,26 @@ def obstacle() -> str | None:
     finally:
         os.close(file)
     return f"{_ACTIONS} has no user_notif: Linux 5.9 or newer does"
+
+
+def is_served() -> bool:
+    """Return whether an agent of ours answers this process's calls.
+
+    It says that no_new_privs is off where the kernel, in /proc, says that it is on.
+    """
+    try:
+        file = os.open(_STATUS, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        status = os.read(file, 1 << 14)
+    finally:
+        os.close(file)
+    if not all(line in status for line in _FILTERED):
+        return False
+    from runrootless.linux.process import has_no_new_privileges
+
+    return not has_no_new_privileges()
 
 
 def apply(spec: dict[str, Any], directory: str, identity: Identity) -> None:

@@ -18,7 +18,6 @@ from runrootless.bundle.json_file import dump
 from runrootless.emulation.seccomp_filter import MACHINES, build
 from runrootless.errors import Error
 from runrootless.linux import seccomp
-from runrootless.linux.bpf import finish
 from runrootless.linux.namespaces import CLONE_NEWNS, CLONE_NEWUSER, unshare
 from runrootless.linux.process import set_no_new_privileges
 
@@ -31,19 +30,12 @@ _FLAGS = seccomp.FILTER_NEW_LISTENER | seccomp.FILTER_SPEC_ALLOW
 def enter(log: str, log_format: str, debug: bool) -> None:
     """Put this process under emulation, which lasts as long as it and its descendants.
 
-    From the return on its system calls are intercepted. Nothing is done in a process that
-    is under emulation already. Raises Error where the host does not allow what it takes.
+    From the return on its system calls are intercepted. Raises Error where the host does not
+    allow what it takes.
     """
     machine = os.uname().machine
     if machine not in MACHINES:
         raise Error(f"system calls of {machine} are not emulated yet: use --engine proot")
-    if _has_listener():
-        if os.geteuid() == 0:
-            return
-        raise Error(
-            "system calls are intercepted here already, and there can be one listener only: "
-            "become root again, where root is emulated, or call it from outside"
-        )
     program = build(machine, seccomp.RETURN_NOTIFY)
     ownership = _ownership()
     base = state.open_base()
@@ -66,7 +58,8 @@ def enter(log: str, log_format: str, debug: bool) -> None:
 def become_root() -> None:
     """Enter a user namespace, in which the caller is root, and a mount namespace.
 
-    Raises Error where that is not allowed.
+    podman and buildah are told, lest they take it for the real root and look for images in
+    its directories. Raises Error where that is not allowed.
     """
     uid, gid = os.geteuid(), os.getegid()
     try:
@@ -84,6 +77,13 @@ def become_root() -> None:
             f"no user namespace can be had ({error.strerror}): "
             "`runrootless doctor` says what is in the way"
         ) from None
+    if uid:
+        # containers/storage, pkg/unshare: as below `podman unshare`.
+        os.environ.update(
+            _CONTAINERS_USERNS_CONFIGURED="done",
+            _CONTAINERS_ROOTLESS_UID=str(uid),
+            _CONTAINERS_ROOTLESS_GID=str(gid),
+        )
 
 
 def _ownership() -> str:
@@ -100,24 +100,6 @@ def _ownership() -> str:
             "set XDG_DATA_HOME to a directory of your own"
         ) from None
     return path
-
-
-def _has_listener() -> bool:
-    """Return whether a filter of this process has a listener, besides which no other can be."""
-    with open("/proc/self/status", "rb") as file:
-        if b"\nSeccomp:\t2" not in file.read():
-            return False
-    # The kernel tells only whoever tries; a filter stays, so it is a child that tries.
-    child = os.fork()
-    if child == 0:
-        try:
-            set_no_new_privileges()
-            seccomp.install(finish(seccomp.RETURN_ALLOW), seccomp.FILTER_NEW_LISTENER)
-        except OSError as error:
-            os._exit(error.errno == errno.EBUSY)
-        finally:
-            os._exit(0)
-    return os.waitpid(child, 0)[1] != 0
 
 
 def _come_under_filter(program: bytes, path: str) -> None:
@@ -141,6 +123,10 @@ def _install(program: bytes) -> int:
         try:
             return seccomp.install(program, flags)
         except OSError as error:
+            if error.errno == errno.EBUSY:
+                raise Error(
+                    "another program has a seccomp listener here, and there can be one only"
+                ) from None
             if error.errno != errno.EINVAL:
                 raise Error(f"no seccomp listener can be had: {error.strerror}") from None
     raise Error("this kernel has no seccomp listeners: it takes Linux 5.9 or newer")

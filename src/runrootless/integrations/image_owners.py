@@ -15,8 +15,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-# The ID of the layer up to which the owners are recorded, on the root of the files.
-_MARK = "user.runrootless.layer"
+# The ID of the layer up to which the owners are recorded, on the root of the files. It is
+# not one of the attributes that the agent hides: runtimes look at it under `emulate` too.
+_MARK = "user.runrootless-layer"
+_DESCRIPTION = ".tar-split.gz"
 
 
 class Files:
@@ -43,17 +45,28 @@ def restore(rootfs: str) -> bool:
     """
     for name in _names(rootfs):
         found = _in_storage(name)
-        if found is None:
-            continue
-        for files in found:
-            if not _is_marked(files) and os.access(files.directory, os.W_OK):
-                try:
-                    _record(files)
-                except OSError:
-                    # A file system without attributes, or without space for them.
-                    break
-        return True
+        if found is not None:
+            _restore(found)
+            return True
     return False
+
+
+def restore_images(storage: str) -> None:
+    """Record the owners of the files of all images in a storage of containers/storage.
+
+    ``storage`` is its directory, the "graphroot". The rest is as with ``restore``.
+    """
+    _restore(_of_images(storage))
+
+
+def _restore(found: Iterable[Files]) -> None:
+    for files in found:
+        if not _is_marked(files) and os.access(files.directory, os.W_OK):
+            try:
+                _record(files)
+            except OSError:
+                # A file system without attributes, or without space for them.
+                break
 
 
 def _in_storage(rootfs: str) -> Iterator[Files] | None:
@@ -85,6 +98,31 @@ def _of_vfs(container: str, home: str, container_layer: str) -> Iterator[Files]:
 
     The container is one. The image's own comes first: the next container is a copy of it.
     """
+    parents = _parents(home)
+    layer = parents.get(container_layer, "")
+    if layer:
+        chain = _chain(home, layer, parents)
+        yield Files(f"{home}/dir/{layer}", layer, chain)
+        yield Files(container, layer, chain)
+
+
+def _of_images(storage: str) -> Iterator[Files]:
+    """Yield what was unpacked from a layer's tar, in a storage of either driver."""
+    for driver, place in (("overlay", "overlay/{}/diff"), ("vfs", "vfs/dir/{}")):
+        home = f"{storage}/{driver}"
+        parents = _parents(home) if driver == "vfs" else {}
+        try:
+            names = os.listdir(f"{home}-layers")
+        except OSError:
+            continue
+        for name in names:
+            if name.endswith(_DESCRIPTION):
+                layer = name.removesuffix(_DESCRIPTION)
+                yield Files(f"{storage}/{place.format(layer)}", layer, _chain(home, layer, parents))
+
+
+def _parents(home: str) -> dict[str, str]:
+    """Return the layer that each layer of a driver lies upon, if it lies upon one."""
     import json
 
     parents: dict[str, str] = {}
@@ -94,19 +132,20 @@ def _of_vfs(container: str, home: str, container_layer: str) -> Iterator[Files]:
                 parents.update((layer["id"], layer.get("parent", "")) for layer in json.load(file))
         except (OSError, ValueError):
             continue
-    chain = []
-    layer = image_layer = parents.get(container_layer, "")
-    while layer:
+    return parents
+
+
+def _chain(home: str, layer: str, parents: dict[str, str]) -> list[str]:
+    """Return the descriptions of a layer and of those that it lies upon, the lowest first."""
+    chain: list[str] = []
+    while layer and len(chain) <= len(parents):
         chain.append(_description(home, layer))
-        layer = parents.pop(layer, "")
-    if chain:
-        chain.reverse()
-        yield Files(f"{home}/dir/{image_layer}", image_layer, chain)
-        yield Files(container, image_layer, chain)
+        layer = parents.get(layer, "")
+    return chain[::-1]
 
 
 def _description(home: str, layer: str) -> str:
-    return f"{home}-layers/{layer}.tar-split.gz"
+    return f"{home}-layers/{layer}{_DESCRIPTION}"
 
 
 def _is_marked(files: Files) -> bool:

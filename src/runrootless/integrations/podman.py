@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 
 from runrootless.errors import Error
-from runrootless.integrations import toml_text
+from runrootless.integrations import image_owners, toml_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,6 +56,20 @@ def notes(storage: str) -> list[str]:
             "will be root's; set graphroot in storage.conf to a directory on a local disk"
         )
     return told
+
+
+def restore_owners() -> None:
+    """Record the owners of the files of the images that the caller has: see ``image_owners``.
+
+    To be called with CAP_DAC_OVERRIDE over them. Raises ``Error``, OSError.
+    """
+    path = os.path.join(_home("XDG_CONFIG_HOME", ".config"), "containers", "storage.conf")
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except (FileNotFoundError, UnicodeDecodeError):
+        text = ""
+    image_owners.restore_images(_graph_root(toml_text.parse(text, path)))
 
 
 def _use_runtime(text: str, path: str, command: str) -> str:
