@@ -42,6 +42,7 @@ class Emulator:
 
     def __init__(self, table: CredentialTable, side_store: SideStore, views: Views) -> None:
         shared = Shared(table, side_store)
+        self._identity = shared.identity
         self._devices = Devices(shared.files, shared.ownership)
         self._process_files = ProcessFiles(shared.files, shared.identity)
         self._mounts = Mounts(shared, views)
@@ -66,8 +67,9 @@ class Emulator:
             "roots": Roots(shared, self._devices, views),
         }
 
-    def joined(self) -> None:
-        """Take note that the agent has joined the container. Raises OSError."""
+    def joined(self, pid: int) -> None:
+        """Take note that the agent has joined the container of process ``pid``. Raises OSError."""
+        self._identity.joined(pid)
         self._process_files.look()
         self._devices.look()
         self._mounts.look()
