@@ -10,6 +10,10 @@ from runrootless.bundle.host import HostFacts
 from runrootless.bundle.spec import ENGINE_ANNOTATION, NETWORK_ANNOTATION, load
 from runrootless.bundle.transform import MEMORY, has_new_user_namespace, transform
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runrootless.runtimes import Runtime
+
 OWNERSHIP = ".rootfs.ownership"
 """The side store, in the bundle of a container whose root file system is not its bundle's."""
 
@@ -20,13 +24,14 @@ def derive(
     config: str,
     directory: str,
     systemd_cgroup: bool,
+    runtime: Runtime,
     network: str = "",
 ) -> engines.Choice:
     """Derive a rootless bundle from the one in the directory ``bundle``; return its engine.
 
     ``config`` is the name of its configuration. The derived one goes to the container's
     private ``directory``. ``engine`` is the value of ``--engine``, ``systemd_cgroup`` tells
-    whether the runtime asks systemd for cgroups, and ``network`` is the value of
+    whether ``runtime`` asks systemd for cgroups, and ``network`` is the value of
     ``--network``, empty for the bundle's. Raises Error for a bundle that cannot be run.
     """
     spec = load(bundle, config)
@@ -50,7 +55,7 @@ def derive(
             # Beside the rootfs it would be in the way of who removes that, or stay for ever.
             spec[MEMORY]["ownership"] = os.path.join(os.path.abspath(bundle), OWNERSHIP)
     spec[MEMORY]["engine"] = choice.name
-    choice.engine.apply(spec, directory, identity)
+    choice.engine.apply(spec, directory, identity, runtime)
     json_file.write(f"{directory}/{state.CONFIG}", spec, state.MODE)
     return choice
 

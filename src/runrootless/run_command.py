@@ -51,6 +51,7 @@ def prepare(invocation: Invocation) -> list[str]:
         config,
         directory.path,
         options.is_on("systemd-cgroup"),
+        invocation.runtime,
         parsed.get("network"),
     )
     if options.is_on("debug"):

@@ -108,7 +108,8 @@ def test_in_the_background(container: Container) -> None:
     with open(pid_file) as file:
         assert os.path.exists(f"/proc/{int(file.read())}")
     container.says("rm", "-f", "/dev/shm/seen")
-    script = "until [ -s /dev/shm/seen ]; do sleep 0.01; done; cat /dev/shm/seen"
+    # It is empty each time before it is written.
+    script = 'until read -r seen </dev/shm/seen; do sleep 0.01; done; echo "$seen"'
     assert container.says("timeout", "20", "sh", "-c", script) == "shadow\n"
 
 

@@ -103,6 +103,32 @@ def test_apt_get_installs(podman: Engine, debian: str) -> None:
     assert "W:" not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "outcome"),
+    [
+        ([], "chown setgid"),
+        (["--cap-drop", "all"], ""),
+        (["--cap-drop", "chown"], "setgid"),
+        (["--cap-drop", "all", "--cap-add", "chown"], "chown"),
+        (["--cap-add", "mknod"], "chown setgid mknod"),
+        (["--user", "5"], ""),
+    ],
+)
+def test_root_may_what_its_capabilities_say(
+    options: list[str], outcome: str, podman: Engine, debian: str
+) -> None:
+    script = """
+        cd /tmp; touch f
+        chown 33 f 2>/dev/null && echo chown
+        setpriv --regid 33 --keep-groups true 2>/dev/null && echo setgid
+        mknod c c 1 3 2>/dev/null && echo mknod
+        true
+    """
+    run = ["run", "--rm", "--network", "host", *options]
+    done = podman(*run, debian, "sh", "-c", script).check()
+    assert done.stdout.split() == outcome.split()
+
+
 def test_each_file_has_the_owner_that_the_image_says(podman: Engine, debian: str) -> None:
     find = "find / -xdev \\( -type f -o -type d \\) -printf '%P\\t%U:%G\\n'"
     done = podman("run", "--rm", "--network", "host", debian, "sh", "-c", find).check()

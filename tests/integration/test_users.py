@@ -1,6 +1,7 @@
 """Other users than root in a container."""
 
-from conftest import MakeBundle
+from conftest import MakeBundle, both_runtimes
+from support.bundles import Config
 from support.containers import Runrootless
 
 
@@ -22,6 +23,30 @@ def test_another_user_does_not_become_root_again(
     assert done.returncode != 0
     assert "Operation not permitted" in done.stderr
     assert "uid=" not in done.stdout
+
+
+@both_runtimes
+def test_a_user_gets_capabilities_by_set_user_id(
+    bundle: MakeBundle, runrootless: Runrootless
+) -> None:
+    """As podman starts it: nothing but the bounding set, out of which execve(2) gives root some."""
+
+    def bound(config: Config) -> None:
+        sets = {"bounding": ["CAP_CHOWN", "CAP_SETUID"], "effective": [], "permitted": []}
+        config["process"]["capabilities"] = sets
+
+    ours = bundle(copy=True).set(user=(5, 5, [])).change(bound)
+    for program in ("setpriv", "chown"):
+        path = f"{ours.rootfs}/usr/bin/{program}"
+        runrootless.user.run(["cp", path, f"{ours.rootfs}/{program}"]).check()
+        runrootless.user.run(["chmod", "4755", f"{ours.rootfs}/{program}"]).check()
+    script = """
+        cd /tmp; touch f; chown 7 f || echo refused; /chown 7 f; stat -c %u f
+        /setpriv --reuid 8 --keep-groups id -u
+        /setpriv --regid 8 --keep-groups id -g || echo refused
+    """
+    done = runrootless.run(ours.script(script)).check()
+    assert done.stdout.split() == ["refused", "7", "8", "refused"], done.stderr
 
 
 USERS = """

@@ -20,6 +20,22 @@ def test_mount_namespace_within(bundle: MakeBundle, runrootless: Runrootless) ->
     assert done.stdout.split() == ["0", "5:6", "1:42", "0:42"]
 
 
+def test_a_user_namespace_gives_no_capabilities_of_the_container(
+    bundle: MakeBundle, runrootless: Runrootless
+) -> None:
+    """The kernel gives all of them there, and takes CAP_SETFCAP to map root's ID."""
+    script = """
+        cd /tmp; touch f; unshare --user --map-root-user sh -c '
+            grep CapEff /proc/self/status
+            chown 5 f; mknod c c 1 3; setpriv --reuid 5 --keep-groups true' 2>/dev/null
+        stat -c %u f; ls
+    """
+    done = runrootless.run(bundle(copy=True).set_capabilities(["CAP_SETFCAP"]).script(script))
+    label, capabilities, *rest = done.check().stdout.split()
+    assert (label, rest) == ("CapEff:", ["0", "f"])
+    assert int(capabilities, 16) & 0xFF == 0xFF
+
+
 def test_what_is_mounted_later_is_seen(bundle: MakeBundle, runrootless: Runrootless) -> None:
     name = runrootless.new_id()
     ours = bundle(copy=True).script("while [ ! -e /done ]; do sleep 0.05; done; stat -c %u:%g /f")

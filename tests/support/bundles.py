@@ -84,6 +84,15 @@ class Bundle:
 
         return self.change(change)
 
+    def set_capabilities(self, names: Sequence[str]) -> "Bundle":
+        """Leave the process these capabilities, and no others."""
+
+        def change(config: Config) -> None:
+            sets = {kind: list(names) for kind in ("bounding", "effective", "permitted")}
+            config["process"]["capabilities"] = sets
+
+        return self.change(change)
+
     def script(self, script: str) -> "Bundle":
         """Let the container run a shell script."""
         return self.set(["/bin/sh", "-c", script])

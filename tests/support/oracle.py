@@ -28,6 +28,9 @@ ENVIRONMENT = {
 # Groups of cases whose container may mount.
 ADMINISTRATORS = ("mounts",)
 
+# Groups of cases in which root has these capabilities and no others, on both sides.
+FEW_CAPABILITIES = {"capabilities": ("CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL")}
+
 NAMESPACES = ["--mount", "--propagation=private", "--pid", "--fork", "--kill-child"]
 
 
@@ -230,12 +233,18 @@ class Differential:
             root = self.trees.copy(form(self.archive), os.path.join(directory, "rootfs"))
             self.write(cases, root, rootless=rootless)
             batch = ["/bin/sh", "/.cases/run"]
+            few = FEW_CAPABILITIES.get(group)
             if rootless:
                 bundle = self.runrootless.bundle_at(directory, root).set(batch)
                 if group in ADMINISTRATORS:
                     bundle.add_capabilities(ADMINISTRATOR)
+                if few:
+                    bundle.set_capabilities(few)
                 done = self.runrootless.run(bundle, timeout=60 + 10 * len(cases))
             else:
+                if few:
+                    kept = ["-all", *(name.replace("CAP_", "+").lower() for name in few)]
+                    batch = ["setpriv", f"--bounding-set={','.join(kept)}", *batch]
                 done = in_chroot(root, batch, timeout=60 + 10 * len(cases))
             outputs.append({name: self.output(root, name, done) for name in cases})
             self.trees.discard(directory)

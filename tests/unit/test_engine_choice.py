@@ -13,6 +13,7 @@ from runrootless.bundle.identity import Identity
 from runrootless.bundle.profile import install
 from runrootless.engines import nested, none, notify, proot, zero
 from runrootless.errors import Error
+from runrootless.runtimes import Runtime
 
 if TYPE_CHECKING:
     # For mypy: each module has all that the command line needs.
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 LIBRARY = bpf.load_library()
 ROOT = Identity(0, 0)
+RUNTIME = Runtime("/usr/sbin/runc")
 DEV = {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid"]}
 
 
@@ -169,7 +171,7 @@ def spec(*mounts: dict[str, Any], env: tuple[str, ...] = ()) -> dict[str, Any]:
 class TestZero:
     def test_apt_is_told_outside_the_image(self, tmp_path: Path) -> None:
         changed = spec(DEV)
-        zero.apply(changed, str(tmp_path), ROOT)
+        zero.apply(changed, str(tmp_path), ROOT, RUNTIME)
         assert changed["process"]["env"] == ["APT_CONFIG=/dev/runrootless/apt.conf"]
         assert changed["process"]["noNewPrivileges"] is True
         assert "listenerPath" not in changed["linux"]["seccomp"]
@@ -183,14 +185,14 @@ class TestZero:
 
     def test_not_where_that_would_be_in_the_image(self, tmp_path: Path) -> None:
         changed = spec({**DEV, "type": "bind", "source": "/dev"})
-        zero.apply(changed, str(tmp_path), ROOT)
+        zero.apply(changed, str(tmp_path), ROOT, RUNTIME)
         assert changed["process"]["env"] == []
         assert len(changed["mounts"]) == 1
         assert os.listdir(tmp_path) == []
 
     def test_a_setting_of_the_users_stays(self, tmp_path: Path) -> None:
         changed = spec(DEV, env=("APT_CONFIG=/etc/mine",))
-        zero.apply(changed, str(tmp_path), ROOT)
+        zero.apply(changed, str(tmp_path), ROOT, RUNTIME)
         assert changed["process"]["env"] == ["APT_CONFIG=/etc/mine"]
 
 
@@ -207,7 +209,7 @@ class TestNone:
 
     def test_the_user_is_real(self) -> None:
         changed = self.mapped(100, 10)
-        none.apply(changed, "", Identity(99, 9, (5, 6)))
+        none.apply(changed, "", Identity(99, 9, (5, 6)), RUNTIME)
         assert changed["process"]["user"] == {
             "uid": 99,
             "gid": 9,
@@ -226,4 +228,4 @@ class TestNone:
     )
     def test_a_user_that_is_not_mapped(self, identity: Identity, text: str) -> None:
         with pytest.raises(Error, match=text):
-            none.apply(self.mapped(100, 1), "", identity)
+            none.apply(self.mapped(100, 1), "", identity, RUNTIME)

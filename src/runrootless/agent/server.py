@@ -111,7 +111,7 @@ class Server:
         self._joined = True
         if self._after_joining is not None:
             self._after_joining()
-        self._emulator.joined()
+        self._emulator.joined(pid)
         self._log.debug(f"joined the namespaces of process {pid}")
 
     def _listen(self, listener: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pwd
 import shutil
@@ -11,9 +10,11 @@ import subprocess
 
 from runrootless import runtimes
 from runrootless.doctor.finding import INFO, NO, OK, Finding, read
+from runrootless.runtimes.features import ask, seccomp_flags
 
 _SECONDS = 10
 _NOTIFY = "SCMP_ACT_NOTIFY"
+_WAIT_KILLABLE = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"
 _LIBSECCOMP = "io.github.seccomp.libseccomp.version"
 # The first that know seccomp listeners, for those without the command "features".
 _FIRST = {"runc": (1, 1), "crun": (0, 19)}
@@ -37,7 +38,7 @@ def _runtime(name: str) -> Finding | None:
     output = _output(path, "--version")
     version = output.split("\n", 1)[0].removeprefix(f"{name} version").strip()
     text = f"{version or 'of unknown version'} ({path})"
-    features = _features(path)
+    features = ask(path)
     if features is not None:
         linux = features.get("linux", {})
         actions = linux.get("seccomp", {}).get("actions") or []
@@ -59,15 +60,10 @@ def _runtime(name: str) -> Finding | None:
         text += "; no seccomp listeners"
         remedy = "install runc 1.1 or crun 0.19, or newer, built with libseccomp"
         return Finding(name, NO, text, remedy)
-    return Finding(name, OK, f"{text}; seccomp listeners")
-
-
-def _features(path: str) -> dict[str, dict[str, dict[str, list[str]]]] | None:
-    try:
-        features = json.loads(_output(path, "features"))
-    except ValueError:
-        return None
-    return features if isinstance(features, dict) else None
+    text += "; seccomp listeners"
+    if _WAIT_KILLABLE in seccomp_flags(features):
+        text += " with WAIT_KILLABLE_RECV"
+    return Finding(name, OK, text)
 
 
 def proot() -> Finding:

@@ -76,7 +76,10 @@ class Chown(Handlers):
         new = old.with_owner(
             old.uid if uid == NO_CHANGE else uid, old.gid if gid == NO_CHANGE else gid
         )
-        if not credentials.can(CAP_CHOWN) and not _may_change(credentials, old, uid, gid):
+        if not (
+            _may_change(credentials, old, uid, gid)
+            or self._identity.may(call.pid, credentials, CAP_CHOWN)
+        ):
             raise failure(errno.EPERM)
         try:
             self._ownership.keep(handle, mode, device, inode, new)

@@ -151,16 +151,16 @@ def is_varied(number: int) -> bool:
 
 
 def _to_line(credentials: Credentials, state: State) -> bytes:
-    capabilities = credentials.permitted, credentials.effective, int(credentials.keep)
+    capabilities = credentials.permitted, credentials.effective, credentials.securebits
     numbers = (*state, *credentials.uids, *credentials.gids, *capabilities, *credentials.groups)
     return b" ".join(b"%d" % number for number in numbers) + b"\n"
 
 
 def _from_line(line: bytes) -> tuple[Credentials, State]:
-    soft, hard, dumpable, r, e, s, f, rg, eg, sg, fg, permitted, effective, keep, *groups = map(
+    soft, hard, dumpable, r, e, s, f, rg, eg, sg, fg, permitted, effective, bits, *groups = map(
         int, line.split()
     )
     credentials = Credentials(
-        (r, e, s, f), (rg, eg, sg, fg), tuple(groups), permitted, effective, bool(keep)
+        (r, e, s, f), (rg, eg, sg, fg), tuple(groups), permitted, effective, bits
     )
     return credentials, (soft, hard, bool(dumpable))

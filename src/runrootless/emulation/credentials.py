@@ -26,12 +26,18 @@ CAP_CHOWN = 1 << 0
 CAP_KILL = 1 << 5
 CAP_SETGID = 1 << 6
 CAP_SETUID = 1 << 7
+CAP_SETPCAP = 1 << 8
 CAP_SYS_CHROOT = 1 << 18
 CAP_SYS_ADMIN = 1 << 21
 CAP_SYS_RESOURCE = 1 << 24
 CAP_MKNOD = 1 << 27
 ALL_CAPABILITIES = (1 << 64) - 1
-"""Root's: whatever the kernel and the spec leave of them."""
+"""Root's: whatever the kernel, and with it the spec, leaves of them."""
+
+SECURE_NO_ROOT = 1 << 0
+SECURE_NO_SETUID_FIXUP = 1 << 2
+SECURE_KEEP_CAPS = 1 << 4
+"""Of <linux/securebits.h>: the bits that matter here."""
 
 _FILE_SYSTEM_CAPABILITIES = CAP_CHOWN | 0b11110 | 1 << 9 | CAP_MKNOD | 1 << 32
 """``CAP_FS_MASK``: those that follow the file system user ID."""
@@ -40,11 +46,11 @@ _FILE_SYSTEM_CAPABILITIES = CAP_CHOWN | 0b11110 | 1 << 9 | CAP_MKNOD | 1 << 32
 class Credentials:
     """Real, effective, saved and file system IDs, supplementary groups, and capabilities.
 
-    ``groups`` are sorted; ``permitted`` and ``effective`` are bit sets of capabilities(7);
-    ``keep`` is the flag of PR_SET_KEEPCAPS.
+    ``groups`` are sorted; ``permitted`` and ``effective`` are bit sets of capabilities(7), of
+    which the kernel may leave less; ``securebits`` are those of prctl(2).
     """
 
-    __slots__ = ("effective", "gids", "groups", "keep", "permitted", "uids")
+    __slots__ = ("effective", "gids", "groups", "permitted", "securebits", "uids")
 
     def __init__(
         self,
@@ -53,14 +59,14 @@ class Credentials:
         groups: tuple[int, ...] = (),
         permitted: int = 0,
         effective: int = 0,
-        keep: bool = False,
+        securebits: int = 0,
     ) -> None:
         self.uids = uids
         self.gids = gids
         self.groups = groups
         self.permitted = permitted
         self.effective = effective
-        self.keep = keep
+        self.securebits = securebits
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Credentials) and self.key() == other.key()
@@ -71,12 +77,12 @@ class Credentials:
     def __repr__(self) -> str:
         return f"Credentials{self.key()}"
 
-    def key(self) -> tuple[Ids, Ids, tuple[int, ...], int, int, bool]:
+    def key(self) -> tuple[Ids, Ids, tuple[int, ...], int, int, int]:
         """Return all that makes up the set."""
-        return self.uids, self.gids, self.groups, self.permitted, self.effective, self.keep
+        return self.uids, self.gids, self.groups, *self._privileges()
 
     def can(self, capability: int) -> bool:
-        """Return whether a capability is effective."""
+        """Return whether a capability is effective, as far as the kernel has it."""
         return bool(self.effective & capability)
 
     def in_group(self, gid: int) -> bool:
@@ -89,45 +95,49 @@ class Credentials:
         if uids == old:
             return self
         permitted, effective = self.permitted, self.effective
-        if uids[:3] == old[:3]:
+        if self.securebits & SECURE_NO_SETUID_FIXUP:
+            pass
+        elif uids[:3] == old[:3]:
             if old[3] == 0:
                 effective &= ~_FILE_SYSTEM_CAPABILITIES
             elif uids[3] == 0:
                 effective |= permitted & _FILE_SYSTEM_CAPABILITIES
         else:
-            if 0 in old[:3] and 0 not in uids[:3] and not self.keep:
+            keeps = self.securebits & SECURE_KEEP_CAPS
+            if 0 in old[:3] and 0 not in uids[:3] and not keeps:
                 permitted = effective = 0
             if old[1] == 0 and uids[1] != 0:
                 effective = 0
             elif old[1] != 0 and uids[1] == 0:
                 effective = permitted
-        return Credentials(uids, self.gids, self.groups, permitted, effective, self.keep)
+        return Credentials(uids, self.gids, self.groups, permitted, effective, self.securebits)
 
     def with_gids(self, gids: Ids) -> Credentials:
         """Return the set with these group IDs."""
         if gids == self.gids:
             return self
-        return Credentials(self.uids, gids, self.groups, self.permitted, self.effective, self.keep)
+        return Credentials(self.uids, gids, self.groups, *self._privileges())
 
     def with_groups(self, groups: list[int]) -> Credentials:
-        """Return the set after setgroups(2). Raises OSError: EPERM, EINVAL."""
-        if not self.can(CAP_SETGID):
-            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        """Return the set after setgroups(2) by who may. Raises OSError: EINVAL."""
         if len(groups) > GROUPS_LIMIT or NO_CHANGE in groups:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        return Credentials(
-            self.uids, self.gids, tuple(sorted(groups)), self.permitted, self.effective, self.keep
-        )
+        return Credentials(self.uids, self.gids, tuple(sorted(groups)), *self._privileges())
 
     def with_capabilities(self, permitted: int, effective: int) -> Credentials:
         """Return the set after capset(2). Raises OSError: EPERM."""
         if permitted & ~self.permitted or effective & ~permitted:
             raise OSError(errno.EPERM, os.strerror(errno.EPERM))
-        return Credentials(self.uids, self.gids, self.groups, permitted, effective, self.keep)
+        return Credentials(self.uids, self.gids, self.groups, permitted, effective, self.securebits)
 
-    def with_keep(self, keep: bool) -> Credentials:
-        """Return the set with another PR_SET_KEEPCAPS flag."""
-        return Credentials(self.uids, self.gids, self.groups, self.permitted, self.effective, keep)
+    def with_securebits(self, securebits: int) -> Credentials:
+        """Return the set with other securebits."""
+        return Credentials(
+            self.uids, self.gids, self.groups, self.permitted, self.effective, securebits
+        )
+
+    def _privileges(self) -> tuple[int, int, int]:
+        return self.permitted, self.effective, self.securebits
 
     def is_gained_from(self, old: Credentials) -> bool:
         """Return whether a change from ``old`` makes the process one that cannot be dumped.
@@ -148,13 +158,15 @@ class Credentials:
         """
         real, effective = self.uids[0], self.uids[1] if owner is None else owner
         real_group, effective_group = self.gids[0], self.gids[1] if group is None else group
-        permitted = ALL_CAPABILITIES if 0 in (real, effective) else 0
+        is_root = 0 in (real, effective) and not self.securebits & SECURE_NO_ROOT
+        permitted = ALL_CAPABILITIES if is_root else 0
         return Credentials(
             (real, effective, effective, effective),
             (real_group, effective_group, effective_group, effective_group),
             self.groups,
             permitted,
             permitted if effective == 0 else 0,
+            self.securebits & ~SECURE_KEEP_CAPS,
         )
 
 

@@ -43,6 +43,7 @@ class Emulator:
 
     def __init__(self, table: CredentialTable, side_store: SideStore, views: Views) -> None:
         shared = Shared(table, side_store)
+        self._identity = shared.identity
         self._devices = Devices(shared.files, shared.ownership)
         self._status_files = StatusFiles(shared.files)
         self._process_files = ProcessFiles(shared.files, shared.identity, self._status_files)
@@ -68,8 +69,9 @@ class Emulator:
             "roots": Roots(shared, self._devices, self._status_files, views),
         }
 
-    def joined(self) -> None:
-        """Take note that the agent has joined the container. Raises OSError."""
+    def joined(self, pid: int) -> None:
+        """Take note that the agent has joined the container of process ``pid``. Raises OSError."""
+        self._identity.joined(pid)
         self._process_files.look()
         self._status_files.look()
         self._devices.look()

@@ -8,6 +8,7 @@ What the container sees of that limit is in ``limits``.
 from __future__ import annotations
 
 import errno
+import os
 import struct
 
 from runrootless.emulation.call import Call, failure, require_valid
@@ -24,6 +25,7 @@ from runrootless.emulation.credentials import (
     set_real_effective,
 )
 from runrootless.emulation.threads import Threads
+from runrootless.linux.capabilities import bounding_set, capabilities
 from runrootless.linux.limits import RLIMIT_RTTIME, get_limit, set_soft_limit
 from runrootless.linux.memory import Memory
 from runrootless.linux.processes import memory_layout, thread_count
@@ -48,6 +50,7 @@ class Identity:
         self._table = table
         self._threads = Threads(table)
         self._executing: dict[int, tuple[bytes, Credentials, State]] = {}
+        self._bounding = 0
 
     def of(self, pid: int) -> Credentials:
         """Return the credentials of a thread; root's where it is gone or not emulated."""
@@ -58,6 +61,27 @@ class Identity:
         except OSError:
             return ROOT
         return self._table.decode(soft) or self._threads.credentials(b"%d" % pid, soft)
+
+    def joined(self, pid: int) -> None:
+        """Take note of what the container's first process ``pid`` may be given. Raises OSError."""
+        self._bounding = bounding_set(pid)
+
+    def may(self, pid: int, credentials: Credentials, capability: int) -> bool:
+        """Return whether a thread, which has these credentials, has a capability.
+
+        The kernel has to leave it as well: in the permitted set, or else in the bounding set,
+        out of which execve(2) gives it back to root, though not under no_new_privs, which the
+        filter takes. In a user namespace of their own processes have no more than the
+        container's first one. Raises OSError where the thread is gone.
+        """
+        if not credentials.can(capability):
+            return False
+        _, held, _ = capabilities(pid)
+        if not held & capability:
+            held = bounding_set(pid)
+        if held & ~self._bounding and _is_elsewhere(pid):
+            held &= self._bounding
+        return bool(held & capability)
 
     def of_limit(self, soft: int, directory: bytes) -> tuple[Credentials, State]:
         """Return the credentials of a thread, and what else is kept of its process.
@@ -215,7 +239,7 @@ class Identity:
         """setgroups(2)."""
         old = self.of(call.pid)
         size = call.arguments[0] & _MASK
-        if not old.can(CAP_SETGID):
+        if not self.may(call.pid, old, CAP_SETGID):
             return -errno.EPERM
         if size > GROUPS_LIMIT:
             return -errno.EINVAL
@@ -228,13 +252,15 @@ class Identity:
     def _change_uids(self, call: Call, rule: Callable[..., Ids], count: int) -> Credentials:
         old = self.of(call.pid)
         wanted = [argument & _MASK for argument in call.arguments[:count]]
-        self.change(call, old, old.with_uids(rule(old.uids, *wanted, old.can(CAP_SETUID))))
+        privileged = self.may(call.pid, old, CAP_SETUID)
+        self.change(call, old, old.with_uids(rule(old.uids, *wanted, privileged)))
         return old
 
     def _change_gids(self, call: Call, rule: Callable[..., Ids], count: int) -> Credentials:
         old = self.of(call.pid)
         wanted = [argument & _MASK for argument in call.arguments[:count]]
-        self.change(call, old, old.with_gids(rule(old.gids, *wanted, old.can(CAP_SETGID))))
+        privileged = self.may(call.pid, old, CAP_SETGID)
+        self.change(call, old, old.with_gids(rule(old.gids, *wanted, privileged)))
         return old
 
     def _write_ids(self, call: Call, ids: tuple[int, ...]) -> int:
@@ -247,3 +273,14 @@ class Identity:
 
 def _pack_ids(ids: tuple[int, ...]) -> bytes:
     return b"".join(map(_ID.pack, ids))
+
+
+def _is_elsewhere(pid: int) -> bool:
+    """Return whether a thread is in another user namespace than the container's own.
+
+    Also where the thread cannot be looked at: it is the runtime, or gone.
+    """
+    try:
+        return os.stat(b"%d/ns/user" % pid).st_ino != os.stat(b"self/ns/user").st_ino
+    except OSError:
+        return True

@@ -11,7 +11,7 @@ import struct
 
 from runrootless.emulation.call import Call, failure, require_valid
 from runrootless.emulation.chown import Chown
-from runrootless.emulation.credentials import GROUPS_LIMIT
+from runrootless.emulation.credentials import CAP_SETGID, GROUPS_LIMIT
 from runrootless.emulation.handlers import Handlers, Shared
 
 _ID = struct.Struct("=H")
@@ -105,8 +105,8 @@ class Ids16(Handlers):
         """setgroups(2)."""
         old = self._identity.of(call.pid)
         size = call.arguments[0] & _NO_CHANGE
-        # Whether it may comes first, and how many are too many.
-        old.with_groups([])
+        if not self._identity.may(call.pid, old, CAP_SETGID):
+            return -errno.EPERM
         if size > GROUPS_LIMIT:
             return -errno.EINVAL
         data = self._memory.read(call.pid, call.arguments[1], _ID.size * size)

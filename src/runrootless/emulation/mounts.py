@@ -17,6 +17,7 @@ from runrootless.emulation.credentials import CAP_SYS_ADMIN
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.record import Record
 from runrootless.emulation.status_files import StatusFiles
+from runrootless.linux.capabilities import capabilities
 from runrootless.linux.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW
 from runrootless.linux.mounts import (
     MNT_DETACH,
@@ -33,7 +34,7 @@ from runrootless.linux.mounts import (
     mount,
     unmount,
 )
-from runrootless.linux.processes import descriptor_mount, read_status, status_fields
+from runrootless.linux.processes import descriptor_mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ def _may_mount(pid: int) -> bool:
     """
     if os.stat(f"{pid}/ns/user").st_ino != os.stat("self/ns/user").st_ino:
         return False
-    return bool(int(status_fields(read_status(pid), b"CapEff")[0], 16) & CAP_SYS_ADMIN)
+    return bool(capabilities(pid)[0] & CAP_SYS_ADMIN)
 
 
 def _bind(source: bytes, target: bytes) -> bool:

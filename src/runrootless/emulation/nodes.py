@@ -51,7 +51,9 @@ class Nodes(Handlers):
         name, _ = self._paths.name(call, directory, path, 0)
         record = self._creation.owner(call, name)
         if is_device:
-            if not self._identity.of(call.pid).can(CAP_MKNOD) and _could_be_made(name):
+            credentials = self._identity.of(call.pid)
+            may = self._identity.may(call.pid, credentials, CAP_MKNOD)
+            if not may and _could_be_made(name):
                 return -errno.EPERM
             record = record or Record()
             record = Record(record.uid, record.gid, kind, device)

@@ -5,16 +5,25 @@ from __future__ import annotations
 import errno
 
 from runrootless.emulation.call import Call, require_valid
+from runrootless.emulation.credentials import CAP_SETPCAP, SECURE_KEEP_CAPS
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.table import (
+    PR_CAPBSET_DROP,
     PR_GET_DUMPABLE,
     PR_GET_NO_NEW_PRIVS,
     PR_GET_TIMERSLACK,
     PR_SET_DUMPABLE,
     PR_SET_KEEPCAPS,
+    PR_SET_SECUREBITS,
     PR_SET_TIMERSLACK,
 )
 from runrootless.emulation.threads import DEFAULT_SLACK
+from runrootless.linux.capabilities import capabilities
+
+# <linux/securebits.h>: each bit is followed by its lock. The last two are everybody's: Linux 6.14.
+_SECUREBITS = 0xFFF
+_LOCKS = 0xAAA
+_UNPRIVILEGED = 0xF00
 
 
 class ProcessOptions(Handlers):
@@ -24,6 +33,8 @@ class ProcessOptions(Handlers):
         super().__init__(shared)
         self._options = {
             PR_SET_KEEPCAPS: self._set_keep_capabilities,
+            PR_SET_SECUREBITS: self._set_securebits,
+            PR_CAPBSET_DROP: self._drop_from_bounding_set,
             PR_GET_NO_NEW_PRIVS: self._get_no_new_privileges,
             PR_SET_DUMPABLE: self._set_dumpable,
             PR_GET_DUMPABLE: self._get_dumpable,
@@ -38,9 +49,29 @@ class ProcessOptions(Handlers):
 
     def _set_keep_capabilities(self, call: Call) -> None:
         value = call.arguments[1]
-        if value <= 1:
-            old = self._identity.of(call.pid)
-            self._identity.change(call, old, old.with_keep(bool(value)))
+        old = self._identity.of(call.pid)
+        if value <= 1 and not old.securebits & SECURE_KEEP_CAPS << 1:
+            bits = old.securebits & ~SECURE_KEEP_CAPS | SECURE_KEEP_CAPS * value
+            self._identity.change(call, old, old.with_securebits(bits))
+
+    def _set_securebits(self, call: Call) -> int | None:
+        new = call.arguments[1]
+        old = self._identity.of(call.pid)
+        changed, locks = old.securebits ^ new, old.securebits & _LOCKS
+        may = old.can(CAP_SETPCAP) and capabilities(call.pid)[0] & CAP_SETPCAP
+        # The kernel's own rules: what it refuses must not be noted.
+        if (
+            (not may and (not changed or changed & ~_UNPRIVILEGED))
+            or new & ~_SECUREBITS
+            or locks & ~new
+            or locks >> 1 & changed
+        ):
+            return -errno.EPERM
+        self._identity.change(call, old, old.with_securebits(new))
+        return None
+
+    def _drop_from_bounding_set(self, call: Call) -> int | None:
+        return None if self._identity.of(call.pid).can(CAP_SETPCAP) else -errno.EPERM
 
     def _get_no_new_privileges(self, call: Call) -> int:
         # The flag is the engine's own, and set-user-ID files work all the same.

@@ -10,6 +10,8 @@ from __future__ import annotations
 PR_GET_DUMPABLE = 3
 PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
+PR_CAPBSET_DROP = 24
+PR_SET_SECUREBITS = 28
 PR_SET_TIMERSLACK = 29
 PR_GET_TIMERSLACK = 30
 PR_GET_NO_NEW_PRIVS = 39
@@ -111,6 +113,8 @@ TABLE: tuple[tuple[str, str, Condition | None], ...] = (
             PR_GET_DUMPABLE,
             PR_SET_DUMPABLE,
             PR_SET_KEEPCAPS,
+            PR_CAPBSET_DROP,
+            PR_SET_SECUREBITS,
             PR_SET_TIMERSLACK,
             PR_GET_TIMERSLACK,
             PR_GET_NO_NEW_PRIVS,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from runrootless.agent.launch import Settings
     from runrootless.bundle.identity import Identity
+    from runrootless.runtimes import Runtime
 
     class Engine(Protocol):
         """What the command line needs of an engine."""
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
         def obstacle(self) -> str | None:
             """Return why it cannot work on this host, as far as that is cheap to know."""
 
-        def apply(self, spec: dict[str, Any], directory: str, identity: Identity) -> None:
+        def apply(
+            self, spec: dict[str, Any], directory: str, identity: Identity, runtime: Runtime
+        ) -> None:
             """Change a rootless spec in place so that its process is emulated."""
 
         def apply_process(

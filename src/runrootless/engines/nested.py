@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from runrootless.agent.launch import Settings
     from runrootless.bundle.identity import Identity
+    from runrootless.runtimes import Runtime
 
 REAL_IDS = False
 IN_OWN_NAMESPACE = False
@@ -30,7 +31,7 @@ def obstacle() -> str | None:
     return None
 
 
-def apply(spec: dict[str, Any], directory: str, identity: Identity) -> None:
+def apply(spec: dict[str, Any], directory: str, identity: Identity, runtime: Runtime) -> None:
     """Let the process be ``identity``. Raises Error."""
     apply_process(spec["process"], directory, identity)
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from runrootless.agent.launch import Settings
     from runrootless.bundle.identity import Identity
+    from runrootless.runtimes import Runtime
 
 REAL_IDS = True
 IN_OWN_NAMESPACE = False
@@ -26,7 +27,7 @@ def obstacle() -> str | None:
     return None
 
 
-def apply(spec: dict[str, Any], directory: str, identity: Identity) -> None:
+def apply(spec: dict[str, Any], directory: str, identity: Identity, runtime: Runtime) -> None:
     """Let the process be ``identity``. Raises Error if one of its IDs is not mapped."""
     for kind, ids, mappings in (
         ("user", (identity.uid,), spec["linux"].get("uidMappings")),

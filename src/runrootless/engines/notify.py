@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from runrootless.agent.launch import Settings
     from runrootless.bundle.identity import Identity
+    from runrootless.runtimes import Runtime
 
 REAL_IDS = False
 IN_OWN_NAMESPACE = True
@@ -26,6 +27,10 @@ _INFINITY = 0xFFFFFFFFFFFFFFFF
 _LIMIT = "RLIMIT_RTTIME"
 _STATUS = "/proc/self/status"
 _FILTERED = (b"\nNoNewPrivs:\t1\n", b"\nSeccomp:\t2\n")
+# A call that the agent has received is interrupted by nothing but the end of its process.
+_WAIT_KILLABLE = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"
+# What runtimes take for a profile that names no flags.
+_SPEC_ALLOW = "SECCOMP_FILTER_FLAG_SPEC_ALLOW"
 
 
 def obstacle() -> str | None:
@@ -63,14 +68,26 @@ def is_served() -> bool:
     return not has_no_new_privileges()
 
 
-def apply(spec: dict[str, Any], directory: str, identity: Identity) -> None:
+def apply(spec: dict[str, Any], directory: str, identity: Identity, runtime: Runtime) -> None:
     """Make a rootless spec one that the agent serves.
 
-    ``directory`` is the container's private directory, and ``identity`` whom the
-    first process is to be. Raises Error for a seccomp profile that cannot be combined.
+    ``directory`` is the container's private directory, ``identity`` whom the first process
+    is to be, and ``runtime`` what is going to run it. Raises Error for a seccomp profile that
+    cannot be combined.
     """
     install(spec["linux"], seccomp_rules(), f"{directory}/{LISTENER}")
+    supported = runtime.seccomp_flags()
+    if _WAIT_KILLABLE in supported:
+        _wait_killable(spec["linux"]["seccomp"], supported)
     apply_process(spec["process"], directory, identity)
+
+
+def _wait_killable(profile: dict[str, Any], supported: list[str]) -> None:
+    flags = profile.get("flags")
+    if flags is None:
+        flags = [_SPEC_ALLOW] if _SPEC_ALLOW in supported else []
+    if isinstance(flags, list) and _WAIT_KILLABLE not in flags:
+        profile["flags"] = [*flags, _WAIT_KILLABLE]
 
 
 def apply_process(process: dict[str, Any], directory: str, identity: Identity) -> None:

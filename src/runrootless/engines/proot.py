@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from runrootless.agent.launch import Settings
     from runrootless.bundle.identity import Identity
+    from runrootless.runtimes import Runtime
 
 REAL_IDS = False
 IN_OWN_NAMESPACE = True
@@ -42,7 +43,7 @@ def obstacle() -> str | None:
     return None
 
 
-def apply(spec: dict[str, Any], directory: str, identity: Identity) -> None:
+def apply(spec: dict[str, Any], directory: str, identity: Identity, runtime: Runtime) -> None:
     """Make a rootless spec one whose process runs under PRoot.
 
     ``directory`` is the container's private directory, and ``identity`` whom the first

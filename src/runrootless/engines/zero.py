@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from runrootless.agent.launch import Settings
     from runrootless.bundle.identity import Identity
     from runrootless.emulation.table import Condition
+    from runrootless.runtimes import Runtime
 
 REAL_IDS = False
 IN_OWN_NAMESPACE = False
@@ -52,7 +53,7 @@ def obstacle() -> str | None:
     return None
 
 
-def apply(spec: dict[str, Any], directory: str, identity: Identity) -> None:
+def apply(spec: dict[str, Any], directory: str, identity: Identity, runtime: Runtime) -> None:
     """Add the filter to a rootless spec, and apt's setting. Raises Error."""
     install(spec["linux"], seccomp_rules(), None)
     if any(_is_furnished_dev(mount) for mount in spec["mounts"]):
