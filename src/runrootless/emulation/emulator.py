@@ -17,7 +17,10 @@ from runrootless.emulation.mounts import Mounts
 from runrootless.emulation.nodes import Nodes
 from runrootless.emulation.process_files import ProcessFiles
 from runrootless.emulation.process_options import ProcessOptions
+from runrootless.emulation.receiving import Receiving
 from runrootless.emulation.roots import Roots
+from runrootless.emulation.senders import Senders
+from runrootless.emulation.sending import Sending
 from runrootless.emulation.side_store import SideStore
 from runrootless.emulation.sockets import Sockets
 from runrootless.emulation.table import rows
@@ -48,6 +51,7 @@ class Emulator:
         creation = Creation(shared, self._devices)
         metadata = Metadata(shared, self._process_files)
         chown = Chown(shared)
+        senders = Senders(shared.identity)
         self._components: dict[str, object] = {
             "identity": shared.identity,
             "metadata": metadata,
@@ -61,6 +65,8 @@ class Emulator:
             "process_options": ProcessOptions(shared),
             "execution": Execution(shared, self._devices),
             "xattrs": Xattrs(shared),
+            "sending": Sending(shared, senders),
+            "receiving": Receiving(shared, senders),
             "sockets": Sockets(shared, creation),
             "mounts": self._mounts,
             "roots": Roots(shared, self._devices, views),
@@ -78,7 +84,8 @@ class Emulator:
         The keys are number and architecture, packed as they are in a notification.
 
         A handler takes a Call and returns what the system call is to return, a negative
-        error number included, or None to let the kernel carry it out. It may raise OSError.
+        error number included, or None to let the kernel carry it out. It may raise OSError,
+        and Waits.
         """
         handlers: dict[bytes, Handler] = {}
         for machine, architecture in AUDIT_ARCHITECTURES.items():
