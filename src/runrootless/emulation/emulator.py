@@ -22,6 +22,7 @@ from runrootless.emulation.roots import Roots
 from runrootless.emulation.senders import Senders
 from runrootless.emulation.sending import Sending
 from runrootless.emulation.side_store import SideStore
+from runrootless.emulation.socketcall import Socketcall
 from runrootless.emulation.sockets import Sockets
 from runrootless.emulation.table import rows
 from runrootless.emulation.xattrs import Xattrs
@@ -52,6 +53,8 @@ class Emulator:
         metadata = Metadata(shared, self._process_files)
         chown = Chown(shared)
         senders = Senders(shared.identity)
+        sending, receiving = Sending(shared, senders), Receiving(shared, senders)
+        sockets = Sockets(shared, creation)
         self._components: dict[str, object] = {
             "identity": shared.identity,
             "metadata": metadata,
@@ -65,9 +68,10 @@ class Emulator:
             "process_options": ProcessOptions(shared),
             "execution": Execution(shared, self._devices),
             "xattrs": Xattrs(shared),
-            "sending": Sending(shared, senders),
-            "receiving": Receiving(shared, senders),
-            "sockets": Sockets(shared, creation),
+            "sending": sending,
+            "receiving": receiving,
+            "sockets": sockets,
+            "socketcall": Socketcall(shared, sockets, sending, receiving),
             "mounts": self._mounts,
             "roots": Roots(shared, self._devices, views),
         }

@@ -20,6 +20,7 @@ from runrootless.emulation.call import Call, Waits, failure, require_valid
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.senders import Senders
 from runrootless.emulation.sockets import take
+from runrootless.emulation.table import SO_PASSCRED
 from runrootless.linux.control_data import (
     COMPAT,
     CREDENTIALS,
@@ -118,7 +119,8 @@ class Receiving(Handlers):
 
     def setsockopt(self, call: Call) -> None:
         """setsockopt(2) with SO_PASSCRED: from now on it matters who sends."""
-        if call.arguments[1] & _MASK == SOL_SOCKET:
+        _, level, option = call.arguments[:3]
+        if level & _MASK == SOL_SOCKET and option & _MASK == SO_PASSCRED:
             self._senders.ask()
 
     def recvmsg(self, call: Call) -> int | None:
@@ -298,7 +300,7 @@ def _shows_credentials(socket: _socket.socket) -> bool:
     """Return whether the credentials of senders come along, and can be looked at before."""
     return (
         socket.family == _socket.AF_UNIX
-        and socket.getsockopt(SOL_SOCKET, _socket.SO_PASSCRED) != 0
+        and socket.getsockopt(SOL_SOCKET, SO_PASSCRED) != 0
         # Looking at a message would move where the next look begins.
         and socket.getsockopt(SOL_SOCKET, SO_PEEK_OFF) < 0
     )

@@ -10,7 +10,7 @@ import struct
 from runrootless.emulation.call import Call, require_valid
 from runrootless.emulation.creation import Creation
 from runrootless.emulation.handlers import Handlers, Shared
-from runrootless.emulation.table import SO_PEERCRED
+from runrootless.emulation.table import SO_PEERCRED, SO_PEERGROUPS
 from runrootless.linux.control_data import CREDENTIALS
 from runrootless.linux.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW
 from runrootless.linux.pidfd import duplicate
@@ -50,7 +50,8 @@ class Sockets(Handlers):
     def getsockopt(self, call: Call) -> int | None:
         """getsockopt(2) with SO_PEERCRED or SO_PEERGROUPS: what the peer has by now."""
         _, level, option, value, length = call.arguments[:5]
-        if level & _MASK != _socket.SOL_SOCKET:
+        is_known = option & _MASK in (SO_PEERCRED, SO_PEERGROUPS)
+        if level & _MASK != _socket.SOL_SOCKET or not is_known:
             return None
         packed = self._memory.read(call.pid, length, _LENGTH.size)
         if packed is None:

@@ -18,6 +18,15 @@ SO_PASSCRED = 16
 SO_PEERCRED = 17
 SO_PEERGROUPS = 59
 
+# What socketcall(2) stands for: <linux/net.h>.
+SYS_BIND = 2
+SYS_SETSOCKOPT = 14
+SYS_GETSOCKOPT = 15
+SYS_SENDMSG = 16
+SYS_RECVMSG = 17
+SYS_RECVMMSG = 19
+SYS_SENDMMSG = 20
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TypeAlias
@@ -166,6 +175,18 @@ I386_TABLE: tuple[tuple[str, str, Condition | None], ...] = (
     ("recvmsg", "receiving.recvmsg_32", None),
     ("recvmmsg", "receiving.recvmmsg_32", None),
     ("recvmmsg_time64", "receiving.recvmmsg_32", None),
+    *(
+        ("socketcall", "socketcall.socketcall", _equals(0, number))
+        for number in (
+            SYS_BIND,
+            SYS_SETSOCKOPT,
+            SYS_GETSOCKOPT,
+            SYS_SENDMSG,
+            SYS_RECVMSG,
+            SYS_RECVMMSG,
+            SYS_SENDMMSG,
+        )
+    ),
     ("ugetrlimit", "limits.getrlimit_32", _equals(0, _RLIMIT_RTTIME)),
     ("getrlimit", "limits.old_getrlimit_32", _equals(0, _RLIMIT_RTTIME)),
     ("setrlimit", "limits.setrlimit_32", _equals(0, _RLIMIT_RTTIME)),

@@ -189,6 +189,7 @@ NUMBERS: dict[str, dict[str, int]] = {
         "setuid": 23,
         "setuid32": 213,
         "setxattr": 226,
+        "socketcall": 102,
         "stat": 106,
         "stat64": 195,
         "statx": 383,
