@@ -414,3 +414,36 @@ def test_the_command_has_no_children_but_its_own(runrootless: Runrootless) -> No
     for _ in range(5):
         done = runrootless("emulate", "--", "perl", "-e", 'print wait, "\\n"')
         assert done.check().stdout == "-1\n"
+
+
+BUS = """\
+<busconfig>
+  <type>custom</type>
+  <listen>unix:path={path}</listen>
+  <policy context="default">
+    <allow user="*"/><allow send_destination="*"/><allow receive_sender="*"/>
+  </policy>
+</busconfig>
+"""
+
+ASK_THE_BUS = """\
+dbus-daemon --config-file=bus.conf --nofork 2>/dev/null & daemon=$!
+until [ -S bus ]; do kill -0 $daemon || exit; done
+number=0
+for user in 0 33 65534; do
+    setpriv --reuid $user --regid $user --clear-groups gdbus call --address unix:path=$PWD/bus \
+        --dest org.freedesktop.DBus --object-path / \
+        --method org.freedesktop.DBus.GetConnectionUnixUser :1.$number
+    number=$((number + 1))
+done
+kill $daemon
+"""
+
+
+def test_users_of_the_message_bus_by_glib(emulate: Emulate, place: str) -> None:
+    """GLib sends its IDs as credentials, whatever the bus makes of them."""
+    with open(f"{place}/bus.conf", "w") as file:
+        file.write(BUS.format(path=f"{place}/bus"))
+    os.chmod(file.name, 0o644)
+    answers = emulate(ASK_THE_BUS).check().stdout.splitlines()
+    assert answers == ["(uint32 0,)", "(uint32 33,)", "(uint32 65534,)"]
