@@ -447,3 +447,34 @@ def test_users_of_the_message_bus_by_glib(emulate: Emulate, place: str) -> None:
     os.chmod(file.name, 0o644)
     answers = emulate(ASK_THE_BUS).check().stdout.splitlines()
     assert answers == ["(uint32 0,)", "(uint32 33,)", "(uint32 65534,)"]
+
+
+# More wait than the agent lets, and all that are gone count for nothing.
+RECEIVERS = """\
+import os, signal, socket
+started, start = os.pipe()
+def receive():
+    end = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0]
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    os.write(start, b"x")
+    end.recvmsg(1, 100)
+def child(function):
+    pid = os.fork()
+    if pid == 0:
+        try: function()
+        finally: os._exit(1)
+    return pid
+for _ in range(3):
+    receivers = [child(receive) for _ in range(250)]
+    for _ in receivers: os.read(started, 1)
+    for pid in receivers: os.kill(pid, signal.SIGKILL)
+    print({os.waitpid(pid, 0)[1] for pid in receivers})
+"""
+
+
+def test_receivers_that_are_killed(emulate: Emulate, place: str) -> None:
+    with open(f"{place}/receivers.py", "w") as file:
+        file.write(RECEIVERS)
+    os.chmod(file.name, 0o644)
+    done = emulate("python3 receivers.py", timeout=120).check()
+    assert done.stdout == "{9}\n" * 3

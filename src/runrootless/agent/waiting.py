@@ -75,6 +75,8 @@ class Waiting:
         """
         try:
             if len(self._waiters) >= _LIMIT:
+                self._sweep()
+            if len(self._waiters) >= _LIMIT:
                 raise failure(errno.ENOMEM)
             events = self._events or self._start()
             events.register(waits.event.fileno(), select.EPOLLIN)
@@ -83,6 +85,11 @@ class Waiting:
             raise
         self._waiters[waits.event.fileno()] = _Waiter(call, waits)
         os.eventfd_write(self._woken, 1)
+
+    def _sweep(self) -> None:
+        for fd, waiter in list(self._waiters.items()):
+            if not waiter.call.is_valid():
+                self._drop(fd)
 
     def _start(self) -> select.epoll:
         if self._woken < 0:
@@ -150,7 +157,9 @@ class Waiting:
             fds = list(self._waiters)
         for fd in fds:
             with self._lock:
-                waiter = self._waiters[fd]
+                waiter = self._waiters.get(fd)
+                if waiter is None:
+                    continue
                 deadline = waiter.waits.deadline
                 if is_time:
                     self._look_at(fd, waiter)

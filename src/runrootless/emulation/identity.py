@@ -48,7 +48,7 @@ class Identity:
         self._table = table
         self._threads = Threads(table)
         self._executing: dict[int, tuple[bytes, Credentials, State]] = {}
-        self.observer: Callable[[int], None] | None = None
+        self.observer: Callable[[int, Credentials], None] | None = None
         """What is given each thread that changes its credentials, or executes a program."""
 
     def of(self, pid: int) -> Credentials:
@@ -106,7 +106,7 @@ class Identity:
         state = (*old_state[:2], plain and not new.is_gained_from(old))
         if new == old and state == old_state:
             if self.observer is not None:
-                self.observer(call.pid)
+                self.observer(call.pid, new)
             return
         while len(self._executing) >= _EXECUTING_LIMIT:
             del self._executing[next(iter(self._executing))]
@@ -127,7 +127,7 @@ class Identity:
         if not is_varied(changed) and (is_varied(number) or not alone):
             self._threads.clear(pid)
         if self.observer is not None:
-            self.observer(pid)
+            self.observer(pid, new)
 
     def _settle_exec(self, pid: int) -> None:
         layout, old, state = self._executing.pop(pid)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from runrootless.emulation.identity import Identity
+from runrootless.emulation.sockets import number_for
 from runrootless.linux.processes import read_status, status_fields
 
 TYPE_CHECKING = False
@@ -54,9 +55,8 @@ class Senders:
             del self._senders[next(iter(self._senders))]
         self._senders[pid] = sender
 
-    def note_own(self, thread: int) -> None:
+    def note_own(self, thread: int, credentials: Credentials) -> None:
         """Take note of what a thread sends as long as it chooses no IDs. Raises OSError: ENOENT."""
-        credentials = self._identity.of(thread)
         ids = credentials.uids[0], credentials.gids[0]
         known = self._senders.get(thread)
         if known is not None and known.ids == ids and known.credentials == credentials:
@@ -80,9 +80,7 @@ class Senders:
 
     def number(self, pid: int, depth: int) -> int:
         """Return a process's ID in the pid namespace that is so far down, 0 if it has none."""
-        try:
-            numbers = [int(number) for number in status_fields(read_status(pid), b"NStgid")]
-        except OSError:
-            sender = self._senders.get(pid)
-            numbers = [] if sender is None else sender.numbers
-        return numbers[depth] if depth < len(numbers) else 0
+        sender = self._senders.get(pid)
+        if sender is None or os.path.exists(b"%d" % pid):
+            return number_for(pid, depth)
+        return sender.numbers[depth] if depth < len(sender.numbers) else 0

@@ -84,7 +84,7 @@ class Sending(Handlers):
                         return None
                     continue
             if self._senders.are_asked_for:
-                self._senders.note_own(call.pid)
+                self._senders.note_own(call.pid, self._identity.of(call.pid))
         return None
 
     def _stated(self, call: Call, layout: Layout, header: Header) -> list[Stated]:
