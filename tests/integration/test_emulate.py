@@ -478,3 +478,30 @@ def test_receivers_that_are_killed(emulate: Emulate, place: str) -> None:
     os.chmod(file.name, 0o644)
     done = emulate("python3 receivers.py", timeout=120).check()
     assert done.stdout == "{9}\n" * 3
+
+
+# A signal handler runs every millisecond.
+INTERRUPTED = """\
+import os, signal, socket, struct
+first, second = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+second.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+if os.fork() == 0:
+    os.setgid(6); os.setuid(5)
+    for number in range(2000): first.send(b"%d" % number)
+    os._exit(0)
+signal.signal(signal.SIGALRM, lambda *_: None)
+signal.siginterrupt(signal.SIGALRM, False)
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+got = [second.recvmsg(100, 100) for _ in range(2000)]
+signal.setitimer(signal.ITIMER_REAL, 0)
+print([int(data) for data, _, _, _ in got] == list(range(2000)))
+print({struct.unpack("3i", control[0][2])[1:] for _, control, _, _ in got})
+"""
+
+
+def test_a_receiver_that_is_interrupted(emulate: Emulate, place: str) -> None:
+    """No message is lost, where the kernel lets the agent finish what it has begun."""
+    with open(f"{place}/interrupted.py", "w") as file:
+        file.write(INTERRUPTED)
+    os.chmod(file.name, 0o644)
+    assert emulate("python3 interrupted.py").check().stdout == "True\n{(5, 6)}\n"

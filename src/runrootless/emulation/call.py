@@ -33,7 +33,16 @@ class Call:
         self.pid, *self.arguments = _UNPACK(notification)
 
     ANSWERED = 1 << 63
-    """What a handler returns that has answered itself, by ``answer_with_fd``, or will later."""
+    """What a handler returns that has answered itself, by ``answer`` say, or will later."""
+
+    def answer(self, value: int) -> bool:
+        """Give the caller its result; return whether it has not been interrupted before."""
+        response = seccomp.RESPONSE.pack(self.notification[seccomp.IDENTIFIER], value, 0, 0)
+        try:
+            seccomp.send(self.listener, response)
+        except OSError:
+            return False
+        return True
 
     def answer_with_fd(self, fd: int, close_on_exec: int) -> None:
         """Give the caller a descriptor of its own of the open file ``fd``, as its result.

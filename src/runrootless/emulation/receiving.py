@@ -2,8 +2,8 @@
 
 The kernel carries out what it can: all, as long as no process has asked for credentials,
 and each message that root has sent. Only one with other IDs is received here for its
-receiver. It is looked at first, so that all is written before it is taken off the socket:
-between that and the answer there is next to nothing.
+receiver. It is looked at first, so that all is written before it is taken off the socket,
+and kept if the receiver is interrupted even so.
 """
 
 from __future__ import annotations
@@ -17,36 +17,25 @@ import struct
 import time
 
 from runrootless.emulation.call import Call, Waits, failure, require_valid
+from runrootless.emulation.delivery import Delivery, Reception
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.senders import Senders
 from runrootless.emulation.sockets import take
 from runrootless.emulation.table import SO_PASSCRED
-from runrootless.linux.control_data import (
-    COMPAT,
-    CREDENTIALS,
-    NATIVE,
-    Builder,
-    Header,
-    Layout,
-)
+from runrootless.linux.control_data import COMPAT, CREDENTIALS, NATIVE, Layout
 from runrootless.linux.messages import (
     CONTROL_LIMIT,
     MSG_CMSG_CLOEXEC,
-    MSG_CTRUNC,
     MSG_DONTWAIT,
     MSG_NOSIGNAL,
     MSG_PEEK,
     MSG_TRUNC,
     MSG_WAITALL,
     SCM_CREDENTIALS,
-    SCM_PIDFD,
-    SCM_RIGHTS,
     SO_PEEK_OFF,
     SOL_SOCKET,
     Received,
     Receiver,
-    pack_descriptors,
-    unpack_descriptors,
 )
 from runrootless.linux.processes import read_status, status_fields
 
@@ -59,53 +48,12 @@ _FLAGS = MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL | MSG_
 _MSG_WAITFORONE = 0x10000
 _VECTORS_LIMIT = 1024
 """``UIO_MAXIOV``."""
+_KEPT_LIMIT = 16
 _PID_SIZE = 4
 _CREDENTIALS_SPACE = 32
 """``CMSG_SPACE(sizeof(struct ucred))`` for the agent itself."""
-_LENGTH = struct.Struct("=I")
 _TIME = struct.Struct("=qq")
 """``struct timeval``, in seconds and microseconds."""
-
-
-class _Reception:
-    """A recvmsg(2) that is under way.
-
-    ``header`` is at ``address`` in the caller's memory, and ``vectors`` are what it names;
-    ``inode`` is that of the socket. ``event`` and ``deadline`` are there once it has waited.
-    """
-
-    __slots__ = (
-        "address",
-        "call",
-        "deadline",
-        "event",
-        "flags",
-        "header",
-        "inode",
-        "layout",
-        "one_of_many",
-        "vectors",
-    )
-
-    def __init__(
-        self,
-        call: Call,
-        layout: Layout,
-        header: Header,
-        vectors: list[tuple[int, int]],
-        flags: int,
-        one_of_many: bool,
-    ) -> None:
-        self.call = call
-        self.layout = layout
-        self.address = call.arguments[1]
-        self.header = header
-        self.vectors = vectors
-        self.flags = flags
-        self.one_of_many = one_of_many
-        self.inode = 0
-        self.event: select.epoll | None = None
-        self.deadline: float | None = None
 
 
 class Receiving(Handlers):
@@ -114,6 +62,9 @@ class Receiving(Handlers):
     def __init__(self, shared: Shared, senders: Senders) -> None:
         super().__init__(shared)
         self._senders = senders
+        self._delivery = Delivery(self._memory, senders)
+        # Messages whose receivers were interrupted when they were to get them, by socket.
+        self._kept: dict[int, Received] = {}
         # Not before it is needed: it is of some size.
         self._receiver: Receiver | None = None
 
@@ -157,9 +108,9 @@ class Receiving(Handlers):
         vectors = None if data is None else layout.vectors(data)
         if vectors is None:
             return None
-        return self._attempt(_Reception(call, layout, header, vectors, flags, one_of_many))
+        return self._attempt(Reception(call, layout, header, vectors, flags, one_of_many))
 
-    def _attempt(self, reception: _Reception) -> int | None:
+    def _attempt(self, reception: Reception) -> int | None:
         """Return the call's result, None where the kernel is to carry it out; or raise Waits."""
         call = reception.call
         status = read_status(call.pid)
@@ -183,7 +134,7 @@ class Receiving(Handlers):
         finally:
             socket.close()
 
-    def _wait(self, reception: _Reception, socket: _socket.socket | None) -> NoReturn:
+    def _wait(self, reception: Reception, socket: _socket.socket | None) -> NoReturn:
         """Raise Waits, or the error of a call whose time is over."""
         if reception.event is None and socket is not None:
             reception.deadline = _deadline(socket)
@@ -195,27 +146,67 @@ class Receiving(Handlers):
         assert reception.event is not None
         raise Waits(reception.event, reception.deadline, lambda: self._attempt(reception))
 
-    def _receive(self, reception: _Reception, socket: _socket.socket, status: bytes) -> int | None:
+    def _receive(self, reception: Reception, socket: _socket.socket, status: bytes) -> int | None:
         if self._receiver is None:
             self._receiver = Receiver()
         fd, flags = socket.fileno(), reception.flags
+        depth = len(status_fields(status, b"NSpid")) - 1
         size = sum(length for _, length in reception.vectors)
+        is_stream = socket.type == _socket.SOCK_STREAM
+        kept = self._kept.get(reception.inode)
+        if kept is not None:
+            head, rest = _split(kept, size, is_stream)
+            if self._answer(reception, head, depth) and not flags & MSG_PEEK:
+                head.close_descriptors()
+                del self._kept[reception.inode]
+                if rest is not None:
+                    self._kept[reception.inode] = rest
+            return Call.ANSWERED
         # Without room for them, no descriptors come along.
         first = self._receiver.receive(fd, size, flags | MSG_PEEK, _CREDENTIALS_SPACE)
-        is_end = size > 0 and first.count == 0 and socket.type == _socket.SOCK_STREAM
+        is_end = is_stream and size > 0 and first.count == 0
         if not is_end and not self._is_to_change(first):
             return None
-        depth = len(status_fields(status, b"NSpid")) - 1
         if not flags & MSG_PEEK:
-            self._deliver(reception, first, depth, is_end)
+            self._delivery.deliver(reception, first, depth)
         require_valid(reception.call)
         received = self._receiver.receive(fd, size, flags, CONTROL_LIMIT)
+        is_there = not flags & MSG_PEEK and received == first
+        is_taken = True
         try:
-            if flags & MSG_PEEK or received != first:
-                self._deliver(reception, received, depth, is_end)
+            is_taken = self._answer(reception, received, depth, is_there)
         finally:
+            if is_taken or is_end or flags & MSG_PEEK:
+                received.close_descriptors()
+            else:
+                self._keep(reception, received)
+        return Call.ANSWERED
+
+    def _answer(
+        self, reception: Reception, received: Received, depth: int, is_there: bool = False
+    ) -> bool:
+        """Give the caller a message, and return whether it has not been interrupted before.
+
+        ``is_there`` says that all is in its memory already. Raises OSError: EFAULT.
+        """
+        call = reception.call
+        try:
+            if not is_there:
+                self._delivery.deliver(reception, received, depth)
+            return call.answer(1 if reception.one_of_many else received.count)
+        except OSError:
+            if call.is_valid():
+                raise
+            return False
+
+    def _keep(self, reception: Reception, received: Received) -> None:
+        """Keep a message for the next call, if anybody is left to make it."""
+        if not os.path.exists(b"%d" % reception.call.pid):
             received.close_descriptors()
-        return 1 if reception.one_of_many else received.count
+            return
+        while len(self._kept) >= _KEPT_LIMIT:
+            self._kept.pop(next(iter(self._kept))).close_descriptors()
+        self._kept[reception.inode] = received
 
     def _is_to_change(self, received: Received) -> bool:
         """Return whether the kernel would show other IDs than there should be."""
@@ -225,75 +216,17 @@ class Receiving(Handlers):
                 return bool(pid and not uid and not gid and any(self._senders.ids(pid)))
         return False
 
-    def _deliver(self, reception: _Reception, received: Received, depth: int, is_end: bool) -> None:
-        """Write all of a message into the caller's memory. Raises OSError: EFAULT."""
-        call, layout, header = reception.call, reception.layout, reception.header
-        control = self._control(reception, received, depth, is_end)
-        flags = received.flags & ~MSG_CMSG_CLOEXEC | reception.flags & MSG_CMSG_CLOEXEC
-        if control.is_cut:
-            flags |= MSG_CTRUNC
-        parts = [(header.control, control.data)]
-        if header.name:
-            parts.append((header.name, received.name[: header.name_size]))
-            name_size = _LENGTH.pack(len(received.name))
-            parts.append((reception.address + layout.name_size_offset, name_size))
-        end = layout.pack_end(len(control.data), flags)
-        parts.append((reception.address + layout.end_offset, end))
-        if reception.one_of_many:
-            parts.append((reception.address + layout.size, _LENGTH.pack(received.count)))
-        position = 0
-        for address, length in reception.vectors:
-            if position >= len(received.data):
-                break
-            parts.append((address, received.data[position : position + length]))
-            position += length
-        require_valid(call)
-        for address, data in parts:
-            if not self._memory.write(call.pid, address, data):
-                raise failure(errno.EFAULT)
 
-    def _control(
-        self, reception: _Reception, received: Received, depth: int, is_end: bool
-    ) -> Builder:
-        builder = Builder(reception.layout, reception.header.control_size)
-        builder.is_cut = bool(received.flags & MSG_CTRUNC)
-        for level, kind, data in received.messages():
-            if level != SOL_SOCKET:
-                builder.put(level, kind, data)
-            elif kind == SCM_CREDENTIALS:
-                builder.put(level, kind, self._credentials(data, depth, is_end))
-            elif kind in (SCM_RIGHTS, SCM_PIDFD):
-                _put_descriptors(builder, reception, kind, unpack_descriptors(data))
-            else:
-                builder.put(level, kind, data)
-        return builder
-
-    def _credentials(self, data: bytes, depth: int, is_end: bool) -> bytes:
-        """Return the ``struct ucred`` that the caller is to see for the agent's."""
-        pid, uid, gid = CREDENTIALS.unpack(data)
-        if is_end:
-            # The kernel's own IDs stand for nobody: zero, which has no number in the container.
-            return CREDENTIALS.pack(0, 0, 0)
-        if pid and not uid and not gid:
-            uid, gid = self._senders.ids(pid)
-        return CREDENTIALS.pack(self._senders.number(pid, depth), uid, gid)
-
-
-def _put_descriptors(
-    builder: Builder, reception: _Reception, kind: int, descriptors: list[int]
-) -> None:
-    """Give the caller as many descriptors as there is room for, as ``scm_detach_fds`` does."""
-    numbers: list[int] = []
-    close_on_exec = os.O_CLOEXEC if reception.flags & MSG_CMSG_CLOEXEC or kind == SCM_PIDFD else 0
-    for fd in descriptors[: max(0, builder.left()) // len(pack_descriptors([0]))]:
-        try:
-            numbers.append(reception.call.add_fd(fd, close_on_exec))
-        except OSError:
-            break
-    if numbers:
-        builder.put(SOL_SOCKET, kind, pack_descriptors(numbers))
-    if len(numbers) < len(descriptors):
-        builder.is_cut = True
+def _split(received: Received, size: int, is_stream: bool) -> tuple[Received, Received | None]:
+    """Return what of a message there is room for, and what of a stream is left then."""
+    if size >= len(received.data):
+        return received, None
+    flags = received.flags if is_stream else received.flags | MSG_TRUNC
+    head = Received(size, received.data[:size], received.name, received.control, flags)
+    if not is_stream:
+        return head, None
+    data, control = received.data[size:], received.control[:_CREDENTIALS_SPACE]
+    return head, Received(len(data), data, received.name, control, received.flags)
 
 
 def _shows_credentials(socket: _socket.socket) -> bool:
