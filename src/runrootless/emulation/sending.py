@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 _IDS_OFFSET = 4
 """Where the user ID is in ``struct ucred``, and behind it the group ID."""
-_CONTROL_LIMIT = 1 << 20
+_CONTROL_LIMIT = 1 << 17
+"""For all messages of a call, in bytes; the kernel's is as large (``optmem_max``)."""
 _MESSAGES_LIMIT = 1024
 """``UIO_MAXIOV``."""
 _REPLACED_LIMIT = 1024
@@ -70,27 +71,30 @@ class Sending(Handlers):
         data = self._memory.read(call.pid, call.arguments[1], count * stride)
         if data is None:
             return None
+        room = _CONTROL_LIMIT
+        chooses = False
         for index in range(count):
             header = layout.header(data, index * stride)
+            stated = []
             if header.control_size >= layout.credentials_size:
+                room -= header.control_size
+                if room < 0:
+                    return -errno.ENOBUFS
                 stated = self._stated(call, layout, header)
-                if stated:
-                    refusal = self._check(call, stated)
-                    if refusal and index == 0:
-                        return -refusal
-                    if refusal:
-                        # The kernel is to send those before it, and to refuse this one.
-                        self._replace(call, stated, _UNKNOWN)
-                        return None
-                    continue
-            if self._senders.are_asked_for:
-                self._senders.note_own(call.pid, self._identity.of(call.pid))
+            chooses = bool(stated)
+            refusal = self._check(call, stated) if stated else 0
+            if refusal and index == 0:
+                return -refusal
+            if refusal:
+                # The kernel is to send those before it, and to refuse this one.
+                self._replace(call, stated, _UNKNOWN)
+                break
+        if self._senders.are_asked_for and not chooses:
+            self._senders.note_own(call.pid, self._identity.of(call.pid))
         return None
 
     def _stated(self, call: Call, layout: Layout, header: Header) -> list[Stated]:
         """Return all credentials of a message that the kernel would look at."""
-        if header.control_size > _CONTROL_LIMIT:
-            return []
         control = self._memory.read(call.pid, header.control, header.control_size) or b""
         padding = layout.padding(layout.credentials_size)
         return [
