@@ -414,3 +414,94 @@ def test_the_command_has_no_children_but_its_own(runrootless: Runrootless) -> No
     for _ in range(5):
         done = runrootless("emulate", "--", "perl", "-e", 'print wait, "\\n"')
         assert done.check().stdout == "-1\n"
+
+
+BUS = """\
+<busconfig>
+  <type>custom</type>
+  <listen>unix:path={path}</listen>
+  <policy context="default">
+    <allow user="*"/><allow send_destination="*"/><allow receive_sender="*"/>
+  </policy>
+</busconfig>
+"""
+
+ASK_THE_BUS = """\
+dbus-daemon --config-file=bus.conf --nofork 2>/dev/null & daemon=$!
+until [ -S bus ]; do kill -0 $daemon || exit; done
+number=0
+for user in 0 33 65534; do
+    setpriv --reuid $user --regid $user --clear-groups gdbus call --address unix:path=$PWD/bus \
+        --dest org.freedesktop.DBus --object-path / \
+        --method org.freedesktop.DBus.GetConnectionUnixUser :1.$number
+    number=$((number + 1))
+done
+kill $daemon
+"""
+
+
+def test_users_of_the_message_bus_by_glib(emulate: Emulate, place: str) -> None:
+    """GLib sends its IDs as credentials, whatever the bus makes of them."""
+    with open(f"{place}/bus.conf", "w") as file:
+        file.write(BUS.format(path=f"{place}/bus"))
+    os.chmod(file.name, 0o644)
+    answers = emulate(ASK_THE_BUS).check().stdout.splitlines()
+    assert answers == ["(uint32 0,)", "(uint32 33,)", "(uint32 65534,)"]
+
+
+# More wait than the agent lets, and all that are gone count for nothing.
+RECEIVERS = """\
+import os, signal, socket
+started, start = os.pipe()
+def receive():
+    end = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0]
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    os.write(start, b"x")
+    end.recvmsg(1, 100)
+def child(function):
+    pid = os.fork()
+    if pid == 0:
+        try: function()
+        finally: os._exit(1)
+    return pid
+for _ in range(3):
+    receivers = [child(receive) for _ in range(250)]
+    for _ in receivers: os.read(started, 1)
+    for pid in receivers: os.kill(pid, signal.SIGKILL)
+    print({os.waitpid(pid, 0)[1] for pid in receivers})
+"""
+
+
+def test_receivers_that_are_killed(emulate: Emulate, place: str) -> None:
+    with open(f"{place}/receivers.py", "w") as file:
+        file.write(RECEIVERS)
+    os.chmod(file.name, 0o644)
+    done = emulate("python3 receivers.py", timeout=120).check()
+    assert done.stdout == "{9}\n" * 3
+
+
+# A signal handler runs every millisecond.
+INTERRUPTED = """\
+import os, signal, socket, struct
+first, second = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+second.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+if os.fork() == 0:
+    os.setgid(6); os.setuid(5)
+    for number in range(2000): first.send(b"%d" % number)
+    os._exit(0)
+signal.signal(signal.SIGALRM, lambda *_: None)
+signal.siginterrupt(signal.SIGALRM, False)
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+got = [second.recvmsg(100, 100) for _ in range(2000)]
+signal.setitimer(signal.ITIMER_REAL, 0)
+print([int(data) for data, _, _, _ in got] == list(range(2000)))
+print({struct.unpack("3i", control[0][2])[1:] for _, control, _, _ in got})
+"""
+
+
+def test_a_receiver_that_is_interrupted(emulate: Emulate, place: str) -> None:
+    """No message is lost, where the kernel lets the agent finish what it has begun."""
+    with open(f"{place}/interrupted.py", "w") as file:
+        file.write(INTERRUPTED)
+    os.chmod(file.name, 0o644)
+    assert emulate("python3 interrupted.py").check().stdout == "True\n{(5, 6)}\n"

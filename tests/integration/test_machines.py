@@ -12,7 +12,7 @@ from support.oracle import in_chroot
 from support.trees import Tree, Trees
 from support.users import AS_ROOT
 
-PROBE = Path(__file__).with_name("probes") / "ownership.c"
+PROBES = Path(__file__).with_name("probes")
 
 SCRIPT = "umask 0; mkdir -m 777 /srv/probe; cd /srv/probe; /probe"
 
@@ -20,8 +20,13 @@ SCRIPT = "umask 0; mkdir -m 777 /srv/probe; cd /srv/probe; /probe"
 @pytest.mark.skipif(not AS_ROOT, reason="the oracle is a chroot of the real root")
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="only x86_64 runs i386's programs")
 @pytest.mark.parametrize("flag", ["-m64", "-m32"])
+@pytest.mark.parametrize(
+    ("source", "shown"), [("ownership.c", "70000:80000"), ("messages.c", "ids 1 33:34")]
+)
 def test_same_as_the_real_root(
     flag: str,
+    source: str,
+    shown: str,
     tmp_path: Path,
     debian_tree: Tree,
     trees: Trees,
@@ -29,7 +34,7 @@ def test_same_as_the_real_root(
     runrootless: Runrootless,
 ) -> None:
     probe = tmp_path / "probe"
-    subprocess.run(["gcc", flag, "-static", "-O2", "-o", probe, PROBE], check=True)
+    subprocess.run(["gcc", flag, "-static", "-O2", "-o", probe, PROBES / source], check=True)
     directory = trees.new_directory("oracle", for_user=False)
     root = trees.copy(debian_tree.oracle, f"{directory}/rootfs")
     ours = bundle(copy=True)
@@ -42,5 +47,5 @@ def test_same_as_the_real_root(
     expected = in_chroot(root, ["/bin/sh", "-c", SCRIPT]).check()
     found = runrootless.run(ours.script(SCRIPT)).check()
     trees.discard(directory)
-    assert "70000:80000" in expected.stdout
+    assert shown in expected.stdout
     assert found.stdout == expected.stdout

@@ -147,19 +147,21 @@ HEADING = re.compile(r"^### (\w+) \((sh|python)(?:; limit: (.+))?\)\n", re.MULTI
 def read_cases(path: str) -> dict[str, Case]:
     """Read a file of cases, each under a line ``### name (sh)`` or ``### name (python)``.
 
-    A difference that is a known limit is written ``### name (sh; limit: why)``.
+    A difference that is a known limit is written ``### name (sh; limit: why)``. What is
+    before the first of these lines, if anything, begins all Python scripts of the file.
     """
     with open(path) as file:
         text = file.read()
     headings = list(HEADING.finditer(text))
     ends = [heading.start() for heading in headings[1:]] + [len(text)]
+    shared = text[: headings[0].start()]
     cases = {}
     for heading, end in zip(headings, ends, strict=True):
         name, language, limit = heading.groups()
         assert name not in cases, f"{path}: {name} is there twice"
         script = text[heading.end() : end]
         if language == "python":
-            cases[name] = Case(name, "python3", PRELUDE + script, limit or "")
+            cases[name] = Case(name, "python3", PRELUDE + shared + script, limit or "")
         else:
             cases[name] = Case(name, "sh", script, limit or "")
     assert len(cases) == text.count("\n### ") + text.startswith("### "), f"{path}: a wrong heading"

@@ -57,6 +57,15 @@ def test_an_empty_profile_is_none() -> None:
     assert merge({}, [notify("chown")], LISTENER) == merge(None, [notify("chown")], LISTENER)
 
 
+def test_socketcall_of_the_profile_stays_as_it_is() -> None:
+    theirs = rule("ALLOW", "socketcall")
+    ours = [notify("bind"), notify("socketcall", args=[condition(0, "EQ", 2)])]
+    profile = {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [theirs, rule("ALLOW", "bind")]}
+    assert merge(profile, ours, LISTENER)["syscalls"] == [theirs, notify("bind")]
+    profile["syscalls"] = [rule("ALLOW", "bind")]
+    assert merge(profile, ours, LISTENER)["syscalls"] == [notify("bind")]
+
+
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="another architecture")
 def test_every_architecture_of_the_machine_is_filtered() -> None:
     # A 32-bit program would be killed otherwise.

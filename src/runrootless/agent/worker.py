@@ -12,12 +12,13 @@ import os
 import select
 from _thread import allocate_lock, start_new_thread
 
-from runrootless.emulation.call import Call
+from runrootless.agent.waiting import Waiting
+from runrootless.emulation.call import Call, Waits
 from runrootless.linux import seccomp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from runrootless.agent.log import Log
     from runrootless.agent.views import View, Views
@@ -51,6 +52,7 @@ class Workers:
         self._views = views
         self._log = log
         self._lock = allocate_lock()
+        self._waiting = Waiting(self._lock, views, self._finish)
         self._listeners: set[int] = set()
         self._finished: list[tuple[int, BaseException | None]] = []
 
@@ -107,24 +109,52 @@ class Workers:
                         value = view.handle(handler, call) if views.varied else handler(call)
                     except OSError as error:
                         value = -(error.errno or errno.EIO)
+                    except Waits as waits:
+                        value = self._wait(call, waits)
                     except Exception as error:
-                        self._log.exception(f"a call of process {call.pid}", error)
-                        value = -errno.EIO
+                        value = self._failed(call, error)
             else:
                 value = _unknown(notification)
-            if value is None:
-                response = identifier + _CONTINUE
-            elif value < 0:
-                response = _pack(identifier, 0, value, 0)
-            elif value == Call.ANSWERED:
-                continue
-            else:
-                response = _pack(identifier, value, 0, 0)
-            try:
-                _send(listener, response)
-            except OSError:
-                # Interrupted by a signal, in which case the call is repeated, or killed.
-                pass
+            _answer(listener, identifier, value)
+
+    def _wait(self, call: Call, waits: Waits) -> int:
+        try:
+            self._waiting.add(call, waits)
+        except OSError as error:
+            return -(error.errno or errno.EIO)
+        return Call.ANSWERED
+
+    def _finish(self, call: Call, retry: Callable[[], int | None]) -> None:
+        try:
+            value = retry()
+        except OSError as error:
+            value = -(error.errno or errno.EIO)
+        except Waits:
+            raise
+        except Exception as error:
+            value = self._failed(call, error)
+        _answer(call.listener, call.notification[_IDENTIFIER], value)
+
+    def _failed(self, call: Call, error: Exception) -> int:
+        self._log.exception(f"a call of process {call.pid}", error)
+        return -errno.EIO
+
+
+def _answer(listener: int, identifier: bytes, value: int | None) -> None:
+    """Answer a call with what its handler has returned."""
+    if value is None:
+        response = identifier + _CONTINUE
+    elif value < 0:
+        response = _pack(identifier, 0, value, 0)
+    elif value == Call.ANSWERED:
+        return
+    else:
+        response = _pack(identifier, value, 0, 0)
+    try:
+        _send(listener, response)
+    except OSError:
+        # Interrupted by a signal, in which case the call is repeated, or killed.
+        pass
 
 
 def _unknown(notification: bytes) -> int | None:

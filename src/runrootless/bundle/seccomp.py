@@ -41,6 +41,9 @@ _OPPOSITES = {
     "SCMP_CMP_GT": "SCMP_CMP_LE",
 }
 _MASKED = "SCMP_CMP_MASKED_EQ"
+# libseccomp makes rules for it of those for socket(2) and others, and refuses ours beside
+# them and the profile's own.
+_SOCKETCALL = "socketcall"
 _MAXIMUM_MASK_BITS = 8
 # libseccomp 2.5.4 hangs on some sets of rules with three conditions each.
 _MAXIMUM_CONDITIONS = 2
@@ -76,6 +79,8 @@ def merge(profile: Profile | None, rules: list[Rule], listener_path: str | None)
     for rule in rules:
         for name in rule["names"]:
             wanted.setdefault(name, []).extend(_regions(rule))
+    if any(_SOCKETCALL in rule.get("names", ()) for rule in syscalls):
+        wanted.pop(_SOCKETCALL, None)
     theirs: dict[str, list[Rule]] = {name: [] for name in wanted}
     for rule in syscalls:
         for name in rule.get("names", ()):

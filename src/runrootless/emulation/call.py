@@ -7,6 +7,11 @@ import os
 
 from runrootless.linux import seccomp
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import select
+    from collections.abc import Callable
+
 _UNPACK = seccomp.CALL.unpack
 
 
@@ -28,7 +33,16 @@ class Call:
         self.pid, *self.arguments = _UNPACK(notification)
 
     ANSWERED = 1 << 63
-    """What a handler returns that has answered itself, by ``answer_with_fd``."""
+    """What a handler returns that has answered itself, by ``answer`` say, or will later."""
+
+    def answer(self, value: int) -> bool:
+        """Give the caller its result; return whether it has not been interrupted before."""
+        response = seccomp.RESPONSE.pack(self.notification[seccomp.IDENTIFIER], value, 0, 0)
+        try:
+            seccomp.send(self.listener, response)
+        except OSError:
+            return False
+        return True
 
     def answer_with_fd(self, fd: int, close_on_exec: int) -> None:
         """Give the caller a descriptor of its own of the open file ``fd``, as its result.
@@ -38,6 +52,14 @@ class Call:
         identifier = self.notification[seccomp.IDENTIFIER]
         seccomp.add_fd_and_send(self.listener, identifier, fd, close_on_exec)
 
+    def add_fd(self, fd: int, close_on_exec: int) -> int:
+        """Give the caller a descriptor of the open file ``fd``; return its number there.
+
+        ``close_on_exec`` is O_CLOEXEC or 0. Raises OSError: EMFILE, ENOENT.
+        """
+        identifier = self.notification[seccomp.IDENTIFIER]
+        return seccomp.add_fd(self.listener, identifier, fd, close_on_exec)
+
     def is_valid(self) -> bool:
         """Return whether the caller still waits; until it is asked, ``pid`` may be another's."""
         return seccomp.is_valid(self.listener, self.notification[seccomp.IDENTIFIER])
@@ -46,6 +68,23 @@ class Call:
         """Return an argument as the signed C int that a file descriptor is."""
         value = self.arguments[index] & 0xFFFFFFFF
         return value - 0x100000000 if value & 0x80000000 else value
+
+
+class Waits(Exception):
+    """Raised by a handler whose call cannot be answered yet.
+
+    ``retry`` is to be called when ``event`` has events, or ``deadline`` (as time.monotonic
+    counts seconds) has passed; it does as a handler does, and may raise this again, with the
+    same event. ``event`` is to be closed when the call has its answer.
+    """
+
+    def __init__(
+        self, event: select.epoll, deadline: float | None, retry: Callable[[], int | None]
+    ) -> None:
+        super().__init__()
+        self.event = event
+        self.deadline = deadline
+        self.retry = retry
 
 
 def failure(number: int) -> OSError:

@@ -17,8 +17,12 @@ from runrootless.emulation.mounts import Mounts
 from runrootless.emulation.nodes import Nodes
 from runrootless.emulation.process_files import ProcessFiles
 from runrootless.emulation.process_options import ProcessOptions
+from runrootless.emulation.receiving import Receiving
 from runrootless.emulation.roots import Roots
+from runrootless.emulation.senders import Senders
+from runrootless.emulation.sending import Sending
 from runrootless.emulation.side_store import SideStore
+from runrootless.emulation.socketcall import Socketcall
 from runrootless.emulation.sockets import Sockets
 from runrootless.emulation.status_files import StatusFiles
 from runrootless.emulation.table import rows
@@ -51,6 +55,9 @@ class Emulator:
         creation = Creation(shared, self._devices)
         metadata = Metadata(shared, self._process_files, self._status_files)
         chown = Chown(shared)
+        senders = Senders(shared.identity)
+        sending, receiving = Sending(shared, senders), Receiving(shared, senders)
+        sockets = Sockets(shared, creation)
         self._components: dict[str, object] = {
             "identity": shared.identity,
             "metadata": metadata,
@@ -64,7 +71,10 @@ class Emulator:
             "process_options": ProcessOptions(shared),
             "execution": Execution(shared, self._devices, self._status_files),
             "xattrs": Xattrs(shared),
-            "sockets": Sockets(shared, creation),
+            "sending": sending,
+            "receiving": receiving,
+            "sockets": sockets,
+            "socketcall": Socketcall(shared, sockets, sending, receiving),
             "mounts": self._mounts,
             "roots": Roots(shared, self._devices, self._status_files, views),
         }
@@ -95,7 +105,8 @@ class Emulator:
         The keys are number and architecture, packed as they are in a notification.
 
         A handler takes a Call and returns what the system call is to return, a negative
-        error number included, or None to let the kernel carry it out. It may raise OSError.
+        error number included, or None to let the kernel carry it out. It may raise OSError,
+        and Waits.
         """
         handlers: dict[bytes, Handler] = {}
         for machine, architecture in AUDIT_ARCHITECTURES.items():

@@ -51,6 +51,8 @@ class Identity:
         self._threads = Threads(table)
         self._executing: dict[int, tuple[bytes, Credentials, State]] = {}
         self._bounding = 0
+        self.observer: Callable[[int, Credentials], None] | None = None
+        """What is given each thread that changes its credentials, or executes a program."""
 
     def of(self, pid: int) -> Credentials:
         """Return the credentials of a thread; root's where it is gone or not emulated."""
@@ -127,6 +129,8 @@ class Identity:
         plain = old.uids[0] == old.uids[1] and old.gids[0] == old.gids[1]
         state = (*old_state[:2], plain and not new.is_gained_from(old))
         if new == old and state == old_state:
+            if self.observer is not None:
+                self.observer(call.pid, new)
             return
         while len(self._executing) >= _EXECUTING_LIMIT:
             del self._executing[next(iter(self._executing))]
@@ -146,6 +150,8 @@ class Identity:
         # Not before: what is forked meanwhile would take the marks for missing.
         if not is_varied(changed) and (is_varied(number) or not alone):
             self._threads.clear(pid)
+        if self.observer is not None:
+            self.observer(pid, new)
 
     def _settle_exec(self, pid: int) -> None:
         layout, old, state = self._executing.pop(pid)

@@ -10,7 +10,8 @@ import struct
 from runrootless.emulation.call import Call, require_valid
 from runrootless.emulation.creation import Creation
 from runrootless.emulation.handlers import Handlers, Shared
-from runrootless.emulation.table import SO_PEERCRED
+from runrootless.emulation.table import SO_PEERCRED, SO_PEERGROUPS
+from runrootless.linux.control_data import CREDENTIALS
 from runrootless.linux.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW
 from runrootless.linux.pidfd import duplicate
 from runrootless.linux.processes import read_status, status_fields
@@ -20,8 +21,6 @@ _ADDRESS_LIMIT = 110
 _MASK = 0xFFFFFFFF
 _ID = struct.Struct("=I")
 _LENGTH = struct.Struct("=i")
-_CREDENTIALS = struct.Struct("=iII")
-"""``struct ucred`` of unix(7): pid, uid, gid."""
 
 
 class Sockets(Handlers):
@@ -51,7 +50,8 @@ class Sockets(Handlers):
     def getsockopt(self, call: Call) -> int | None:
         """getsockopt(2) with SO_PEERCRED or SO_PEERGROUPS: what the peer has by now."""
         _, level, option, value, length = call.arguments[:5]
-        if level & _MASK != _socket.SOL_SOCKET:
+        is_known = option & _MASK in (SO_PEERCRED, SO_PEERGROUPS)
+        if level & _MASK != _socket.SOL_SOCKET or not is_known:
             return None
         packed = self._memory.read(call.pid, length, _LENGTH.size)
         if packed is None:
@@ -60,17 +60,14 @@ class Sockets(Handlers):
         if size < 0:
             return None
         status = read_status(call.pid)
-        try:
-            fd = duplicate(int(status_fields(status, b"Tgid")[0]), call.descriptor(0))
-        except OSError:
-            return None
-        peer = _peer(fd)
+        socket = take(call, status)
+        peer = 0 if socket is None else _peer(socket)
         if peer <= 0:
             return None
         credentials = self._identity.of(peer)
         if option & _MASK == SO_PEERCRED:
-            number = _number_for(peer, len(status_fields(status, b"NSpid")) - 1)
-            answer = _CREDENTIALS.pack(number, credentials.uids[1], credentials.gids[1])[:size]
+            number = number_for(peer, len(status_fields(status, b"NSpid")) - 1)
+            answer = CREDENTIALS.pack(number, credentials.uids[1], credentials.gids[1])[:size]
             result = 0
         else:
             answer = b"".join(map(_ID.pack, credentials.groups))
@@ -84,7 +81,24 @@ class Sockets(Handlers):
         return result if written else -errno.EFAULT
 
 
-def _number_for(pid: int, depth: int) -> int:
+def take(call: Call, status: bytes) -> _socket.socket | None:
+    """Return the socket that the first argument of a call names, None where it names none.
+
+    ``status`` is the text of the caller's status file. It is the caller's own socket, with
+    its flags, and to be closed.
+    """
+    try:
+        fd = duplicate(int(status_fields(status, b"Tgid")[0]), call.descriptor(0))
+    except OSError:
+        return None
+    try:
+        return _socket.socket(fileno=fd)
+    except OSError:
+        os.close(fd)
+        return None
+
+
+def number_for(pid: int, depth: int) -> int:
     """Return a process's number in the pid namespace that is so far down, 0 if it has none."""
     try:
         numbers = status_fields(read_status(pid), b"NSpid")
@@ -93,16 +107,11 @@ def _number_for(pid: int, depth: int) -> int:
     return int(numbers[depth]) if depth < len(numbers) else 0
 
 
-def _peer(fd: int) -> int:
-    """Return the process at the other end of a socket, 0 where there is none. Closes ``fd``."""
+def _peer(socket: _socket.socket) -> int:
+    """Return the process at the other end of a socket, 0 where there is none. Closes it."""
     try:
-        socket = _socket.socket(fileno=fd)
-    except OSError:
-        os.close(fd)
-        return 0
-    try:
-        option = socket.getsockopt(_socket.SOL_SOCKET, SO_PEERCRED, _CREDENTIALS.size)
-        return int(_CREDENTIALS.unpack(option)[0])
+        option = socket.getsockopt(_socket.SOL_SOCKET, SO_PEERCRED, CREDENTIALS.size)
+        return int(CREDENTIALS.unpack(option)[0])
     except OSError:
         return 0
     finally:

@@ -16,8 +16,18 @@ PR_SET_TIMERSLACK = 29
 PR_GET_TIMERSLACK = 30
 PR_GET_NO_NEW_PRIVS = 39
 
+SO_PASSCRED = 16
 SO_PEERCRED = 17
 SO_PEERGROUPS = 59
+
+# What socketcall(2) stands for: <linux/net.h>.
+SYS_BIND = 2
+SYS_SETSOCKOPT = 14
+SYS_GETSOCKOPT = 15
+SYS_SENDMSG = 16
+SYS_RECVMSG = 17
+SYS_RECVMMSG = 19
+SYS_SENDMMSG = 20
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,6 +98,12 @@ TABLE: tuple[tuple[str, str, Condition | None], ...] = (
     ("bind", "sockets.bind", None),
     ("getsockopt", "sockets.getsockopt", _equals(2, SO_PEERCRED)),
     ("getsockopt", "sockets.getsockopt", _equals(2, SO_PEERGROUPS)),
+    # The IDs that messages carry.
+    ("setsockopt", "receiving.setsockopt", _equals(2, SO_PASSCRED)),
+    ("sendmsg", "sending.sendmsg", None),
+    ("sendmmsg", "sending.sendmmsg", None),
+    ("recvmsg", "receiving.recvmsg", None),
+    ("recvmmsg", "receiving.recvmmsg", None),
     # Who a process is.
     ("getuid", "identity.getuid", None),
     ("geteuid", "identity.geteuid", None),
@@ -157,6 +173,23 @@ I386_TABLE: tuple[tuple[str, str, Condition | None], ...] = (
         for name, target, _ in TABLE
         if target.startswith("identity.") or name in _OWNER_CALLS
         for row in ((name, f"ids_16.{name}", None), (f"{name}32", target, None))
+    ),
+    ("sendmsg", "sending.sendmsg_32", None),
+    ("sendmmsg", "sending.sendmmsg_32", None),
+    ("recvmsg", "receiving.recvmsg_32", None),
+    ("recvmmsg", "receiving.recvmmsg_32", None),
+    ("recvmmsg_time64", "receiving.recvmmsg_32", None),
+    *(
+        ("socketcall", "socketcall.socketcall", _equals(0, number))
+        for number in (
+            SYS_BIND,
+            SYS_SETSOCKOPT,
+            SYS_GETSOCKOPT,
+            SYS_SENDMSG,
+            SYS_RECVMSG,
+            SYS_RECVMMSG,
+            SYS_SENDMMSG,
+        )
     ),
     ("ugetrlimit", "limits.getrlimit_32", _equals(0, _RLIMIT_RTTIME)),
     ("getrlimit", "limits.old_getrlimit_32", _equals(0, _RLIMIT_RTTIME)),

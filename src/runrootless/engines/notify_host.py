@@ -11,6 +11,7 @@ import _socket
 import errno
 import os
 import struct
+from _thread import allocate_lock, start_new_thread
 
 from runrootless import state
 from runrootless.agent.launch import Settings, launch
@@ -109,12 +110,29 @@ def _come_under_filter(program: bytes, path: str) -> None:
     process = {"ociVersion": "1.0.2", "fds": ["seccompFd"], "pid": os.getpid(), "metadata": ""}
     message = dump(process).encode()
     set_no_new_privileges()
-    listener = _install(program)
-    # No call that is intercepted may come before the agent has it.
-    ancillary = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", listener))
-    connection.sendmsg([message], [ancillary])
+    # Sending it is intercepted, so a thread does that from before the filter is there.
+    listeners: list[int] = []
+    is_installed, is_sent = allocate_lock(), allocate_lock()
+    is_installed.acquire()
+    is_sent.acquire()
+
+    def send() -> None:
+        is_installed.acquire()
+        try:
+            for listener in listeners:
+                ancillary = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", listener))
+                connection.sendmsg([message], [ancillary])
+        finally:
+            is_sent.release()
+
+    start_new_thread(send, ())
+    try:
+        listeners.append(_install(program))
+    finally:
+        is_installed.release()
+        is_sent.acquire()
     # If the agent ends, the calls are to fail rather than to wait for ever.
-    os.close(listener)
+    os.close(listeners[0])
     connection.close()
 
 

@@ -51,6 +51,18 @@ def status_fields(text: bytes, key: bytes) -> list[bytes]:
     return text.partition(b"\n%b:" % key)[2].partition(b"\n")[0].split()
 
 
+def pending_signals(pid: int) -> tuple[int, int]:
+    """Return the signals that a thread is to get, as bit sets: its own, and its process's.
+
+    Those that it blocks are left out. Raises OSError where it is gone.
+    """
+    text = read_status(pid)
+    own, shared, blocked = (
+        int(status_fields(text, key)[0], 16) for key in (b"SigPnd", b"ShdPnd", b"SigBlk")
+    )
+    return own & ~blocked, shared & ~blocked
+
+
 def creation_mask(pid: int) -> int:
     """Return the file mode creation mask of a process: umask(2). Raises OSError: ENOENT."""
     return int(status_fields(read_status(pid), b"Umask")[0], 8)

@@ -123,6 +123,15 @@ def add_fd_and_send(listener: int, identifier: bytes, fd: int, close_on_exec: in
     return int(fcntl.ioctl(listener, _ADD_FD, bytearray(request), True))
 
 
+def add_fd(listener: int, identifier: bytes, fd: int, close_on_exec: int) -> int:
+    """Install ``fd`` in the waiting process, which goes on waiting; return its number there.
+
+    ``close_on_exec`` is O_CLOEXEC or 0. Raises OSError: ENOENT, EMFILE.
+    """
+    request = ADD_FD.pack(identifier, 0, fd, 0, close_on_exec)
+    return int(fcntl.ioctl(listener, _ADD_FD, bytearray(request), True))
+
+
 def set_flags(listener: int, flags: int) -> None:
     """Set the flags of a listener. Raises OSError: EINVAL before Linux 6.6."""
     fcntl.ioctl(listener, _SET_FLAGS, flags)
