@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.engines import ClusterUser, Engine, make_context, set_up
+from support.engines import ClusterUser, Engine, make_context, podman_user
 from support.images import File, busybox_layer, docker_archive, layer, owners
 from support.processes import eventually
 from support.trees import Trees, debian_archive
-from support.users import AS_ROOT, Account
+from support.users import Account
 
 DEBIAN = "localhost/debian"
 SMALL = "localhost/small"
@@ -45,15 +45,8 @@ SRV = f"""\
 
 @pytest.fixture(scope="module")
 def user(account: Account) -> Iterator[ClusterUser]:
-    user = ClusterUser(account)
-    try:
-        set_up(user).check()
+    with podman_user(account) as user:
         yield user
-        if not AS_ROOT:
-            # The kernel's own directories in it may not be entered otherwise.
-            user.run(["podman", "unshare", "chmod", "-R", "u+rwX", user.home])
-    finally:
-        user.close()
 
 
 @pytest.fixture(scope="module")

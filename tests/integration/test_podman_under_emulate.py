@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from support.engines import ClusterUser, Engine, make_context, set_up
+from support.engines import ClusterUser, Engine, make_context, podman_user
 from support.images import File, busybox_layer, docker_archive
 from support.processes import Result, eventually
 from support.trees import Trees, debian_archive
@@ -23,15 +23,8 @@ SHOW = "stat -c '%u:%g %n'"
 
 @pytest.fixture(scope="module")
 def user(account: Account) -> Iterator[ClusterUser]:
-    user = ClusterUser(account)
-    try:
-        set_up(user).check()
+    with podman_user(account) as user:
         yield user
-        if not AS_ROOT:
-            # The kernel's own directories in it may not be entered otherwise.
-            user.run(["podman", "unshare", "chmod", "-R", "u+rwX", user.home])
-    finally:
-        user.close()
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,8 @@
 import os
 import stat
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from support.containers import COMMAND
 from support.processes import Result
@@ -76,6 +77,20 @@ def set_up(user: Unprivileged) -> Result:
         os.mkdir(bin, 0o755)
         os.symlink(COMMAND, os.path.join(bin, "runrootless"))
     return user.run(["runrootless", "setup", "podman"], env={"PATH": f"{bin}:{user.env['PATH']}"})
+
+
+@contextmanager
+def podman_user(account: Account) -> Iterator[ClusterUser]:
+    """Give the user who has called `runrootless setup podman`; take what is left of it away."""
+    user = ClusterUser(account)
+    try:
+        set_up(user).check()
+        yield user
+        if not AS_ROOT:
+            # The kernel's own directories in it may not be entered otherwise.
+            user.run(["podman", "unshare", "chmod", "-R", "u+rwX", user.home])
+    finally:
+        user.close()
 
 
 def make_context(user: Unprivileged, containerfile: str, files: Mapping[str, str]) -> str:
