@@ -13,7 +13,7 @@ from support.bundles import ADMINISTRATOR
 from support.containers import COMMAND, Runrootless
 from support.processes import Result, read_line
 
-SHOW = "stat -c '%u:%g %n' /srv/*"
+SHOW = "stat -c '%u:%g %n' /srv/nested/*"
 
 
 def run_nested(runrootless: Runrootless, *words: str, **options: object) -> Result:
@@ -23,10 +23,13 @@ def run_nested(runrootless: Runrootless, *words: str, **options: object) -> Resu
 
 @both_runtimes
 def test_owners_stay(runrootless: Runrootless, bundle: MakeBundle) -> None:
-    script = "id; touch /srv/a /srv/b; chown 33:44 /srv/a; su -s /bin/sh games -c 'touch /tmp/c'"
-    made = bundle(copy=True).set(["/bin/sh", "-c", f"{script}; stat -c %U /tmp/c; {SHOW}"])
+    script = """
+        id; mkdir /srv/nested; cd /srv/nested; touch a b; chown 33:44 a
+        su -s /bin/sh games -c 'touch /tmp/c'; stat -c %U /tmp/c
+    """
+    made = bundle(copy=True).set(["/bin/sh", "-c", script + SHOW])
     done = run_nested(runrootless, "run", "--bundle", made.path, "one").check()
-    expected = "33:44 /srv/a\n0:0 /srv/b\n"
+    expected = "33:44 /srv/nested/a\n0:0 /srv/nested/b\n"
     assert done.stdout == f"uid=0(root) gid=0(root) groups=0(root)\ngames\n{expected}"
     # Another agent.
     assert runrootless.run(made.set(["/bin/sh", "-c", SHOW])).check().stdout == expected

@@ -25,7 +25,7 @@ def test_a_user_namespace_gives_no_capabilities_of_the_container(
 ) -> None:
     """The kernel gives all of them there, and takes CAP_SETFCAP to map root's ID."""
     script = """
-        cd /tmp; touch f; unshare --user --map-root-user sh -c '
+        mkdir /tmp/d; cd /tmp/d; touch f; unshare --user --map-root-user sh -c '
             grep CapEff /proc/self/status
             chown 5 f; mknod c c 1 3; setpriv --reuid 5 --keep-groups true' 2>/dev/null
         stat -c %u f; ls
