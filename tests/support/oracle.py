@@ -200,13 +200,17 @@ class Comparison:
 
 @dataclass
 class Differential:
-    """Runs cases on both sides, all cases of a group in one chroot and one container."""
+    """Runs cases on both sides, all cases of a group in one chroot and one container.
+
+    The groups follow each other in the same two trees, copies of which take longer than they.
+    """
 
     trees: Trees
     runrootless: Runrootless
     archive: str
     tally: Tally
     _done: dict[str, dict[str, Comparison]] = field(default_factory=dict)
+    _directories: dict[bool, str] = field(default_factory=dict)
 
     def compare(self, group: str, cases: Mapping[str, Case], name: str) -> Comparison:
         """Return what a case of a group printed on the two sides.
@@ -230,9 +234,8 @@ class Differential:
     def _run(self, group: str, cases: Mapping[str, Case]) -> dict[str, Comparison]:
         outputs = []
         for rootless in (False, True):
-            form = self.trees.rootless if rootless else self.trees.oracle
-            directory = self.trees.new_directory("differential", for_user=rootless)
-            root = self.trees.copy(form(self.archive), os.path.join(directory, "rootfs"))
+            directory = self._directory(rootless)
+            root = os.path.join(directory, "rootfs")
             self.write(cases, root, rootless=rootless)
             batch = ["/bin/sh", "/.cases/run"]
             few = FEW_CAPABILITIES.get(group)
@@ -249,8 +252,19 @@ class Differential:
                     batch = ["setpriv", f"--bounding-set={','.join(kept)}", *batch]
                 done = in_chroot(root, batch, timeout=60 + 10 * len(cases))
             outputs.append({name: self.output(root, name, done) for name in cases})
-            self.trees.discard(directory)
+            self.trees.discard(os.path.join(root, ".cases"))
+            if rootless:
+                os.unlink(bundle.config_path)
         return {name: Comparison(name, outputs[0][name], outputs[1][name]) for name in cases}
+
+    def _directory(self, rootless: bool) -> str:
+        """Return the directory of one side's tree, which is made at the first call."""
+        if rootless not in self._directories:
+            form = self.trees.rootless if rootless else self.trees.oracle
+            directory = self.trees.new_directory("differential", for_user=rootless)
+            self.trees.copy(form(self.archive), os.path.join(directory, "rootfs"))
+            self._directories[rootless] = directory
+        return self._directories[rootless]
 
     def write(self, cases: Mapping[str, Case], root: str, *, rootless: bool) -> None:
         """Put the scripts into a root file system."""
