@@ -5,6 +5,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from socket import MSG_DONTWAIT, MSG_PEEK
 
 import pytest
 
@@ -16,7 +17,6 @@ from runrootless.emulation.receiving import Receiving
 from runrootless.emulation.senders import Sender, Senders
 from runrootless.emulation.side_store import SideStore
 from runrootless.linux import seccomp
-from runrootless.linux.messages import MSG_DONTWAIT, MSG_PEEK
 
 HEADER = struct.Struct("=QI4xQQQQi4x")
 

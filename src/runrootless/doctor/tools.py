@@ -14,7 +14,6 @@ from runrootless.runtimes.features import ask, seccomp_flags
 
 _SECONDS = 10
 _NOTIFY = "SCMP_ACT_NOTIFY"
-_WAIT_KILLABLE = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"
 _LIBSECCOMP = "io.github.seccomp.libseccomp.version"
 # The first that know seccomp listeners, for those without the command "features".
 _FIRST = {"runc": (1, 1), "crun": (0, 19)}
@@ -61,7 +60,7 @@ def _runtime(name: str) -> Finding | None:
         remedy = "install runc 1.1 or crun 0.19, or newer, built with libseccomp"
         return Finding(name, NO, text, remedy)
     text += "; seccomp listeners"
-    if _WAIT_KILLABLE in seccomp_flags(features):
+    if runtimes.WAIT_KILLABLE_RECV in seccomp_flags(features):
         text += " with WAIT_KILLABLE_RECV"
     return Finding(name, OK, text)
 

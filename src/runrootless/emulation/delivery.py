@@ -5,22 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import struct
+from _socket import MSG_CMSG_CLOEXEC, MSG_CTRUNC, SCM_CREDENTIALS, SCM_RIGHTS, SOL_SOCKET
 
 from runrootless.emulation.call import Call, failure, require_valid
 from runrootless.emulation.senders import Senders
 from runrootless.linux.control_data import CREDENTIALS, Builder, Header, Layout
 from runrootless.linux.memory import Memory
-from runrootless.linux.messages import (
-    MSG_CMSG_CLOEXEC,
-    MSG_CTRUNC,
-    SCM_CREDENTIALS,
-    SCM_PIDFD,
-    SCM_RIGHTS,
-    SOL_SOCKET,
-    Received,
-    pack_descriptors,
-    unpack_descriptors,
-)
+from runrootless.linux.messages import SCM_PIDFD, Received, pack_descriptors, unpack_descriptors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ What the container sees of that limit is in ``limits``.
 from __future__ import annotations
 
 import errno
-import os
 import struct
 
 from runrootless.emulation.call import Call, failure, require_valid
@@ -28,7 +27,7 @@ from runrootless.emulation.threads import Threads
 from runrootless.linux.capabilities import bounding_set, capabilities
 from runrootless.linux.limits import RLIMIT_RTTIME, get_limit, set_soft_limit
 from runrootless.linux.memory import Memory
-from runrootless.linux.processes import memory_layout, thread_count
+from runrootless.linux.processes import memory_layout, shares_user_namespace, thread_count
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -287,6 +286,6 @@ def _is_elsewhere(pid: int) -> bool:
     Also where the thread cannot be looked at: it is the runtime, or gone.
     """
     try:
-        return os.stat(b"%d/ns/user" % pid).st_ino != os.stat(b"self/ns/user").st_ino
+        return not shares_user_namespace(pid)
     except OSError:
         return True

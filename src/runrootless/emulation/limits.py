@@ -11,7 +11,7 @@ import struct
 
 from runrootless.emulation.call import Call, failure, require_valid
 from runrootless.emulation.credential_table import INFINITY
-from runrootless.emulation.credentials import CAP_SYS_RESOURCE, Credentials
+from runrootless.emulation.credentials import CAP_SYS_RESOURCE
 from runrootless.emulation.handlers import Handlers
 from runrootless.linux.processes import find_process
 
@@ -67,8 +67,10 @@ class Limits(Handlers):
         _, old_hard, dumpable = self._identity.state(process)
         if soft > hard:
             raise failure(errno.EINVAL)
-        if hard > old_hard and not self._is_privileged(call.pid, self._identity.of(call.pid)):
-            raise failure(errno.EPERM)
+        if hard > old_hard:
+            credentials = self._identity.of(call.pid)
+            if not self._identity.may(call.pid, credentials, CAP_SYS_RESOURCE):
+                raise failure(errno.EPERM)
         require_valid(call)
         self._identity.set_state(process, (soft, hard, dumpable))
 
@@ -76,11 +78,8 @@ class Limits(Handlers):
         """Raise EPERM where the caller must not touch another process's limits."""
         own, other = self._identity.of(caller), self._identity.of(process)
         same = set(other.uids[:3]) == {own.uids[0]} and set(other.gids[:3]) == {own.gids[0]}
-        if not same and not self._is_privileged(caller, own):
+        if not same and not self._identity.may(caller, own, CAP_SYS_RESOURCE):
             raise failure(errno.EPERM)
-
-    def _is_privileged(self, pid: int, credentials: Credentials) -> bool:
-        return self._identity.may(pid, credentials, CAP_SYS_RESOURCE)
 
     def _read(self, call: Call, address: int, format_: struct.Struct) -> tuple[int, int]:
         data = self._memory.read(call.pid, address, format_.size)

@@ -17,7 +17,7 @@ from runrootless.emulation.credentials import CAP_SYS_ADMIN
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.record import Record
 from runrootless.emulation.status_files import StatusFiles
-from runrootless.linux.capabilities import capabilities
+from runrootless.linux.capabilities import is_effective
 from runrootless.linux.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW
 from runrootless.linux.mounts import (
     MNT_DETACH,
@@ -34,7 +34,7 @@ from runrootless.linux.mounts import (
     mount,
     unmount,
 )
-from runrootless.linux.processes import descriptor_mount
+from runrootless.linux.processes import descriptor_mount, shares_user_namespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -202,9 +202,7 @@ def _may_mount(pid: int) -> bool:
 
     Raises OSError where it is gone.
     """
-    if os.stat(f"{pid}/ns/user").st_ino != os.stat("self/ns/user").st_ino:
-        return False
-    return bool(capabilities(pid)[0] & CAP_SYS_ADMIN)
+    return shares_user_namespace(pid) and is_effective(pid, CAP_SYS_ADMIN)
 
 
 def _bind(source: bytes, target: bytes) -> bool:

@@ -18,7 +18,7 @@ from runrootless.emulation.table import (
     PR_SET_TIMERSLACK,
 )
 from runrootless.emulation.threads import DEFAULT_SLACK
-from runrootless.linux.capabilities import capabilities
+from runrootless.linux.capabilities import is_effective
 
 # <linux/securebits.h>: each bit is followed by its lock. The last two are everybody's: Linux 6.14.
 _SECUREBITS = 0xFFF
@@ -58,7 +58,7 @@ class ProcessOptions(Handlers):
         new = call.arguments[1]
         old = self._identity.of(call.pid)
         changed, locks = old.securebits ^ new, old.securebits & _LOCKS
-        may = old.can(CAP_SETPCAP) and capabilities(call.pid)[0] & CAP_SETPCAP
+        may = old.can(CAP_SETPCAP) and is_effective(call.pid, CAP_SETPCAP)
         # The kernel's own rules: what it refuses must not be noted.
         if (
             (not may and (not changed or changed & ~_UNPRIVILEGED))

@@ -15,6 +15,16 @@ import os
 import select
 import struct
 import time
+from _socket import (
+    MSG_CMSG_CLOEXEC,
+    MSG_DONTWAIT,
+    MSG_NOSIGNAL,
+    MSG_PEEK,
+    MSG_TRUNC,
+    MSG_WAITALL,
+    SCM_CREDENTIALS,
+    SOL_SOCKET,
+)
 
 from runrootless.emulation.call import Call, Waits, failure, require_valid
 from runrootless.emulation.delivery import Delivery, Reception
@@ -23,20 +33,7 @@ from runrootless.emulation.senders import Senders
 from runrootless.emulation.sockets import take
 from runrootless.emulation.table import SO_PASSCRED
 from runrootless.linux.control_data import COMPAT, CREDENTIALS, NATIVE, Layout
-from runrootless.linux.messages import (
-    CONTROL_LIMIT,
-    MSG_CMSG_CLOEXEC,
-    MSG_DONTWAIT,
-    MSG_NOSIGNAL,
-    MSG_PEEK,
-    MSG_TRUNC,
-    MSG_WAITALL,
-    SCM_CREDENTIALS,
-    SO_PEEK_OFF,
-    SOL_SOCKET,
-    Received,
-    Receiver,
-)
+from runrootless.linux.messages import CONTROL_LIMIT, SO_PEEK_OFF, Received, Receiver
 from runrootless.linux.processes import read_status, status_fields
 
 TYPE_CHECKING = False

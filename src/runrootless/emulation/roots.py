@@ -10,7 +10,7 @@ from runrootless.emulation.credentials import CAP_SYS_ADMIN, CAP_SYS_CHROOT
 from runrootless.emulation.devices import Devices
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.status_files import StatusFiles
-from runrootless.linux.capabilities import capabilities
+from runrootless.linux.capabilities import is_effective
 from runrootless.linux.files import AT_FDCWD
 from runrootless.linux.namespaces import CLONE_NEWNS
 
@@ -48,7 +48,7 @@ class Roots(Handlers):
             # The kernel looks for the directory before it looks at the privilege.
             result = self._files.stat(name.rstrip(b"/") + b"/.", 0)
             return -errno.EPERM if result == 0 else result
-        if not _kernel_lets(call.pid, CAP_SYS_CHROOT):
+        if not is_effective(call.pid, CAP_SYS_CHROOT):
             return None
         if self._devices.mounted:
             self._devices.tidy()
@@ -60,7 +60,7 @@ class Roots(Handlers):
     def pivot_root(self, call: Call) -> None:
         """pivot_root(2)."""
         self._views.varied = True
-        if self._identity.of(call.pid).can(CAP_SYS_ADMIN) and _kernel_lets(call.pid, CAP_SYS_ADMIN):
+        if self._identity.of(call.pid).can(CAP_SYS_ADMIN) and is_effective(call.pid, CAP_SYS_ADMIN):
             name, _ = self._paths.name(call, AT_FDCWD, call.arguments[0], 0)
             require_valid(call)
             self._devices.furnish(call.pid, name)
@@ -81,8 +81,3 @@ class Roots(Handlers):
         if flags is None or _FLAGS.unpack(flags)[0] & CLONE_NEWNS:
             self._views.varied = True
             self._status_files.stop()
-
-
-def _kernel_lets(pid: int, capability: int) -> bool:
-    """Return whether the kernel will not refuse what takes a capability."""
-    return bool(capabilities(pid)[0] & capability)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _socket
 import errno
+from _socket import SCM_CREDENTIALS, SOL_SOCKET
 
 from runrootless.emulation.call import Call, require_valid
 from runrootless.emulation.credentials import CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN, NO_CHANGE
@@ -16,7 +17,6 @@ from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.senders import Sender, Senders
 from runrootless.emulation.sockets import take
 from runrootless.linux.control_data import COMPAT, CREDENTIALS, NATIVE, Header, Layout
-from runrootless.linux.messages import SCM_CREDENTIALS, SOL_SOCKET
 from runrootless.linux.processes import find_process, read_status, status_fields
 
 TYPE_CHECKING = False

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     Condition: TypeAlias = tuple[int, str, int, int]
+    Row: TypeAlias = tuple[str, str, Condition | None]
 
 _O_WRONLY = 0o1
 _O_CREAT = 0o100
@@ -50,9 +51,14 @@ def _has_bits(argument: int, bits: int) -> Condition:
     return (argument, "SCMP_CMP_MASKED_EQ", bits, bits)
 
 
+def _each(name: str, target: str, argument: int, *values: int) -> list[Row]:
+    """Return a row for each value that an argument may have."""
+    return [(name, target, _equals(argument, value)) for value in values]
+
+
 _OWNER_CALLS = ("chown", "lchown", "fchown")
 
-TABLE: tuple[tuple[str, str, Condition | None], ...] = (
+TABLE: tuple[Row, ...] = (
     # What a file looks like.
     ("stat", "metadata.stat", None),
     ("lstat", "metadata.lstat", None),
@@ -96,8 +102,7 @@ TABLE: tuple[tuple[str, str, Condition | None], ...] = (
     ("fremovexattr", "xattrs.fremovexattr", None),
     # Unix sockets.
     ("bind", "sockets.bind", None),
-    ("getsockopt", "sockets.getsockopt", _equals(2, SO_PEERCRED)),
-    ("getsockopt", "sockets.getsockopt", _equals(2, SO_PEERGROUPS)),
+    *_each("getsockopt", "sockets.getsockopt", 2, SO_PEERCRED, SO_PEERGROUPS),
     # The IDs that messages carry.
     ("setsockopt", "receiving.setsockopt", _equals(2, SO_PASSCRED)),
     ("sendmsg", "sending.sendmsg", None),
@@ -123,18 +128,18 @@ TABLE: tuple[tuple[str, str, Condition | None], ...] = (
     ("setgroups", "identity.setgroups", None),
     ("capget", "capabilities.capget", None),
     ("capset", "capabilities.capset", None),
-    *(
-        ("prctl", "process_options.prctl", _equals(0, option))
-        for option in (
-            PR_GET_DUMPABLE,
-            PR_SET_DUMPABLE,
-            PR_SET_KEEPCAPS,
-            PR_CAPBSET_DROP,
-            PR_SET_SECUREBITS,
-            PR_SET_TIMERSLACK,
-            PR_GET_TIMERSLACK,
-            PR_GET_NO_NEW_PRIVS,
-        )
+    *_each(
+        "prctl",
+        "process_options.prctl",
+        0,
+        PR_GET_DUMPABLE,
+        PR_SET_DUMPABLE,
+        PR_SET_KEEPCAPS,
+        PR_CAPBSET_DROP,
+        PR_SET_SECUREBITS,
+        PR_SET_TIMERSLACK,
+        PR_GET_TIMERSLACK,
+        PR_GET_NO_NEW_PRIVS,
     ),
     # Becoming somebody else by executing a file.
     ("execve", "execution.execve", None),
@@ -159,7 +164,7 @@ TABLE: tuple[tuple[str, str, Condition | None], ...] = (
 (index, comparison, value, second value: the OCI runtime spec's LinuxSyscallArg)."""
 
 
-I386_TABLE: tuple[tuple[str, str, Condition | None], ...] = (
+I386_TABLE: tuple[Row, ...] = (
     ("stat", "i386.stat", None),
     ("lstat", "i386.lstat", None),
     ("fstat", "i386.fstat", None),
@@ -179,17 +184,17 @@ I386_TABLE: tuple[tuple[str, str, Condition | None], ...] = (
     ("recvmsg", "receiving.recvmsg_32", None),
     ("recvmmsg", "receiving.recvmmsg_32", None),
     ("recvmmsg_time64", "receiving.recvmmsg_32", None),
-    *(
-        ("socketcall", "socketcall.socketcall", _equals(0, number))
-        for number in (
-            SYS_BIND,
-            SYS_SETSOCKOPT,
-            SYS_GETSOCKOPT,
-            SYS_SENDMSG,
-            SYS_RECVMSG,
-            SYS_RECVMMSG,
-            SYS_SENDMMSG,
-        )
+    *_each(
+        "socketcall",
+        "socketcall.socketcall",
+        0,
+        SYS_BIND,
+        SYS_SETSOCKOPT,
+        SYS_GETSOCKOPT,
+        SYS_SENDMSG,
+        SYS_RECVMSG,
+        SYS_RECVMMSG,
+        SYS_SENDMMSG,
     ),
     ("ugetrlimit", "limits.getrlimit_32", _equals(0, _RLIMIT_RTTIME)),
     ("getrlimit", "limits.old_getrlimit_32", _equals(0, _RLIMIT_RTTIME)),
@@ -198,7 +203,7 @@ I386_TABLE: tuple[tuple[str, str, Condition | None], ...] = (
 """The same for what 32-bit programs on x86_64 call otherwise, or with other structures."""
 
 
-def rows(machine: str) -> list[tuple[str, str, Condition | None]]:
+def rows(machine: str) -> list[Row]:
     """Return what is intercepted of programs for ``machine``: x86_64, i386 or aarch64."""
     if machine != "i386":
         return list(TABLE)

@@ -8,6 +8,7 @@ from runrootless.agent.launch import CREDENTIALS_NAME
 from runrootless.agent.launch import launch as launch_agent
 from runrootless.bundle.profile import install
 from runrootless.emulation.table import seccomp_rules
+from runrootless.runtimes import WAIT_KILLABLE_RECV
 from runrootless.state import LISTENER
 
 TYPE_CHECKING = False
@@ -27,8 +28,6 @@ _INFINITY = 0xFFFFFFFFFFFFFFFF
 _LIMIT = "RLIMIT_RTTIME"
 _STATUS = "/proc/self/status"
 _FILTERED = (b"\nNoNewPrivs:\t1\n", b"\nSeccomp:\t2\n")
-# A call that the agent has received is interrupted by nothing but the end of its process.
-_WAIT_KILLABLE = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"
 # What runtimes take for a profile that names no flags.
 _SPEC_ALLOW = "SECCOMP_FILTER_FLAG_SPEC_ALLOW"
 
@@ -77,7 +76,7 @@ def apply(spec: dict[str, Any], directory: str, identity: Identity, runtime: Run
     """
     install(spec["linux"], seccomp_rules(), f"{directory}/{LISTENER}")
     supported = runtime.seccomp_flags()
-    if _WAIT_KILLABLE in supported:
+    if WAIT_KILLABLE_RECV in supported:
         _wait_killable(spec["linux"]["seccomp"], supported)
     apply_process(spec["process"], directory, identity)
 
@@ -86,8 +85,8 @@ def _wait_killable(profile: dict[str, Any], supported: list[str]) -> None:
     flags = profile.get("flags")
     if flags is None:
         flags = [_SPEC_ALLOW] if _SPEC_ALLOW in supported else []
-    if isinstance(flags, list) and _WAIT_KILLABLE not in flags:
-        profile["flags"] = [*flags, _WAIT_KILLABLE]
+    if isinstance(flags, list) and WAIT_KILLABLE_RECV not in flags:
+        profile["flags"] = [*flags, WAIT_KILLABLE_RECV]
 
 
 def apply_process(process: dict[str, Any], directory: str, identity: Identity) -> None:

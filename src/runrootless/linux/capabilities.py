@@ -31,6 +31,11 @@ def capabilities(pid: int) -> tuple[int, int, int]:
     return unpack(_buffer)
 
 
+def is_effective(pid: int, capability: int) -> bool:
+    """Return whether a capability, a bit, is in a thread's effective set. Raises OSError: ESRCH."""
+    return bool(capabilities(pid)[0] & capability)
+
+
 def bounding_set(pid: int) -> int:
     """Return what execve(2) may give a thread. Raises OSError where it is gone."""
     return int(status_fields(read_status(pid), b"CapBnd")[0], 16)

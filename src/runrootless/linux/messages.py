@@ -4,25 +4,14 @@ from __future__ import annotations
 
 import os
 import struct
+from _socket import MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_PEEK, MSG_TRUNC, SCM_RIGHTS, SOL_SOCKET
 
 from runrootless.linux.control_data import NATIVE
 from runrootless.linux.libc import address, c_void_p, check, quick_function
 
-MSG_PEEK = 0x2
-MSG_CTRUNC = 0x8
-MSG_TRUNC = 0x20
-MSG_DONTWAIT = 0x40
-MSG_WAITALL = 0x100
-MSG_NOSIGNAL = 0x4000
-MSG_CMSG_CLOEXEC = 0x40000000
-
+# Not in the standard library's module.
 SO_PEEK_OFF = 42
-
-SCM_RIGHTS = 1
-SCM_CREDENTIALS = 2
 SCM_PIDFD = 4
-
-SOL_SOCKET = 1
 
 CONTROL_LIMIT = 8192
 """Room in bytes for whatever the kernel tells of a message: 253 descriptors at most

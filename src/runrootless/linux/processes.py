@@ -51,6 +51,14 @@ def status_fields(text: bytes, key: bytes) -> list[bytes]:
     return text.partition(b"\n%b:" % key)[2].partition(b"\n")[0].split()
 
 
+def shares_user_namespace(pid: int) -> bool:
+    """Return whether a thread is in this process's user namespace.
+
+    Raises OSError where it is gone, or cannot be looked at: EACCES.
+    """
+    return os.stat(f"{pid}/ns/user").st_ino == os.stat("self/ns/user").st_ino
+
+
 def pending_signals(pid: int) -> tuple[int, int]:
     """Return the signals that a thread is to get, as bit sets: its own, and its process's.
 

@@ -10,6 +10,10 @@ from stat import S_IMODE, S_ISREG
 
 from runrootless.errors import Error
 
+WAIT_KILLABLE_RECV = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"
+"""The flag, as in ``Runtime.seccomp_flags``, with which only the end of its process interrupts
+a call that an agent has received."""
+
 KNOWN = ("runc", "crun")
 """The runtimes that are looked for, the preferred one first."""
 
