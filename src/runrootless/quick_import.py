@@ -1,10 +1,10 @@
 """Imports this package's modules from their compiled files, without looking around for them.
 
 The import system asks for each module whether it is a C extension, of four kinds, and in
-which directory it is, before it reads what is always in the same place. That takes as long
-as all the rest of a module's import, and a start imports some thirty modules, the agent
-twice as many: so this is by hand. What it cannot find it leaves to the import system, which
-compiles what is not compiled, or is not up to date.
+which directory it is, before it reads what is always in the same place. That is a good part
+of a module's import, and a start imports some thirty modules, the agent twice as many: so
+this is by hand, for start-up time alone. What it cannot find it leaves to the import system,
+which compiles what is not compiled, or is not up to date.
 """
 
 from __future__ import annotations
