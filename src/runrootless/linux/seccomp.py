@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import struct
+from fcntl import ioctl
 
 from runrootless.linux.libc import address, c_long, c_void_p, check, function
 
@@ -65,7 +65,6 @@ _SEND = 0xC0182101
 _ID_VALID = 0x40082102
 _ADD_FD = 0x40182103
 _SET_FLAGS = 0x40082104
-_EMPTY_NOTIFICATION = bytes(NOTIFICATION_SIZE)
 _SYSCALL = {"x86_64": 317, "aarch64": 277}
 _SET_MODE_FILTER = 1
 _PROGRAM = struct.Struct("@HP")
@@ -92,7 +91,10 @@ def receive(listener: int) -> bytes:
     Raises OSError: ENOENT where its process was killed meanwhile, and since Linux 6.11 if
     no process is left; EINTR.
     """
-    return fcntl.ioctl(listener, _RECEIVE, _EMPTY_NOTIFICATION)
+    # Of bytes, fcntl.ioctl finds out by an exception that they cannot be written to.
+    notification = bytearray(NOTIFICATION_SIZE)
+    ioctl(listener, _RECEIVE, notification)
+    return bytes(notification)
 
 
 def send(listener: int, response: bytes) -> None:
@@ -100,13 +102,13 @@ def send(listener: int, response: bytes) -> None:
 
     Raises OSError: ENOENT where the call was interrupted or its process is gone.
     """
-    fcntl.ioctl(listener, _SEND, response)
+    ioctl(listener, _SEND, bytearray(response))
 
 
 def is_valid(listener: int, identifier: bytes) -> bool:
     """Return whether the notification with this id still waits for its answer."""
     try:
-        fcntl.ioctl(listener, _ID_VALID, identifier)
+        ioctl(listener, _ID_VALID, bytearray(identifier))
     except OSError:
         return False
     return True
@@ -120,7 +122,7 @@ def add_fd_and_send(listener: int, identifier: bytes, fd: int, close_on_exec: in
     request = ADD_FD.pack(identifier, ADDFD_FLAG_SEND, fd, 0, close_on_exec)
     # An integer argument is no buffer: the number comes back as ioctl's own result,
     # which the bytes form of fcntl.ioctl does not tell, the mutable one does.
-    return int(fcntl.ioctl(listener, _ADD_FD, bytearray(request), True))
+    return int(ioctl(listener, _ADD_FD, bytearray(request), True))
 
 
 def add_fd(listener: int, identifier: bytes, fd: int, close_on_exec: int) -> int:
@@ -129,9 +131,9 @@ def add_fd(listener: int, identifier: bytes, fd: int, close_on_exec: int) -> int
     ``close_on_exec`` is O_CLOEXEC or 0. Raises OSError: ENOENT, EMFILE.
     """
     request = ADD_FD.pack(identifier, 0, fd, 0, close_on_exec)
-    return int(fcntl.ioctl(listener, _ADD_FD, bytearray(request), True))
+    return int(ioctl(listener, _ADD_FD, bytearray(request), True))
 
 
 def set_flags(listener: int, flags: int) -> None:
     """Set the flags of a listener. Raises OSError: EINVAL before Linux 6.6."""
-    fcntl.ioctl(listener, _SET_FLAGS, flags)
+    ioctl(listener, _SET_FLAGS, flags)
