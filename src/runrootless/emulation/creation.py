@@ -40,7 +40,7 @@ class Creation(Handlers):
         self._devices = devices
 
     def open(self, call: Call) -> int | None:
-        """open(2) that may make a file, or open one for writing."""
+        """open(2) that may make a file, or overwrites one."""
         path, flags, mode = call.arguments[:3]
         return self._open(call, AT_FDCWD, path, flags, mode)
 
@@ -51,7 +51,7 @@ class Creation(Handlers):
         return self._open(call, AT_FDCWD, path, flags, mode)
 
     def openat(self, call: Call) -> int | None:
-        """openat(2) that may make a file, or open one for writing."""
+        """openat(2) that may make a file, or overwrites one."""
         _, path, flags, mode = call.arguments[:4]
         return self._open(call, call.descriptor(0), path, flags, mode)
 
@@ -62,7 +62,7 @@ class Creation(Handlers):
         if data is None:
             return None
         flags, mode, resolve = (int.from_bytes(data[at : at + 8], "little") for at in (0, 8, 16))
-        if not flags & (_CREATING | os.O_ACCMODE) or resolve or size > _OPEN_HOW_SIZE:
+        if not flags & (_CREATING | os.O_TRUNC) or resolve or size > _OPEN_HOW_SIZE:
             return None
         return self._open(call, call.descriptor(0), path, flags, mode)
 

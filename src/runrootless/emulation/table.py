@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     Condition: TypeAlias = tuple[int, str, int, int]
     Row: TypeAlias = tuple[str, str, Condition | None]
 
-_O_WRONLY = 0o1
 _O_CREAT = 0o100
+_O_TRUNC = 0o1000
 _O_TMPFILE = 0o20000000
 _RLIMIT_RTTIME = 15
 _CLONE_NEWNS = 0x00020000
@@ -76,12 +76,12 @@ TABLE: tuple[Row, ...] = (
     # New files.
     ("open", "creation.open", _has_bits(1, _O_CREAT)),
     ("open", "creation.open", _has_bits(1, _O_TMPFILE)),
-    # What is only written to may be an emulated device node.
-    ("open", "creation.open", _has_bits(1, _O_WRONLY)),
+    # What is overwritten may be an emulated device node.
+    ("open", "creation.open", _has_bits(1, _O_TRUNC)),
     ("creat", "creation.creat", None),
     ("openat", "creation.openat", _has_bits(2, _O_CREAT)),
     ("openat", "creation.openat", _has_bits(2, _O_TMPFILE)),
-    ("openat", "creation.openat", _has_bits(2, _O_WRONLY)),
+    ("openat", "creation.openat", _has_bits(2, _O_TRUNC)),
     ("openat2", "creation.openat2", None),
     ("mkdir", "creation.mkdir", None),
     ("mkdirat", "creation.mkdirat", None),
