@@ -45,7 +45,7 @@ class Server:
         self._log = log
         self._poll = select.poll()
         self._connections: dict[int, Connection] = {}
-        self._workers = Workers(emulator.handlers(), views, log)
+        self._workers = Workers(emulator.handlers(), emulator.passes(), views, log)
         self._joined = False
         self._after_joining: Callable[[], None] | None = None
 

@@ -42,13 +42,20 @@ def _is_woken_at_the_end() -> bool:
 class Workers:
     """The threads of one container, and what they share.
 
-    ``handlers`` is what ``Emulator.handlers`` returns. ``ended`` is a descriptor that
-    becomes readable whenever a thread has ended.
+    ``handlers`` and ``passes`` are what the ``Emulator``'s methods of these names return.
+    ``ended`` is a descriptor that becomes readable whenever a thread has ended.
     """
 
-    def __init__(self, handlers: Mapping[bytes, Handler], views: Views, log: Log) -> None:
+    def __init__(
+        self,
+        handlers: Mapping[bytes, Handler],
+        passes: Mapping[bytes, Callable[[bytes], bool]],
+        views: Views,
+        log: Log,
+    ) -> None:
         self.ended = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._handlers = handlers
+        self._passes = passes
         self._views = views
         self._log = log
         self._lock = allocate_lock()
@@ -86,6 +93,7 @@ class Workers:
 
     def _serve(self, listener: int, view: View) -> None:
         handlers, lock, views = self._handlers, self._lock, self._views
+        every_pass = self._passes.get
         poll = select.poll()
         poll.register(listener, select.POLLIN)
         waits_in_poll = not _is_woken_at_the_end()
@@ -100,22 +108,33 @@ class Workers:
                     return
                 continue
             identifier = notification[_IDENTIFIER]
-            handler = handlers.get(notification[_SYSTEM_CALL])
+            system_call = notification[_SYSTEM_CALL]
+            handler = handlers.get(system_call)
             value: int | None = None
-            if handler is not None:
-                call = Call(notification, listener)
-                with lock:
-                    try:
-                        value = view.handle(handler, call) if views.varied else handler(call)
-                    except OSError as error:
-                        value = -(error.errno or errno.EIO)
-                    except Waits as waits:
-                        value = self._wait(call, waits)
-                    except Exception as error:
-                        value = self._failed(call, error)
-            else:
+            if handler is None:
                 value = _unknown(notification)
+            else:
+                with lock:
+                    passes = None if views.varied else every_pass(system_call)
+                    try:
+                        passed = passes is not None and passes(notification)
+                    except Exception as error:
+                        self._log.exception("a call that may pass", error)
+                        passed = False
+                    if not passed:
+                        value = self._handle(view, handler, Call(notification, listener))
             _answer(listener, identifier, value)
+
+    def _handle(self, view: View, handler: Handler, call: Call) -> int | None:
+        """Return what a handler says to a call; the lock is held."""
+        try:
+            return view.handle(handler, call) if self._views.varied else handler(call)
+        except OSError as error:
+            return -(error.errno or errno.EIO)
+        except Waits as waits:
+            return self._wait(call, waits)
+        except Exception as error:
+            return self._failed(call, error)
 
     def _wait(self, call: Call, waits: Waits) -> int:
         try:

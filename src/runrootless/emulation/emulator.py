@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from runrootless.emulation.capabilities import Capabilities
 from runrootless.emulation.chown import Chown
 from runrootless.emulation.creation import Creation
@@ -58,6 +60,7 @@ class Emulator:
         senders = Senders(shared.identity)
         sending, receiving = Sending(shared, senders), Receiving(shared, senders)
         sockets = Sockets(shared, creation)
+        self._metadata = metadata
         self._components: dict[str, object] = {
             "identity": shared.identity,
             "metadata": metadata,
@@ -98,6 +101,16 @@ class Emulator:
         Return when to call it next, in milliseconds; None is when ``wakes`` says.
         """
         return self._status_files.tidy()
+
+    def passes(self) -> dict[bytes, Callable[[bytes], bool]]:
+        """Return what tells of a notification that the kernel may simply carry out its call.
+
+        By the same keys as the handlers, for those calls that make up most of all. False means
+        that the handler is to be asked. They are right where the caller's view is the agent's.
+        """
+        machine = os.uname().machine
+        key = seccomp.NUMBER.pack(NUMBERS[machine]["newfstatat"], AUDIT_ARCHITECTURES[machine])
+        return {key: self._metadata.passes}
 
     def handlers(self) -> dict[bytes, Handler]:
         """Return the handler of each system call that seccomp may report.

@@ -52,6 +52,11 @@ _STATX_RDEV_OFFSET = 128
 _STATX_DEV_OFFSET = 136
 _STATX_TYPE_INODE = 0x101
 
+# The process ID, directory, path and flags of newfstatat(2) in a notification.
+_NEWFSTATAT = struct.Struct("=8xI20xQQ8xQ16x")
+_CURRENT = AT_FDCWD & 0xFFFFFFFF
+_LAST_DESCRIPTOR = 0x7FFFFFFF
+
 
 class Metadata(Handlers):
     """Handlers of the stat family."""
@@ -65,6 +70,44 @@ class Metadata(Handlers):
         self._readers = status_files.readers
         # By st_dev and st_ino: st_ctime, and what to show instead of what the kernel says.
         self._settled: dict[bytes, tuple[bytes, bytes | None]] = {}
+
+    def passes(self, notification: bytes) -> bool:
+        """Return whether newfstatat(2) is known to be what the kernel says it is.
+
+        What ``newfstatat`` would find out as well, by a shorter way: of all notifications
+        most are about files that have no record, or are not there. To be asked where the
+        caller's view is the agent's.
+        """
+        pid, directory, path, flags = _NEWFSTATAT.unpack(notification)
+        text = self._memory.read_string(pid, path)
+        nofollow = flags & AT_SYMLINK_NOFOLLOW
+        if text:
+            if not text.startswith(b"/"):
+                directory &= 0xFFFFFFFF
+                if directory == _CURRENT:
+                    name = b"%d/cwd/%b" % (pid, text)
+                else:
+                    name = b"%d/fd/%d/%b" % (pid, directory, text)
+            elif text.startswith((b"/proc/", b"/dev/")):
+                return False
+            else:
+                name = text
+        elif text is None or not flags & AT_EMPTY_PATH or directory & _LAST_DESCRIPTOR != directory:
+            return False
+        else:
+            name, nofollow = b"%d/fd/%d" % (pid, directory), 0
+        if pid in self._readers:
+            return False
+        if self._files.stat(name, nofollow) < 0:
+            return True
+        data = self._files.stat_buffer
+        file, changed = _SAME_FILE.unpack_from(data)
+        settled = self._settled.get(file)
+        if settled is not None and settled[0] == changed:
+            return settled[1] is None
+        if self._process_files.concerns(_DEVICE_INODE.unpack(file)[0]):
+            return False
+        return self._recorded(name, nofollow, data, file, changed, _ROOT) is None
 
     def stat(self, call: Call) -> int | None:
         """stat(2)."""
@@ -171,7 +214,22 @@ class Metadata(Handlers):
     def _shown(
         self, call: Call, name: bytes, flags: int, data: bytearray, file: bytes, changed: bytes
     ) -> bytes | None:
-        """Return what is to be shown of a file, of st_mode to st_rdev; None if that is the truth.
+        """Return what to show of a file, from st_mode to st_rdev; None if that is the truth."""
+        owner = _ROOT
+        if self._process_files.concerns(_DEVICE_INODE.unpack(file)[0]):
+            owner = self._process_files.owner(call, name, flags) or _ROOT
+        return self._recorded(name, flags, data, file, changed, owner)
+
+    def _recorded(
+        self,
+        name: bytes,
+        flags: int,
+        data: bytearray,
+        file: bytes,
+        changed: bytes,
+        owner: tuple[int, int],
+    ) -> bytes | None:
+        """Return the same of a file that is ``owner``'s unless there is a record of it.
 
         It is remembered until st_ctime is another one: no attribute changes without it.
         """
@@ -181,18 +239,13 @@ class Metadata(Handlers):
         record, carried = self._ownership.find_with_place(name, flags, mode, device, inode)
         shown = truth[:]
         if record is not None:
-            _OWNER.pack_into(shown, _OWNER_OFFSET, record.uid, record.gid)
+            owner = record.uid, record.gid
             if record.device_type:
                 _MODE.pack_into(shown, 0, mode & _PERMISSIONS | record.device_type)
                 _DEVICE.pack_into(shown, _RDEV_OFFSET, record.device)
-        elif self._process_files.concerns(device):
-            owner = self._process_files.owner(call, name, flags) or _ROOT
-            _OWNER.pack_into(shown, _OWNER_OFFSET, *owner)
-            return None if shown == truth else bytes(shown)
-        else:
-            # Also where it is owned by someone whom the container has no number for:
-            # root, to all that looks from inside.
-            _OWNER.pack_into(shown, _OWNER_OFFSET, *_ROOT)
+        # Also where it is owned by someone whom the container has no number for:
+        # root, to all that looks from inside.
+        _OWNER.pack_into(shown, _OWNER_OFFSET, *owner)
         result = None if shown == truth else bytes(shown)
         if carried:
             (seconds,) = _CHANGE_SECONDS.unpack_from(data)
