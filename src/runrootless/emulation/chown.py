@@ -82,19 +82,27 @@ class Chown(Handlers):
         ):
             raise failure(errno.EPERM)
         try:
-            self._ownership.keep(handle, mode, device, inode, new)
+            if stat.S_ISREG(mode):
+                self._drop_capabilities(handle)
+            if new != old or not stat.S_ISREG(mode):
+                self._ownership.keep(handle, mode, device, inode, new)
         except PermissionError:
             # A file of someone else's on the host looks like root's: it may be "given" to root.
             if new != old or not status.st_uid:
                 raise
             return
         if stat.S_ISREG(mode):
-            self._files.removexattr(handle, _CAPABILITIES)
             kept = mode & ~stat.S_ISUID
             if mode & stat.S_IXGRP:
                 kept &= ~stat.S_ISGID
             if kept != mode:
                 os.chmod(handle, stat.S_IMODE(kept))
+
+    def _drop_capabilities(self, handle: bytes) -> None:
+        """Take a regular file's capabilities. Raises OSError where nobody may change it: EROFS."""
+        result = self._files.removexattr(handle, _CAPABILITIES)
+        if result not in (0, -errno.ENODATA, -errno.EOPNOTSUPP):
+            raise failure(-result)
 
 
 def _may_change(credentials: Credentials, old: Record, uid: int, gid: int) -> bool:

@@ -8,7 +8,6 @@ reached through the caller's own links: ``PID/cwd/...`` and ``PID/fd/N/...``.
 from __future__ import annotations
 
 import errno
-import os
 
 from runrootless.emulation.call import Call, failure
 from runrootless.linux.files import (
@@ -91,15 +90,14 @@ class Paths:
         if descriptor < 0:
             raise failure(errno.EBADF)
         name = self.descriptor_name(call, descriptor)
-        try:
-            # The link's permissions are what the descriptor is open for; where it is for
-            # nothing, it takes a closer look.
-            is_place = (
-                not os.lstat(name).st_mode & 0o600
-                and descriptor_flags(call.pid, descriptor) & O_PATH
-            )
-        except FileNotFoundError:
-            raise failure(errno.EBADF) from None
+        result = self._files.stat(name, AT_SYMLINK_NOFOLLOW)
+        if result < 0:
+            raise failure(errno.EBADF if result == -errno.ENOENT else -result)
+        # The link's permissions are what the descriptor is open for; where it is for
+        # nothing, it takes a closer look.
+        is_place = (
+            not self._files.mode() & 0o600 and descriptor_flags(call.pid, descriptor) & O_PATH
+        )
         if is_place:
             raise failure(errno.EBADF)
         return name
