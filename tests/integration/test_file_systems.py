@@ -193,21 +193,41 @@ def test_read_only_and_immutable_files(
         pytest.skip("only root makes files immutable: run the tests as root")
     path = trees.new_directory("volume", for_user=True)
     runrootless.run(bundle().change(_bind(path)).script("cd /srv; touch f; chown 5:6 f; ln f g"))
-    errors = "chown 9 f; chown -h 9 f; setfattr -n trusted.a -v 1 f; chmod 4755 f; mknod c c 1 3"
+    errors = """chown 9 f; chown -h 9 f; chown 5:6 f; setfattr -n trusted.a -v 1 f
+        chmod 4755 f; mknod c c 1 3"""
     read_only = runrootless.run(bundle().change(_bind(path, "ro")).script(f"cd /srv; {errors}"))
     lines = [line for line in read_only.stderr.splitlines() if "setfattr" not in line]
-    assert len(lines) == 4
+    assert len(lines) == 5
     assert all(line.endswith("Read-only file system") for line in lines)
     subprocess.run(["chattr", "+i", f"{path}/f"], check=True)
     try:
         immutable = runrootless.run(
-            bundle().change(_bind(path)).script("cd /srv; chown 9 f; chown 9 g; stat -c %u:%g f g")
+            bundle()
+            .change(_bind(path))
+            .script("cd /srv; chown 9 f; chown 9 g; chown 5:6 f; stat -c %u:%g f g")
         )
     finally:
         subprocess.run(["chattr", "-i", f"{path}/f"], check=True)
     assert immutable.stdout == "5:6\n5:6\n"
-    assert immutable.stderr.count("Operation not permitted") == 2
+    assert immutable.stderr.count("Operation not permitted") == 3
     shutil.rmtree(path)
+
+
+def test_devices_that_the_caller_may_not_have(
+    bundle: MakeBundle, runrootless: Runrootless, trees: Trees
+) -> None:
+    ours = _with_own_directory(bundle, trees)
+    for kind, option in (("char", "c"), ("block", "b")):
+        there = sorted(os.listdir(f"/sys/dev/{kind}"))[0]
+        script = f"""cd /srv; mknod there {option} {there.replace(":", " ")}
+            mknod absent {option} 240 77; tee there </dev/null; tee absent </dev/null
+            stat -c '%n %t:%T' there absent; rm there absent"""
+        result = runrootless.run(ours.script(script))
+        major, minor = (int(number) for number in there.split(":"))
+        assert result.stdout == f"there {major:x}:{minor:x}\nabsent f0:4d\n"
+        first, second = result.stderr.splitlines()
+        assert "there" in first and "Operation not permitted" in first
+        assert "absent" in second and "No such device or address" in second
 
 
 def test_mounts_in_a_new_root_are_the_containers(

@@ -11,9 +11,11 @@ the same names, as long as a process has that root.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
+from runrootless.emulation.call import failure
 from runrootless.emulation.ownership import Ownership
 from runrootless.linux.files import AT_SYMLINK_NOFOLLOW, Files
 from runrootless.linux.mounts import MNT_DETACH, MS_BIND, mount, unmount
@@ -44,23 +46,24 @@ class Devices:
         self._processes = self._files.open_path(b"/proc", 0)
 
     def open(self, name: bytes, flags: int, mode: int, device: int, inode: int) -> int | None:
-        """Return a new descriptor of what the whiteout ``name`` stands for, or None.
+        """Return a new descriptor of what the whiteout ``name`` stands for.
 
-        ``mode``, ``device`` and ``inode`` are what stat(2) said of it. Only memory devices
-        are opened: for them it does not matter who does. Raises OSError as open(2).
+        None where it stands for nothing that this machine has. ``mode``, ``device`` and
+        ``inode`` are what stat(2) said of it. Only memory devices are opened: for them it
+        does not matter who does. Raises OSError as open(2), and EPERM for other devices.
         """
         record = self._ownership.find(name, 0, mode, device, inode)
-        if record is None or record.device_type != stat.S_IFCHR:
+        if record is None or not record.device_type:
             return None
-        if os.major(record.device) != _MEMORY_MAJOR:
-            return None
-        found = _MEMORY_DEVICES.get(os.minor(record.device))
-        if found is None or self._directory < 0:
-            return None
-        real = b"self/fd/%d/%b" % (self._directory, found)
-        if not _is_device(real, record.device_type, record.device):
-            return None
-        return os.open(real, flags)
+        major, minor = os.major(record.device), os.minor(record.device)
+        kind = "char" if record.device_type == stat.S_IFCHR else "block"
+        if kind == "char" and major == _MEMORY_MAJOR and self._directory >= 0:
+            real = b"self/fd/%d/%b" % (self._directory, _MEMORY_DEVICES.get(minor, b""))
+            if _is_device(real, record.device_type, record.device):
+                return os.open(real, flags)
+        if os.path.lexists(f"/sys/dev/{kind}/{major}:{minor}"):
+            raise failure(errno.EPERM)
+        return None
 
     def furnish(self, pid: int, root: bytes) -> None:
         """Cover the emulated nodes in the /dev of a directory that a thread makes its root.
