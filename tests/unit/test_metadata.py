@@ -10,9 +10,9 @@ import pytest
 
 from runrootless.emulation.credential_table import CredentialTable
 from runrootless.emulation.emulator import Emulator
+from runrootless.emulation.owner_store import OwnerStore
 from runrootless.emulation.ownership import ATTRIBUTE
 from runrootless.emulation.record import Record, encode
-from runrootless.emulation.side_store import SideStore
 from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW
 
 Passes = Callable[..., bool]
@@ -35,7 +35,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> Passes:
     """Tells whether a call of this process is let through."""
     # From where the agent resolves names.
     monkeypatch.chdir("/proc")
-    emulator = Emulator(CredentialTable(-1), SideStore(), NoViews())
+    emulator = Emulator(CredentialTable(-1), OwnerStore(), NoViews())
     emulator.joined(os.getpid())
     ((_, function),) = emulator.passes().items()
 

@@ -13,9 +13,9 @@ from runrootless.emulation.call import Call, Waits
 from runrootless.emulation.credential_table import CredentialTable
 from runrootless.emulation.credentials import initial
 from runrootless.emulation.handlers import Shared
+from runrootless.emulation.owner_store import OwnerStore
 from runrootless.emulation.receiving import Receiving
 from runrootless.emulation.senders import Sender, Senders
-from runrootless.emulation.side_store import SideStore
 from runrootless.linux import seccomp
 
 HEADER = struct.Struct("=QI4xQQQQi4x")
@@ -68,7 +68,7 @@ class Receiver:
     """What the agent is to this process, and the ends of a socket."""
 
     def __init__(self, kind: int) -> None:
-        shared = Shared(CredentialTable(os.memfd_create("credentials")), SideStore())
+        shared = Shared(CredentialTable(os.memfd_create("credentials")), OwnerStore())
         self.senders = Senders(shared.identity)
         self.receiving = Receiving(shared, self.senders)
         self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, kind)

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from runrootless.emulation.call import Call
 from runrootless.emulation.credential_table import CredentialTable
 from runrootless.emulation.handlers import Shared
+from runrootless.emulation.owner_store import OwnerStore
 from runrootless.emulation.senders import Senders
 from runrootless.emulation.sending import Sending
-from runrootless.emulation.side_store import SideStore
 from runrootless.linux import seccomp
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="states IDs as only root may")
@@ -55,7 +55,7 @@ class Caller:
     """This process, as one that is emulated."""
 
     def __init__(self) -> None:
-        shared = Shared(CredentialTable(os.memfd_create("credentials")), SideStore())
+        shared = Shared(CredentialTable(os.memfd_create("credentials")), OwnerStore())
         self.senders = Senders(shared.identity)
         self.sending = Sending(shared, self.senders)
 

@@ -8,7 +8,7 @@ import pytest
 
 from runrootless.emulation.credential_table import CredentialTable
 from runrootless.emulation.emulator import Emulator
-from runrootless.emulation.side_store import SideStore
+from runrootless.emulation.owner_store import OwnerStore
 from runrootless.emulation.table import I386_TABLE, TABLE, rows, seccomp_rules
 from runrootless.linux import seccomp, syscall_numbers
 from runrootless.linux.seccomp import AUDIT_ARCHITECTURES
@@ -25,7 +25,7 @@ class NoViews:
 
 @pytest.fixture
 def emulator() -> Emulator:
-    return Emulator(CredentialTable(-1), SideStore(), NoViews())
+    return Emulator(CredentialTable(-1), OwnerStore(), NoViews())
 
 
 def test_every_call_has_a_handler(emulator: Emulator) -> None:

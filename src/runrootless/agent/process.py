@@ -18,7 +18,7 @@ from runrootless.bundle.json_file import read
 from runrootless.bundle.transform import MEMORY
 from runrootless.emulation.credential_table import CredentialTable
 from runrootless.emulation.emulator import Emulator
-from runrootless.emulation.side_store import SideStore
+from runrootless.emulation.owner_store import OwnerStore
 from runrootless.linux.mounts import lasting_numbers
 from runrootless.linux.process import set_name
 from runrootless.state import CONFIG, remove_from_base
@@ -63,7 +63,7 @@ def _serve(settings: Settings, socket: _socket.socket, runtime: int, log: Log) -
     os.chdir(processes)
     _raise_descriptor_limit()
     views = Views(processes)
-    side_store = SideStore()
+    side_store = OwnerStore()
     server = Server(
         socket,
         runtime,
@@ -80,7 +80,7 @@ def _serve(settings: Settings, socket: _socket.socket, runtime: int, log: Log) -
         remove_from_base(base, directory_name)
 
 
-def _open_side_store(side_store: SideStore, settings: Settings) -> Callable[[], None]:
+def _open_side_store(side_store: OwnerStore, settings: Settings) -> Callable[[], None]:
     """Return what opens the side store once the container is joined.
 
     It is beside the rootfs where neither the settings nor the derived bundle name another

@@ -17,13 +17,13 @@ from runrootless.emulation.limits import Limits
 from runrootless.emulation.metadata import Metadata
 from runrootless.emulation.mounts import Mounts
 from runrootless.emulation.nodes import Nodes
+from runrootless.emulation.owner_store import OwnerStore
 from runrootless.emulation.process_files import ProcessFiles
 from runrootless.emulation.process_options import ProcessOptions
 from runrootless.emulation.receiving import Receiving
 from runrootless.emulation.roots import Roots
 from runrootless.emulation.senders import Senders
 from runrootless.emulation.sending import Sending
-from runrootless.emulation.side_store import SideStore
 from runrootless.emulation.socketcall import Socketcall
 from runrootless.emulation.sockets import Sockets
 from runrootless.emulation.status_files import StatusFiles
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 class Emulator:
     """Answers the intercepted calls of one container."""
 
-    def __init__(self, table: CredentialTable, side_store: SideStore, views: Views) -> None:
-        shared = Shared(table, side_store)
+    def __init__(self, table: CredentialTable, owners: OwnerStore, views: Views) -> None:
+        shared = Shared(table, owners)
         self._identity = shared.identity
         self._devices = Devices(shared.files, shared.ownership)
         self._status_files = StatusFiles(shared.files)

@@ -11,7 +11,7 @@ from runrootless.linux.memory import Memory
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runrootless.emulation.credential_table import CredentialTable
-    from runrootless.emulation.side_store import SideStore
+    from runrootless.emulation.owner_store import OwnerStore
 
 
 class Shared:
@@ -19,11 +19,11 @@ class Shared:
 
     __slots__ = ("files", "identity", "memory", "ownership", "paths")
 
-    def __init__(self, table: CredentialTable, side_store: SideStore) -> None:
+    def __init__(self, table: CredentialTable, owners: OwnerStore) -> None:
         self.memory = Memory()
         self.files = Files()
         self.paths = Paths(self.memory, self.files)
-        self.ownership = Ownership(self.files, side_store)
+        self.ownership = Ownership(self.files, owners)
         self.identity = Identity(self.memory, table)
 
 

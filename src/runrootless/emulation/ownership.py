@@ -12,8 +12,8 @@ import os
 import stat
 
 from runrootless.emulation.call import failure
+from runrootless.emulation.owner_store import OwnerStore
 from runrootless.emulation.record import NOTHING, Record, decode, encode
-from runrootless.emulation.side_store import SideStore
 from runrootless.linux.files import AT_SYMLINK_NOFOLLOW, Files
 
 ATTRIBUTE = b"user.rootlesscontainers"
@@ -28,9 +28,9 @@ _TYPES_OF_DEVICES = (stat.S_IFCHR, stat.S_IFREG)
 class Ownership:
     """Finds and keeps the records of files, wherever they are kept."""
 
-    def __init__(self, files: Files, side_store: SideStore) -> None:
+    def __init__(self, files: Files, store: OwnerStore) -> None:
         self._files = files
-        self._side_store = side_store
+        self._store = store
         self._expected: list[tuple[bytes, int, Record]] = []
         self._decoded: dict[bytes, Record | None] = {}
 
@@ -65,7 +65,7 @@ class Ownership:
     ) -> Record | None:
         if self._expected:
             self._settle()
-        found = self._side_store.find(device, inode)
+        found = self._store.find(device, inode)
         if found is None:
             return None
         birth, record = found
@@ -93,11 +93,11 @@ class Ownership:
                 raise failure(errno.EPERM)
             if result != -errno.EOPNOTSUPP:
                 raise failure(-result)
-        self._side_store.keep(device, inode, self._files.birth_time(handle, 0), record)
+        self._store.keep(device, inode, self._files.birth_time(handle, 0), record)
 
     def lasts_beside(self, device: int) -> bool:
         """Return whether the side store keeps records of files on a device as long as they live."""
-        return self._side_store.lasts(device)
+        return self._store.lasts(device)
 
     def expect(self, name: bytes, record: Record) -> None:
         """Keep the record of a socket that the kernel is about to make, once it is there."""

@@ -5,17 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runrootless.emulation import side_store
+from runrootless.emulation.owner_store import LINE_SIZE, OwnerStore
 from runrootless.emulation.record import NOTHING, Record
-from runrootless.emulation.side_store import LINE_SIZE, SideStore
 
 ROOT_DEVICE = os.makedev(8, 1)
 TMPFS = os.makedev(0, 40)
 NAME = ".rootfs.ownership"
 
 
-def store(path: Path, root_device: int = ROOT_DEVICE) -> SideStore:
-    found = SideStore()
+def store(path: Path, root_device: int = ROOT_DEVICE) -> OwnerStore:
+    found = OwnerStore()
     found.open(os.open(path, os.O_RDONLY), NAME, root_device)
     return found
 
@@ -57,8 +56,8 @@ NFS = os.makedev(0, 50)
 
 
 def test_a_users_store_keeps_all(tmp_path: Path) -> None:
-    def users_store(lasting: dict[int, int]) -> SideStore:
-        found = SideStore()
+    def users_store(lasting: dict[int, int]) -> OwnerStore:
+        found = OwnerStore()
         found.open(os.open(tmp_path, os.O_RDONLY), NAME, ROOT_DEVICE, lasting)
         return found
 
@@ -85,7 +84,7 @@ def test_that_there_is_nothing_is_not_kept(tmp_path: Path) -> None:
 
 
 def test_without_a_directory_records_stay_in_memory() -> None:
-    memory = SideStore()
+    memory = OwnerStore()
     memory.keep(ROOT_DEVICE, 7, 123, Record(1, 2))
     assert memory.find(ROOT_DEVICE, 7) == (123, Record(1, 2))
 
@@ -131,7 +130,7 @@ def test_a_line_cut_short_by_a_crash_costs_only_itself(
 def test_a_large_file_of_old_records_is_rewritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(side_store, "COMPACTION_SIZE", 10 * LINE_SIZE)
+    monkeypatch.setattr(OwnerStore, "compaction_size", 10 * LINE_SIZE)
     first = store(tmp_path)
     for uid in range(20):
         first.keep(ROOT_DEVICE, 1, 1, Record(uid, uid))
