@@ -14,8 +14,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runrootless.runtimes import Runtime
 
-OWNERSHIP = ".rootfs.ownership"
-"""The side store, in the bundle of a container whose root file system is not its bundle's."""
+SIDE_STORES = ".rootfs."
+"""What the names of the side stores begin with, in the bundle of a container whose root file
+system is not its bundle's."""
 
 
 def derive(
@@ -52,8 +53,8 @@ def derive(
         from runrootless.integrations import image_owners
 
         if image_owners.restore(spec["root"]["path"]):
-            # Beside the rootfs it would be in the way of who removes that, or stay for ever.
-            spec[MEMORY]["ownership"] = os.path.join(os.path.abspath(bundle), OWNERSHIP)
+            # Beside the rootfs they would be in the way of who removes that, or stay for ever.
+            spec[MEMORY]["side_stores"] = os.path.join(os.path.abspath(bundle), SIDE_STORES)
     spec[MEMORY]["engine"] = choice.name
     choice.engine.apply(spec, directory, identity, runtime)
     json_file.write(f"{directory}/{state.CONFIG}", spec, state.MODE)

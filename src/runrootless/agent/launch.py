@@ -24,7 +24,8 @@ class Settings:
     ``directory`` is the container's private directory, with its derived bundle, and
     ``lock_fd`` its locked lock file; ``state_directory`` is where the runtime keeps the
     container's state as long as it exists. Without a runtime that is empty, and
-    ``ownership`` is the path of the side store, which otherwise is beside the rootfs.
+    ``side_stores`` is what the paths of the side stores begin with, which otherwise are
+    beside the rootfs.
     """
 
     __slots__ = (
@@ -33,7 +34,7 @@ class Settings:
         "lock_fd",
         "log",
         "log_format",
-        "ownership",
+        "side_stores",
         "state_directory",
     )
 
@@ -45,7 +46,7 @@ class Settings:
         log: str,
         log_format: str,
         debug: bool,
-        ownership: str = "",
+        side_stores: str = "",
     ) -> None:
         self.directory = directory
         self.lock_fd = lock_fd
@@ -53,7 +54,7 @@ class Settings:
         self.log = log
         self.log_format = log_format
         self.debug = debug
-        self.ownership = ownership
+        self.side_stores = side_stores
 
 
 def launch(settings: Settings) -> None:

@@ -25,7 +25,9 @@ from runrootless.state import CONFIG, remove_from_base
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    from runrootless.emulation.side_store import SideStore
 
 PROCESS_NAME = "runrootless-agt"
 """The agent's name in ps(1): the kernel keeps 15 bytes."""
@@ -63,13 +65,13 @@ def _serve(settings: Settings, socket: _socket.socket, runtime: int, log: Log) -
     os.chdir(processes)
     _raise_descriptor_limit()
     views = Views(processes)
-    side_store = OwnerStore()
+    owners = OwnerStore()
     server = Server(
         socket,
         runtime,
         views,
-        Emulator(CredentialTable(credentials), side_store, views),
-        lambda: _open_side_store(side_store, settings),
+        Emulator(CredentialTable(credentials), owners, views),
+        lambda: _open_side_stores({"ownership": owners}, settings),
         log,
     )
     _forbid_imports()
@@ -80,22 +82,28 @@ def _serve(settings: Settings, socket: _socket.socket, runtime: int, log: Log) -
         remove_from_base(base, directory_name)
 
 
-def _open_side_store(side_store: OwnerStore, settings: Settings) -> Callable[[], None]:
-    """Return what opens the side store once the container is joined.
+def _open_side_stores(stores: Mapping[str, SideStore], settings: Settings) -> Callable[[], None]:
+    """Return what opens the side stores once the container is joined.
 
-    It is beside the rootfs where neither the settings nor the derived bundle name another
-    place. Raises OSError, Error.
+    They are beside the rootfs where neither the settings nor the derived bundle name another
+    place. ``stores`` are by the ends of their names. Raises OSError, Error.
     """
-    if settings.ownership:
-        parent, name = os.path.split(settings.ownership)
-        shared = os.open(parent, _DIRECTORY)
-        return lambda: side_store.open(shared, name, os.stat("/").st_dev, lasting_numbers())
-    spec = read(f"{settings.directory}/{CONFIG}")
-    parent, name = os.path.split(spec["root"]["path"])
-    path = spec[MEMORY].get("ownership") or f"{parent}/.{name}.ownership"
-    parent, name = os.path.split(path)
+    begin = settings.side_stores
+    if not begin:
+        spec = read(f"{settings.directory}/{CONFIG}")
+        parent, name = os.path.split(spec["root"]["path"])
+        begin = spec[MEMORY].get("side_stores") or f"{parent}/.{name}."
+    parent, name = os.path.split(begin)
     directory = os.open(parent, _DIRECTORY)
-    return lambda: side_store.open(directory, name, os.stat("/").st_dev)
+
+    def open_all() -> None:
+        root_device = os.stat("/").st_dev
+        # Without a container, other file systems than its own last as well.
+        lasting = lasting_numbers() if settings.side_stores else None
+        for end, store in stores.items():
+            store.open(directory, name + end, root_device, lasting)
+
+    return open_all
 
 
 def _exists(name: str, directory: int) -> bool:

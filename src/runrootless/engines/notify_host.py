@@ -22,8 +22,8 @@ from runrootless.linux import seccomp
 from runrootless.linux.namespaces import CLONE_NEWNS, CLONE_NEWUSER, unshare
 from runrootless.linux.process import set_no_new_privileges
 
-OWNERSHIP = "runrootless/ownership"
-"""The side store of what is emulated on the host, below $XDG_DATA_HOME."""
+SIDE_STORES = "runrootless"
+"""The directory of the side stores of what is emulated on the host, below $XDG_DATA_HOME."""
 
 _FLAGS = seccomp.FILTER_NEW_LISTENER | seccomp.FILTER_SPEC_ALLOW
 
@@ -38,7 +38,7 @@ def enter(log: str, log_format: str, debug: bool) -> None:
     if machine not in MACHINES:
         raise Error(f"system calls of {machine} are not emulated yet: use --engine proot")
     program = build(machine, seccomp.RETURN_NOTIFY)
-    ownership = _ownership()
+    side_stores = _side_stores()
     base = state.open_base()
     state.collect_garbage(base)
     name = f"emulate-{os.urandom(4).hex()}"
@@ -46,7 +46,7 @@ def enter(log: str, log_format: str, debug: bool) -> None:
     try:
         become_root()
         settings = Settings(
-            directory.path, directory.lock_fd, "", log, log_format, debug, ownership
+            directory.path, directory.lock_fd, "", log, log_format, debug, side_stores
         )
         launch(settings)
     except BaseException:
@@ -87,20 +87,20 @@ def become_root() -> None:
         )
 
 
-def _ownership() -> str:
-    """Return the path of the caller's side store, in a directory that is there. Raises Error."""
+def _side_stores() -> str:
+    """Return the path of the caller's side stores, a directory that is there. Raises Error."""
     data = os.environ.get("XDG_DATA_HOME", "")
     if not data.startswith("/"):
         data = os.path.expanduser("~/.local/share")
-    path = os.path.join(data, OWNERSHIP)
+    path = os.path.join(data, SIDE_STORES)
     try:
-        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+        os.makedirs(path, 0o700, exist_ok=True)
     except OSError as error:
         raise Error(
-            f"no place to keep the owners of files, {os.path.dirname(path)}: {error.strerror}: "
+            f"no place to keep the owners of files, {path}: {error.strerror}: "
             "set XDG_DATA_HOME to a directory of your own"
         ) from None
-    return path
+    return f"{path}/"
 
 
 def _come_under_filter(program: bytes, path: str) -> None:
