@@ -262,6 +262,13 @@ def test_without_runtime_directory_and_data_home(emulate: Emulate, place: str) -
     assert os.path.exists(f"{place}/home/.local/share/runrootless/ownership")
 
 
+def test_attributes_of_symlinks_last(emulate: Emulate) -> None:
+    names = 'os.listxattr("link", follow_symlinks=False)'
+    make = 'os.symlink("a", "link"); os.setxattr("link", "trusted.a", b"1", follow_symlinks=False)'
+    emulate(f"python3 -c 'import os; {make}'").check()
+    assert emulate(f"python3 -c 'import os; print({names})'").check().stdout == "['trusted.a']\n"
+
+
 def test_no_place_to_keep_owners(emulate: Emulate) -> None:
     done = emulate("true", env={"XDG_DATA_HOME": "/proc/data"}).check(125)
     assert "set XDG_DATA_HOME to a directory of your own" in done.stderr

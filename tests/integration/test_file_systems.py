@@ -13,7 +13,7 @@ from conftest import MakeBundle
 from support.bundles import Bundle, Config
 from support.containers import Runrootless
 from support.processes import eventually
-from support.trees import Trees
+from support.trees import Tree, Trees
 from support.users import AS_ROOT
 
 MAKE = """cd /srv; touch f; mkdir d; ln -s f l; mkfifo p; mknod c c 4 64; mknod b b 8 1
@@ -26,6 +26,9 @@ f regular empty file 5:6 0:0 644
 l symbolic link 5:6 0:0 777
 p fifo 5:6 0:0 644
 """
+LABEL = "cd /srv; for f in *; do setfattr -h -n security.selinux -v made-as-$f $f; done"
+LABELS = "cd /srv; getfattr -hdm security *"
+LABELED = "".join(f'# file: {name}\nsecurity.selinux="made-as-{name}"\n\n' for name in "bcdflp")
 
 MakeVolume = Callable[..., str]
 
@@ -54,9 +57,9 @@ def _bind(source: str, *options: str) -> Callable[[dict[str, Any]], None]:
     return lambda config: config["mounts"].append(mount)
 
 
-def _with_own_directory(bundle: MakeBundle, trees: Trees) -> Bundle:
+def _with_own_directory(bundle: MakeBundle, tree: Tree, trees: Trees) -> Bundle:
     """Make a bundle with a small root file system of its own, in a directory of the user's."""
-    ours = bundle()
+    ours = bundle(tree)
     rootfs = f"{ours.path}/rootfs"
     os.mkdir(rootfs)
     trees.user.give(rootfs)
@@ -81,12 +84,16 @@ def _with_own_directory(bundle: MakeBundle, trees: Trees) -> Bundle:
 
 
 def test_a_later_container_sees_the_same(
-    bundle: MakeBundle, runrootless: Runrootless, trees: Trees
+    bundle: MakeBundle, tools_tree: Tree, runrootless: Runrootless, trees: Trees
 ) -> None:
-    ours = _with_own_directory(bundle, trees)
+    ours = _with_own_directory(bundle, tools_tree, trees)
     runrootless.run(ours.script(MAKE)).check()
     assert runrootless.run(ours.script(SHOW)).check().stdout == MADE
     assert os.path.getsize(f"{ours.path}/.rootfs.ownership") > 0
+    runrootless.run(ours.script(LABEL)).check()
+    assert runrootless.run(ours.script(LABELS)).check().stdout == LABELED
+    assert os.path.getsize(f"{ours.path}/.rootfs.attributes") > 0
+    assert runrootless.run(ours.script(SHOW)).check().stdout == MADE
     # A second root file system in the place of the first one has none of its records.
     shutil.rmtree(f"{ours.rootfs}/srv")
     os.mkdir(f"{ours.rootfs}/srv")
@@ -94,14 +101,14 @@ def test_a_later_container_sees_the_same(
     for number in range(3):
         os.symlink("y", f"{ours.rootfs}/srv/{number}")
         runrootless.user.give(f"{ours.rootfs}/srv/{number}")
-    script = "stat -c %u:%g /srv/*"
+    script = f"stat -c %u:%g /srv/*; {LABELS}"
     assert runrootless.run(ours.script(script)).check().stdout == "0:0\n" * 3
 
 
 def test_two_containers_on_one_rootfs(
-    bundle: MakeBundle, runrootless: Runrootless, trees: Trees
+    bundle: MakeBundle, tools_tree: Tree, runrootless: Runrootless, trees: Trees
 ) -> None:
-    ours = _with_own_directory(bundle, trees)
+    ours = _with_own_directory(bundle, tools_tree, trees)
     ours.script("while [ ! -e /srv/stop ]; do sleep 0.05; done")
     names = [runrootless.new_id() for _ in range(2)]
     for name in names:
@@ -112,9 +119,14 @@ def test_two_containers_on_one_rootfs(
 
     run(0, MAKE)
     assert run(1, SHOW) == MADE
+    run(1, LABEL)
+    assert run(0, LABELS) == LABELED
     # In turns, also where the inode numbers of the one are used again by the other.
     for turn in range(6):
         run(turn % 2, f"cd /srv; rm -f l c; ln -s x c; mknod l c 1 {turn}; chown -h {turn} l c")
+        assert run(1 - turn % 2, f"{LABELS} | grep -c made-as") == "4\n"
+        run(turn % 2, LABEL)
+        assert run(1 - turn % 2, LABELS) == LABELED
         assert run(1 - turn % 2, "cd /srv; stat -c '%F %u %T' c l").splitlines() == [
             f"symbolic link {turn} 0",
             f"character special file {turn} {turn}",
@@ -125,12 +137,12 @@ def test_two_containers_on_one_rootfs(
 
 
 def test_what_a_killed_agent_recorded_is_there(
-    bundle: MakeBundle, runrootless: Runrootless, trees: Trees
+    bundle: MakeBundle, tools_tree: Tree, runrootless: Runrootless, trees: Trees
 ) -> None:
     name = runrootless.new_id()
-    ours = _with_own_directory(bundle, trees).script("sleep 100")
+    ours = _with_own_directory(bundle, tools_tree, trees).script("sleep 100")
     runrootless("run", "--detach", "--bundle", ours.path, name).check()
-    runrootless("exec", name, "sh", "-c", MAKE).check()
+    runrootless("exec", name, "sh", "-c", f"{MAKE}; {LABEL}").check()
     agents = [
         process.pid
         for process in runrootless.user.account.processes()
@@ -139,7 +151,7 @@ def test_what_a_killed_agent_recorded_is_there(
     assert len(agents) == 1
     os.kill(agents[0], signal.SIGKILL)
     runrootless("delete", "--force", name).check()
-    assert runrootless.run(ours.script(SHOW)).check().stdout == MADE
+    assert runrootless.run(ours.script(f"{SHOW}; {LABELS}")).check().stdout == MADE + LABELED
 
 
 def _name(pid: int) -> str:
@@ -151,34 +163,39 @@ def _name(pid: int) -> str:
 
 
 def test_where_nothing_can_be_kept_beside_the_rootfs(
-    bundle: MakeBundle, runrootless: Runrootless, trees: Trees
+    bundle: MakeBundle, tools_tree: Tree, runrootless: Runrootless, trees: Trees
 ) -> None:
     """The directory that holds it is somebody else's: devices are kept with the file."""
     path = trees.new_directory("volume", for_user=True)
-    ours = bundle().change(_bind(path))
-    assert runrootless.run(ours.script(f"{MAKE}; {SHOW}")).check().stdout == MADE
+    ours = bundle(tools_tree).change(_bind(path))
+    script = f"{MAKE}; {LABEL}; {SHOW}; {LABELS}"
+    assert runrootless.run(ours.script(script)).check().stdout == MADE + LABELED
     later = runrootless.run(ours.script(SHOW)).check().stdout
     assert [line for line in later.splitlines() if line[0] in "bc"] == MADE.splitlines()[:2]
 
 
 def test_without_attributes(
-    bundle: MakeBundle, runrootless: Runrootless, volume: MakeVolume
+    bundle: MakeBundle, tools_tree: Tree, runrootless: Runrootless, volume: MakeVolume
 ) -> None:
     """A ramfs: no user attributes, no times of birth, and no number of a disk."""
-    ours = bundle().change(_bind(volume("-t", "ramfs", "none")))
+    ours = bundle(tools_tree).change(_bind(volume("-t", "ramfs", "none")))
     script = f"{MAKE}; {SHOW}; chown 9 f; stat -c %u f; rm f; touch f; stat -c %u f"
     assert runrootless.run(ours.script(script)).check().stdout == MADE + "9\n0\n"
+    # The file system has no attributes of any kind: it is as to the real root.
+    done = runrootless.run(ours.script(LABEL))
+    assert done.stderr.count("Operation not supported") == len("bcdflp")
 
 
 def test_without_whiteouts(
-    bundle: MakeBundle, runrootless: Runrootless, volume: MakeVolume, trees: Trees
+    bundle: MakeBundle, tools_tree: Tree, runrootless: Runrootless, volume: MakeVolume, trees: Trees
 ) -> None:
     """An overlay makes none: to it they are names that have been removed."""
     parts = [trees.new_directory("overlay", for_user=True) for _ in range(3)]
     options = "lowerdir={},upperdir={},workdir={}".format(*parts)
     path = volume("-t", "overlay", "-o", options, "none")
-    ours = bundle().change(_bind(path))
-    assert runrootless.run(ours.script(f"{MAKE}; {SHOW}")).check().stdout == MADE
+    ours = bundle(tools_tree).change(_bind(path))
+    script = f"{MAKE}; {LABEL}; {SHOW}; {LABELS}"
+    assert runrootless.run(ours.script(script)).check().stdout == MADE + LABELED
     assert runrootless.run(ours.script(f"{SHOW}; find . -type f | sort")).check().stdout == (
         # What can be kept with the file is.
         "".join(line for line in MADE.splitlines(True) if line[0] not in "lp")
@@ -187,22 +204,29 @@ def test_without_whiteouts(
 
 
 def test_read_only_and_immutable_files(
-    bundle: MakeBundle, runrootless: Runrootless, trees: Trees
+    bundle: MakeBundle, tools_tree: Tree, runrootless: Runrootless, trees: Trees
 ) -> None:
     if not AS_ROOT:
         pytest.skip("only root makes files immutable: run the tests as root")
     path = trees.new_directory("volume", for_user=True)
-    runrootless.run(bundle().change(_bind(path)).script("cd /srv; touch f; chown 5:6 f; ln f g"))
-    errors = """chown 9 f; chown -h 9 f; chown 5:6 f; setfattr -n trusted.a -v 1 f
-        chmod 4755 f; mknod c c 1 3"""
-    read_only = runrootless.run(bundle().change(_bind(path, "ro")).script(f"cd /srv; {errors}"))
-    lines = [line for line in read_only.stderr.splitlines() if "setfattr" not in line]
-    assert len(lines) == 5
+    runrootless.run(
+        bundle(tools_tree)
+        .change(_bind(path))
+        .script("cd /srv; touch f; chown 5:6 f; ln f g; ln -s f l; mkfifo p; chown 5:6 p")
+    )
+    errors = "chown 9 f; chown -h 9 f; chown 5:6 f; chmod 4755 f; mknod c c 1 3"
+    errors += "; chown -h 9 l; chown -h 0:0 l; chown 9 p; chown 5:6 p; setfattr -n trusted.a -v 1 f"
+    errors += "; setfattr -h -n trusted.a -v 1 l; setfattr -h -x trusted.b l"
+    read_only = runrootless.run(
+        bundle(tools_tree).change(_bind(path, "ro")).script(f"cd /srv; {errors}")
+    )
+    lines = read_only.stderr.splitlines()
+    assert len(lines) == 12
     assert all(line.endswith("Read-only file system") for line in lines)
     subprocess.run(["chattr", "+i", f"{path}/f"], check=True)
     try:
         immutable = runrootless.run(
-            bundle()
+            bundle(tools_tree)
             .change(_bind(path))
             .script("cd /srv; chown 9 f; chown 9 g; chown 5:6 f; stat -c %u:%g f g")
         )
@@ -214,9 +238,9 @@ def test_read_only_and_immutable_files(
 
 
 def test_devices_that_the_caller_may_not_have(
-    bundle: MakeBundle, runrootless: Runrootless, trees: Trees
+    bundle: MakeBundle, runrootless: Runrootless, tools_tree: Tree, trees: Trees
 ) -> None:
-    ours = _with_own_directory(bundle, trees)
+    ours = _with_own_directory(bundle, tools_tree, trees)
     for kind, option in (("char", "c"), ("block", "b")):
         there = sorted(os.listdir(f"/sys/dev/{kind}"))[0]
         script = f"""cd /srv; mknod there {option} {there.replace(":", " ")}

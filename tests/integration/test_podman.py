@@ -211,7 +211,7 @@ def test_a_container_in_the_background(podman: Engine) -> None:
 def test_owners_of_symlinks_and_fifos_stay_with_the_container(
     podman: Engine, user: ClusterUser
 ) -> None:
-    # They are kept in a file, which must not be in podman's way.
+    # They are kept in files, which must not be in podman's way.
     script = "busybox mkfifo /fifo; ln -s x /link; chown -h 33:44 /fifo /link"
     podman("create", "--name", "files", "--network", "host", SMALL, "sleep", "1000").check()
     podman("start", "files").check()
@@ -222,7 +222,8 @@ def test_owners_of_symlinks_and_fifos_stay_with_the_container(
     assert podman(*show).check().stdout == "33:44\n33:44\n"
     podman("rm", "--force", "--time", "0", "files").check()
     for directory, _, names in os.walk(user.home):
-        assert not [name for name in names if name.endswith(".ownership")], directory
+        ours = [name for name in names if name.endswith((".ownership", ".attributes"))]
+        assert not ours, directory
 
 
 def test_a_terminal(podman: Engine, user: ClusterUser) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from runrootless.emulation.attribute_store import AttributeStore
 from runrootless.emulation.credential_table import CredentialTable
 from runrootless.emulation.emulator import Emulator
 from runrootless.emulation.owner_store import OwnerStore
@@ -35,7 +36,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> Passes:
     """Tells whether a call of this process is let through."""
     # From where the agent resolves names.
     monkeypatch.chdir("/proc")
-    emulator = Emulator(CredentialTable(-1), OwnerStore(), NoViews())
+    emulator = Emulator(CredentialTable(-1), OwnerStore(), AttributeStore(), NoViews())
     emulator.joined(os.getpid())
     ((_, function),) = emulator.passes().items()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from runrootless.emulation.attribute_store import AttributeStore
 from runrootless.emulation.credential_table import CredentialTable
 from runrootless.emulation.emulator import Emulator
 from runrootless.emulation.owner_store import OwnerStore
@@ -25,7 +26,7 @@ class NoViews:
 
 @pytest.fixture
 def emulator() -> Emulator:
-    return Emulator(CredentialTable(-1), OwnerStore(), NoViews())
+    return Emulator(CredentialTable(-1), OwnerStore(), AttributeStore(), NoViews())
 
 
 def test_every_call_has_a_handler(emulator: Emulator) -> None:

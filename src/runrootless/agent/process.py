@@ -16,6 +16,7 @@ from runrootless.agent.server import Server
 from runrootless.agent.views import Views
 from runrootless.bundle.json_file import read
 from runrootless.bundle.transform import MEMORY
+from runrootless.emulation.attribute_store import AttributeStore
 from runrootless.emulation.credential_table import CredentialTable
 from runrootless.emulation.emulator import Emulator
 from runrootless.emulation.owner_store import OwnerStore
@@ -65,13 +66,13 @@ def _serve(settings: Settings, socket: _socket.socket, runtime: int, log: Log) -
     os.chdir(processes)
     _raise_descriptor_limit()
     views = Views(processes)
-    owners = OwnerStore()
+    owners, attributes = OwnerStore(), AttributeStore()
     server = Server(
         socket,
         runtime,
         views,
-        Emulator(CredentialTable(credentials), owners, views),
-        lambda: _open_side_stores({"ownership": owners}, settings),
+        Emulator(CredentialTable(credentials), owners, attributes, views),
+        lambda: _open_side_stores({"ownership": owners, "attributes": attributes}, settings),
         log,
     )
     _forbid_imports()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from runrootless.emulation.attribute_store import AttributeStore
+from runrootless.emulation.attributes import Attributes
 from runrootless.emulation.capabilities import Capabilities
 from runrootless.emulation.chown import Chown
 from runrootless.emulation.creation import Creation
@@ -47,7 +49,9 @@ if TYPE_CHECKING:
 class Emulator:
     """Answers the intercepted calls of one container."""
 
-    def __init__(self, table: CredentialTable, owners: OwnerStore, views: Views) -> None:
+    def __init__(
+        self, table: CredentialTable, owners: OwnerStore, attributes: AttributeStore, views: Views
+    ) -> None:
         shared = Shared(table, owners)
         self._identity = shared.identity
         self._devices = Devices(shared.files, shared.ownership)
@@ -73,7 +77,7 @@ class Emulator:
             "capabilities": Capabilities(shared),
             "process_options": ProcessOptions(shared),
             "execution": Execution(shared, self._devices, self._status_files),
-            "xattrs": Xattrs(shared),
+            "xattrs": Xattrs(shared, Attributes(shared.files, attributes)),
             "sending": sending,
             "receiving": receiving,
             "sockets": sockets,

@@ -93,6 +93,9 @@ class Ownership:
                 raise failure(errno.EPERM)
             if result != -errno.EOPNOTSUPP:
                 raise failure(-result)
+        if os.statvfs(handle).f_flag & os.ST_RDONLY:
+            # Beside it could be kept all the same.
+            raise failure(errno.EROFS)
         self._store.keep(device, inode, self._files.birth_time(handle, 0), record)
 
     def lasts_beside(self, device: int) -> bool:

@@ -1,9 +1,6 @@
 """Extended attributes: xattr(7).
 
-Attributes that only root of the host may set (``trusted.*``, and ``security.*`` but for
-file capabilities, which the kernel knows in user namespaces) are kept under another
-name in ``user.``. The attributes that the emulation itself keeps are not shown, so
-that nothing copies them.
+The attributes that the emulation itself keeps are not shown, so that nothing copies them.
 """
 
 from __future__ import annotations
@@ -11,10 +8,17 @@ from __future__ import annotations
 import errno
 import os
 
+from runrootless.emulation.attributes import (
+    ABSENT_USER,
+    NAME_LIMIT,
+    Attributes,
+    is_hidden,
+    is_kept,
+    is_trusted,
+)
 from runrootless.emulation.call import Call, require_valid
 from runrootless.emulation.credentials import CAP_SYS_ADMIN, Credentials
-from runrootless.emulation.handlers import Handlers
-from runrootless.emulation.ownership import ATTRIBUTE
+from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.linux.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW
 
 TYPE_CHECKING = False
@@ -23,20 +27,17 @@ if TYPE_CHECKING:
 
     Locate = Callable[[Call], tuple[bytes, int]]
 
-PREFIX = b"user.runrootless."
-"""What the name of an attribute that is kept under another name is preceded by."""
-
-_NAME_LIMIT = 256
+_NAME_SIZE = NAME_LIMIT + 1
 _VALUE_LIMIT = 65536
-_ABSENT = b"security.runrootless"
-_NATIVE = b"security.capability"
-_TRUSTED = b"trusted."
-_SECURITY = b"security."
-_NO_NAME = b"user."
+_FLAGS = os.XATTR_CREATE | os.XATTR_REPLACE
 
 
 class Xattrs(Handlers):
     """Handlers of the xattr family."""
+
+    def __init__(self, shared: Shared, attributes: Attributes) -> None:
+        super().__init__(shared)
+        self._attributes = attributes
 
     def setxattr(self, call: Call) -> int | None:
         """setxattr(2)."""
@@ -87,9 +88,10 @@ class Xattrs(Handlers):
         return self._remove(call, self._descriptor)
 
     def _set(self, call: Call, locate: Locate) -> int | None:
-        _, attribute, value, size, flags = call.arguments[:5]
-        kept = self._kept_name(call, attribute)
-        if kept is None or size > _VALUE_LIMIT:
+        _, address, value, size, flags = call.arguments[:5]
+        flags &= 0xFFFFFFFF
+        attribute = self._kept_attribute(call, address)
+        if attribute is None or size > _VALUE_LIMIT or flags & ~_FLAGS:
             return None
         if not self._credentials(call).can(CAP_SYS_ADMIN):
             return -errno.EPERM
@@ -98,61 +100,48 @@ class Xattrs(Handlers):
             return -errno.EFAULT
         name, nofollow = locate(call)
         require_valid(call)
-        os.setxattr(name, kept, data, flags & 0xFFFFFFFF, follow_symlinks=not nofollow)
+        self._attributes.set(name, nofollow, attribute, data, flags)
         return 0
 
     def _get(self, call: Call, locate: Locate) -> int | None:
-        _, attribute, buffer, size = call.arguments[:4]
-        text = self._memory.read_string(call.pid, attribute, _NAME_LIMIT)
-        if text is None:
+        _, address, buffer, size = call.arguments[:4]
+        attribute = self._memory.read_string(call.pid, address, _NAME_SIZE)
+        if attribute is None:
             return None
-        if _is_ours(text):
+        if is_hidden(attribute):
             # Looked for under a name that no file has, for the sake of other errors.
             name, nofollow = locate(call)
-            os.getxattr(name, PREFIX, follow_symlinks=not nofollow)
+            os.getxattr(name, ABSENT_USER, follow_symlinks=not nofollow)
             return -errno.ENODATA
-        kept = _kept_name(text)
-        if kept is None:
+        if not is_kept(attribute):
             return None
-        if text.startswith(_TRUSTED) and not self._credentials(call).can(CAP_SYS_ADMIN):
+        if is_trusted(attribute) and not self._credentials(call).can(CAP_SYS_ADMIN):
             return -errno.ENODATA
         name, nofollow = locate(call)
-        try:
-            value = os.getxattr(name, kept, follow_symlinks=not nofollow)
-        except OSError:
-            if kept == _NO_NAME:
-                raise
-            # Where there is none, what the file system says of those that it could have.
-            value = os.getxattr(name, _ABSENT, follow_symlinks=not nofollow)
-        return self._return(call, value, buffer, size)
+        return self._return(call, self._attributes.get(name, nofollow, attribute), buffer, size)
 
     def _list(self, call: Call, locate: Locate) -> int | None:
         _, buffer, size = call.arguments[:3]
         name, nofollow = locate(call)
         try:
-            there = [
-                os.fsencode(entry) for entry in os.listxattr(name, follow_symlinks=not nofollow)
-            ]
+            names = self._attributes.names(name, nofollow)
         except OSError:
             return None
-        if not any(map(_is_ours, there)):
+        if names is None:
             return None
-        shown = [entry for entry in there if not _is_ours(entry)]
-        kept = [entry.removeprefix(PREFIX) for entry in there if entry.startswith(PREFIX)]
-        kept = [entry for entry in kept if _kept_name(entry)]
-        may_see_trusted = self._credentials(call).can(CAP_SYS_ADMIN)
-        shown += [entry for entry in kept if may_see_trusted or not entry.startswith(_TRUSTED)]
-        return self._return(call, b"".join(entry + b"\0" for entry in shown), buffer, size)
+        if not self._credentials(call).can(CAP_SYS_ADMIN):
+            names = [entry for entry in names if not is_trusted(entry)]
+        return self._return(call, b"".join(entry + b"\0" for entry in names), buffer, size)
 
     def _remove(self, call: Call, locate: Locate) -> int | None:
-        kept = self._kept_name(call, call.arguments[1])
-        if kept is None:
+        attribute = self._kept_attribute(call, call.arguments[1])
+        if attribute is None:
             return None
         if not self._credentials(call).can(CAP_SYS_ADMIN):
             return -errno.EPERM
         name, nofollow = locate(call)
         require_valid(call)
-        os.removexattr(name, kept, follow_symlinks=not nofollow)
+        self._attributes.remove(name, nofollow, attribute)
         return 0
 
     def _return(self, call: Call, data: bytes, buffer: int, size: int) -> int:
@@ -164,9 +153,10 @@ class Xattrs(Handlers):
                 return -errno.EFAULT
         return len(data)
 
-    def _kept_name(self, call: Call, address: int) -> bytes | None:
-        text = self._memory.read_string(call.pid, address, _NAME_LIMIT)
-        return None if text is None else _kept_name(text)
+    def _kept_attribute(self, call: Call, address: int) -> bytes | None:
+        """Return the name of an attribute that the emulation keeps, None for others."""
+        attribute = self._memory.read_string(call.pid, address, _NAME_SIZE)
+        return attribute if attribute and is_kept(attribute) else None
 
     def _credentials(self, call: Call) -> Credentials:
         return self._identity.of(call.pid)
@@ -179,20 +169,3 @@ class Xattrs(Handlers):
 
     def _descriptor(self, call: Call) -> tuple[bytes, int]:
         return self._paths.open_file_name(call, call.descriptor(0)), 0
-
-
-def _is_ours(attribute: bytes) -> bool:
-    return attribute == ATTRIBUTE or attribute.startswith(PREFIX)
-
-
-def _kept_name(attribute: bytes) -> bytes | None:
-    """Return the name that an attribute is kept under; None where the kernel keeps it."""
-    if len(attribute) >= _NAME_LIMIT - len(PREFIX) or attribute == _NATIVE:
-        return None
-    if attribute in (_TRUSTED, _SECURITY):
-        # The kernel does not know a name without an end, whatever its beginning.
-        return _NO_NAME
-    for namespace in (_TRUSTED, _SECURITY):
-        if attribute.startswith(namespace):
-            return PREFIX + attribute
-    return None

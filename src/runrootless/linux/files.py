@@ -59,6 +59,8 @@ _XATTR_SIZE = 256
 _XATTR_LIMIT = c_ulong(_XATTR_SIZE)
 _STATX_BTIME = 0x800
 _BIRTH = struct.Struct("=I76xqI")
+_IDENTITY_MASK = c_long(0x101 | _STATX_BTIME)
+_IDENTITY = struct.Struct("=I24xH2xQ40xqI44xII")
 
 
 class Files:
@@ -109,6 +111,22 @@ class Files:
             return 0
         mask, seconds, nanoseconds = _BIRTH.unpack_from(self._birth_buffer)
         return seconds * 1_000_000_000 + nanoseconds if mask & _STATX_BTIME else 0
+
+    def identity(self, name: bytes, flags: int) -> tuple[int, int, int, int] | None:
+        """Return st_mode, st_dev, st_ino and the time of birth of a file, None if there is none.
+
+        The time is in nanoseconds, 0 where the file system keeps none. ``flags`` may hold
+        AT_SYMLINK_NOFOLLOW. The permissions in st_mode may be missing.
+        """
+        nofollow = flags & AT_SYMLINK_NOFOLLOW
+        buffer = self._birth_address
+        if _syscall(_NR_STATX, _AT_FDCWD, name, nofollow, _IDENTITY_MASK, buffer) < 0:
+            return None
+        mask, mode, inode, seconds, nanoseconds, major, minor = _IDENTITY.unpack_from(
+            self._birth_buffer
+        )
+        birth = seconds * 1_000_000_000 + nanoseconds if mask & _STATX_BTIME else 0
+        return mode, os.makedev(major, minor), inode, birth
 
     def getxattr(self, name: bytes, attribute: bytes, flags: int) -> bytes | int:
         """Return the attribute's value, or a negative error number.
