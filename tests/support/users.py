@@ -227,6 +227,10 @@ class Unprivileged:
         with tempfile.TemporaryFile() as typed, Output() as output:
             typed.write((input or "").encode())
             typed.seek(0)
+            if AS_ROOT:
+                # As where a user's shell redirects.
+                for file in (typed, output.stdout, output.stderr):
+                    os.fchown(file.fileno(), self.account.uid, self.account.gid)
             process = self.start(
                 args,
                 cwd=cwd,
