@@ -30,7 +30,7 @@ _CONTINUE = _pack(b"", 0, 0, seccomp.FLAG_CONTINUE)[8:]
 _receive = seccomp.receive
 _send = seccomp.send
 _IDENTIFIER = seccomp.IDENTIFIER
-_SYSTEM_CALL = seccomp.SYSTEM_CALL
+_unpack_key = seccomp.KEY.unpack
 
 
 def _is_woken_at_the_end() -> bool:
@@ -107,12 +107,11 @@ class Workers:
                 if any(events & select.POLLHUP for _, events in poll.poll(0)):
                     return
                 continue
-            identifier = notification[_IDENTIFIER]
-            system_call = notification[_SYSTEM_CALL]
-            handler = handlers.get(system_call)
+            identifier, system_call = _unpack_key(notification)
             value: int | None = None
+            handler = handlers.get(system_call)
             if handler is None:
-                value = _unknown(notification)
+                value = _unknown(system_call)
             else:
                 with lock:
                     passes = None if views.varied else every_pass(system_call)
@@ -176,8 +175,8 @@ def _answer(listener: int, identifier: bytes, value: int | None) -> None:
         pass
 
 
-def _unknown(notification: bytes) -> int | None:
+def _unknown(system_call: bytes) -> int | None:
     """Return the answer to a call that is not in the table."""
-    number, _ = seccomp.NUMBER.unpack(notification[_SYSTEM_CALL])
+    number, _ = seccomp.NUMBER.unpack(system_call)
     # Programs of the x32 ABI see their calls fail, rather than a half-emulated system.
     return -errno.ENOSYS if number & _X32_BIT else None

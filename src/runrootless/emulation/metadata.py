@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # and in that part st_uid with st_gid, and st_rdev.
 _SAME_FILE = struct.Struct("=16s88x16s")
 _DEVICE_INODE = struct.Struct("=QQ")
-_CHANGE_SECONDS = struct.Struct("=104xq")
+_CHANGE = struct.Struct("=104xqQ")
 if os.uname().machine == "x86_64":
     _SHOWN = slice(MODE_OFFSET, 48)
     _OWNER_OFFSET, _RDEV_OFFSET = 4, 16
@@ -41,7 +41,10 @@ _DEVICE = struct.Struct("=Q")
 _PERMISSIONS = 0o7777
 _ROOT = (0, 0)
 _SETTLED_LIMIT = 8192
-_SETTLED_SECONDS = 3
+# After how many seconds a change of a file changes st_ctime for sure, which is as fine as
+# the kernel's ticks, unless its file system keeps whole or even seconds.
+_TICKS = 0.1
+_EVEN_SECONDS = 3
 
 # struct statx: stx_uid, stx_gid and stx_mode; stx_ino; stx_rdev_*; stx_dev_*.
 _STATX_OWNER_MODE = struct.Struct("=IIH")
@@ -248,9 +251,10 @@ class Metadata(Handlers):
         _OWNER.pack_into(shown, _OWNER_OFFSET, *owner)
         result = None if shown == truth else bytes(shown)
         if carried:
-            (seconds,) = _CHANGE_SECONDS.unpack_from(data)
+            seconds, nanoseconds = _CHANGE.unpack_from(data)
             # A file that has just changed may change again without its time doing so.
-            if time.time() - seconds > _SETTLED_SECONDS:
+            since = time.time() - seconds - nanoseconds / 1e9
+            if since > (_TICKS if nanoseconds else _EVEN_SECONDS):
                 if len(self._settled) >= _SETTLED_LIMIT:
                     self._settled.clear()
                 self._settled[file] = (changed, result)

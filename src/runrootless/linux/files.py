@@ -38,9 +38,10 @@ _lgetxattr = quick_function("lgetxattr")
 _setxattr = function("setxattr", c_char_p, c_char_p, c_char_p, c_ulong, c_int)
 _removexattr = function("removexattr", c_char_p, c_char_p)
 
-_NR_NEWFSTATAT = c_long(_NUMBERS["newfstatat"])
-_NR_STATX = c_long(_NUMBERS["statx"])
-_AT_FDCWD = c_long(AT_FDCWD)
+_NR_NEWFSTATAT = _NUMBERS["newfstatat"]
+_NR_STATX = _NUMBERS["statx"]
+# As unsigned, for ctypes tries that first.
+_AT_FDCWD = AT_FDCWD & 0xFFFFFFFF
 
 STAT_SIZE = 144 if _MACHINE == "x86_64" else 128
 """Size of ``struct stat`` of this machine in bytes."""

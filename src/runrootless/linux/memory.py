@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from runrootless.linux.libc import address as address_of
-from runrootless.linux.libc import c_char, c_void_p, quick_function
+from runrootless.linux.libc import c_char, quick_function
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,9 +19,7 @@ Larger pages are multiples of it."""
 _BUFFER_SIZE = 2 * PAGE_SIZE
 # What most paths fit into: copying a page would push all else out of the processor's caches.
 _SHORT = 256
-_VECTOR = struct.Struct("@PN")
-_VECTOR_SIZE = _VECTOR.size
-_pack = _VECTOR.pack_into
+_pack = struct.Struct("@PN").pack
 
 _readv = quick_function("process_vm_readv")
 _writev = quick_function("process_vm_writev")
@@ -33,13 +31,9 @@ class Memory:
     def __init__(self) -> None:
         self._buffer = bytearray(_BUFFER_SIZE)
         self._text: Any = (c_char * _BUFFER_SIZE).from_buffer(self._buffer)
-        # One iovec for this side and one for the other side, kept over all calls.
-        self._vectors = bytearray(2 * _VECTOR.size)
-        vectors = address_of(self._vectors)
-        self._local = c_void_p(vectors)
-        self._remote = c_void_p(vectors + _VECTOR.size)
-        # The local side is as large as the buffer: the remote side tells how much is read.
-        _VECTOR.pack_into(self._vectors, 0, address_of(self._buffer), _BUFFER_SIZE)
+        # An iovec of this side, as large as the buffer: the other side's tells how much is read.
+        # Both are bytes, which ctypes passes on as they are.
+        self._local = _pack(address_of(self._buffer), _BUFFER_SIZE)
 
     def read_string(self, pid: int, address: int, limit: int = PAGE_SIZE) -> bytes | None:
         """Return the NUL-terminated string at ``address`` without its NUL.
@@ -51,8 +45,7 @@ class Memory:
         size = PAGE_SIZE - (address & (PAGE_SIZE - 1))
         if size > _SHORT:
             size = _SHORT
-        _pack(self._vectors, _VECTOR_SIZE, address, size)
-        if _readv(pid, self._local, 1, self._remote, 1, 0) <= 0:
+        if _readv(pid, self._local, 1, _pack(address, size), 1, 0) <= 0:
             return None
         text: bytes = self._text.value
         # Behind what was read are the remains of earlier strings.
@@ -95,5 +88,4 @@ class Memory:
     def _transfer(self, call: Callable[..., int], pid: int, address: int, size: int) -> int:
         if address + size > 0xFFFFFFFFFFFFFFFF:
             return -1
-        _pack(self._vectors, _VECTOR_SIZE, address, size)
-        return call(pid, self._local, 1, self._remote, 1, 0)
+        return call(pid, self._local, 1, _pack(address, size), 1, 0)

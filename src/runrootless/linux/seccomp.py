@@ -36,8 +36,8 @@ NOTIFICATION_SIZE = 80
 IDENTIFIER = slice(0, 8)
 """Where a notification has its id, which is never more than eight bytes to hand back."""
 
-SYSTEM_CALL = slice(16, 24)
-"""Where it has the number and the architecture, packed as ``NUMBER``."""
+KEY = struct.Struct("8s8x8s56x")
+"""The id of a notification, and the number and the architecture, packed as ``NUMBER``."""
 
 NUMBER = struct.Struct("=iI")
 """System call number and ``AUDIT_ARCH_*``, as ``struct seccomp_data`` begins."""
