@@ -1,14 +1,16 @@
-"""What newfstatat(2) is let through for at once, and what its handler has to see."""
+"""What the quick handler of newfstatat(2) decides, and what it leaves to the other one."""
 
 import ctypes
+import errno
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from runrootless.emulation.attribute_store import AttributeStore
+from runrootless.emulation.call import UNDECIDED
 from runrootless.emulation.credential_table import CredentialTable
 from runrootless.emulation.emulator import Emulator
 from runrootless.emulation.owner_store import OwnerStore
@@ -16,7 +18,12 @@ from runrootless.emulation.ownership import ATTRIBUTE
 from runrootless.emulation.record import Record, encode
 from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW
 
-Passes = Callable[..., bool]
+Ask = Callable[..., int | None]
+
+# The kernel's own answer is right.
+PASSES = None
+# Nobody waits for the answer that there is.
+ANSWERED = -errno.EINTR
 
 # struct seccomp_notif with struct seccomp_data in it.
 NOTIFICATION = struct.Struct("=QIIiIQ6Q")
@@ -32,21 +39,23 @@ class NoViews:
 
 
 @pytest.fixture
-def passes(monkeypatch: pytest.MonkeyPatch) -> Passes:
-    """Tells whether a call of this process is let through."""
+def ask(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ask]:
+    """Asks about a call of this process, which is none: it does not wait at the listener."""
+    listener = os.open(os.devnull, os.O_RDONLY)
     # From where the agent resolves names.
     monkeypatch.chdir("/proc")
     emulator = Emulator(CredentialTable(-1), OwnerStore(), AttributeStore(), NoViews())
     emulator.joined(os.getpid())
-    ((_, function),) = emulator.passes().items()
+    ((_, quick),) = emulator.quick_handlers().items()
 
-    def ask(path: bytes | None, flags: int = 0, directory: int = AT_FDCWD) -> bool:
+    def ask_about(path: bytes | None, flags: int = 0, directory: int = AT_FDCWD) -> int | None:
         text = None if path is None else ctypes.create_string_buffer(path)
         address = 0 if text is None else ctypes.addressof(text)
         arguments = (directory & 0xFFFFFFFFFFFFFFFF, address, 0, flags, 0, 0)
-        return function(NOTIFICATION.pack(1, os.getpid(), 0, 0, 0, 0, *arguments))
+        return quick(NOTIFICATION.pack(1, os.getpid(), 0, 0, 0, 0, *arguments), listener)
 
-    return ask
+    yield ask_about
+    os.close(listener)
 
 
 @pytest.fixture
@@ -58,63 +67,62 @@ def recorded(tmp_path: Path) -> bytes:
     return bytes(path)
 
 
-def test_a_file_without_a_record_passes(passes: Passes) -> None:
-    assert passes(PLAIN)
+def test_a_file_without_a_record_passes(ask: Ask) -> None:
+    assert ask(PLAIN) is PASSES
     # From what is known of it by now.
-    assert passes(PLAIN)
-    assert passes(PLAIN, AT_SYMLINK_NOFOLLOW)
+    assert ask(PLAIN) is PASSES
+    assert ask(PLAIN, AT_SYMLINK_NOFOLLOW) is PASSES
 
 
-def test_what_is_not_there_passes(passes: Passes, tmp_path: Path) -> None:
-    assert passes(bytes(tmp_path / "absent"))
-    assert passes(b"absent")
-    assert passes(b"absent", directory=99999)
+def test_what_is_not_there_passes(ask: Ask, tmp_path: Path) -> None:
+    assert ask(bytes(tmp_path / "absent")) is PASSES
+    assert ask(b"absent") is PASSES
+    assert ask(b"absent", directory=99999) is PASSES
 
 
-def test_a_file_with_a_record_does_not(passes: Passes, recorded: bytes) -> None:
-    assert not passes(recorded)
-    assert not passes(recorded)
+def test_a_file_with_a_record_is_answered(ask: Ask, recorded: bytes) -> None:
+    assert ask(recorded) == ANSWERED
+    assert ask(recorded) == ANSWERED
 
 
-def test_a_descriptor(passes: Passes, recorded: bytes) -> None:
-    for path, expected in ((PLAIN, True), (recorded, False)):
+def test_a_descriptor(ask: Ask, recorded: bytes) -> None:
+    for path, expected in ((PLAIN, PASSES), (recorded, ANSWERED)):
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            assert passes(b"", AT_EMPTY_PATH, descriptor) == expected
+            assert ask(b"", AT_EMPTY_PATH, descriptor) == expected
         finally:
             os.close(descriptor)
 
 
-def test_a_path_from_a_directory(passes: Passes, recorded: bytes) -> None:
+def test_a_path_from_a_directory(ask: Ask, recorded: bytes) -> None:
     directory = os.open(os.path.dirname(recorded), os.O_RDONLY)
     try:
-        assert not passes(b"recorded", directory=directory)
-        assert passes(b"absent", directory=directory)
+        assert ask(b"recorded", directory=directory) == ANSWERED
+        assert ask(b"absent", directory=directory) is PASSES
     finally:
         os.close(directory)
 
 
-def test_a_path_from_the_working_directory(passes: Passes, recorded: bytes) -> None:
-    assert passes(b"absent")
-    assert not passes(os.path.relpath(recorded))
+def test_a_path_from_the_working_directory(ask: Ask, recorded: bytes) -> None:
+    assert ask(b"absent") is PASSES
+    assert ask(os.path.relpath(recorded)) == ANSWERED
 
 
 @pytest.mark.parametrize("path", [b"/proc/self/comm", b"/dev/fd/0", b"/dev/null"])
-def test_what_is_different_for_each_process_does_not(passes: Passes, path: bytes) -> None:
-    assert not passes(path)
+def test_what_is_different_for_each_process_is_left(ask: Ask, path: bytes) -> None:
+    assert ask(path) == UNDECIDED
 
 
-def test_arguments_that_take_a_closer_look(passes: Passes) -> None:
-    assert not passes(None)
-    assert not passes(None, AT_EMPTY_PATH)
-    assert not passes(b"")
-    assert not passes(b"", AT_EMPTY_PATH)
+def test_arguments_that_take_a_closer_look(ask: Ask) -> None:
+    assert ask(None) == UNDECIDED
+    assert ask(None, AT_EMPTY_PATH) == UNDECIDED
+    assert ask(b"") == UNDECIDED
+    assert ask(b"", AT_EMPTY_PATH) == UNDECIDED
 
 
-def test_a_record_that_is_new(passes: Passes, tmp_path: Path) -> None:
+def test_a_record_that_is_new(ask: Ask, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.touch()
-    before = passes(bytes(path))
-    assert before == (os.getuid() == 0)
+    assert ask(bytes(path)) == (PASSES if os.getuid() == 0 else ANSWERED)
     os.setxattr(path, ATTRIBUTE, encode(Record(5, 6)))
-    assert not passes(bytes(path))
+    assert ask(bytes(path)) == ANSWERED

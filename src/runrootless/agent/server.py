@@ -45,7 +45,8 @@ class Server:
         self._log = log
         self._poll = select.poll()
         self._connections: dict[int, Connection] = {}
-        self._workers = Workers(emulator.handlers(), emulator.passes(), views, log)
+        handlers, quick_handlers = emulator.handlers(), emulator.quick_handlers()
+        self._workers = Workers(handlers, quick_handlers, views, log)
         self._joined = False
         self._after_joining: Callable[[], None] | None = None
 

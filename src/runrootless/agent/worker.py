@@ -13,7 +13,7 @@ import select
 from _thread import allocate_lock, start_new_thread
 
 from runrootless.agent.waiting import Waiting
-from runrootless.emulation.call import Call, Waits
+from runrootless.emulation.call import UNDECIDED, Call, Waits
 from runrootless.linux import seccomp
 
 TYPE_CHECKING = False
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from runrootless.agent.log import Log
     from runrootless.agent.views import View, Views
-    from runrootless.emulation.emulator import Handler
+    from runrootless.emulation.emulator import Handler, QuickHandler
 
 _X32_BIT = 0x40000000
 _pack = seccomp.RESPONSE.pack
@@ -42,20 +42,20 @@ def _is_woken_at_the_end() -> bool:
 class Workers:
     """The threads of one container, and what they share.
 
-    ``handlers`` and ``passes`` are what the ``Emulator``'s methods of these names return.
+    ``handlers`` and ``quick_handlers`` are what the ``Emulator``'s methods of these names return.
     ``ended`` is a descriptor that becomes readable whenever a thread has ended.
     """
 
     def __init__(
         self,
         handlers: Mapping[bytes, Handler],
-        passes: Mapping[bytes, Callable[[bytes], bool]],
+        quick_handlers: Mapping[bytes, QuickHandler],
         views: Views,
         log: Log,
     ) -> None:
         self.ended = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._handlers = handlers
-        self._passes = passes
+        self._quick_handlers = quick_handlers
         self._views = views
         self._log = log
         self._lock = allocate_lock()
@@ -92,8 +92,7 @@ class Workers:
         os.eventfd_write(self.ended, 1)
 
     def _serve(self, listener: int, view: View) -> None:
-        handlers, lock, views = self._handlers, self._lock, self._views
-        every_pass = self._passes.get
+        quick_handlers, lock, views = self._quick_handlers, self._lock, self._views
         poll = select.poll()
         poll.register(listener, select.POLLIN)
         waits_in_poll = not _is_woken_at_the_end()
@@ -108,24 +107,22 @@ class Workers:
                     return
                 continue
             identifier, system_call = _unpack_key(notification)
-            value: int | None = None
-            handler = handlers.get(system_call)
-            if handler is None:
-                value = _unknown(system_call)
-            else:
-                with lock:
-                    passes = None if views.varied else every_pass(system_call)
+            value: int | None = UNDECIDED
+            with lock:
+                if system_call in quick_handlers and not views.varied:
                     try:
-                        passed = passes is not None and passes(notification)
+                        value = quick_handlers[system_call](notification, listener)
                     except Exception as error:
-                        self._log.exception("a call that may pass", error)
-                        passed = False
-                    if not passed:
-                        value = self._handle(view, handler, Call(notification, listener))
+                        self._log.exception("a quick handler", error)
+                if value == UNDECIDED:
+                    value = self._handle(view, system_call, Call(notification, listener))
             _answer(listener, identifier, value)
 
-    def _handle(self, view: View, handler: Handler, call: Call) -> int | None:
-        """Return what a handler says to a call; the lock is held."""
+    def _handle(self, view: View, system_call: bytes, call: Call) -> int | None:
+        """Return what its handler says to a call; the lock is held."""
+        handler = self._handlers.get(system_call)
+        if handler is None:
+            return _unknown(system_call)
         try:
             return view.handle(handler, call) if self._views.varied else handler(call)
         except OSError as error:

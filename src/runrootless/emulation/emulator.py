@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from runrootless.emulation.roots import Views
 
     Handler: TypeAlias = Callable[[Call], int | None]
+    QuickHandler: TypeAlias = Callable[[bytes, int], int | None]
 
 
 class Emulator:
@@ -106,15 +107,16 @@ class Emulator:
         """
         return self._status_files.tidy()
 
-    def passes(self) -> dict[bytes, Callable[[bytes], bool]]:
-        """Return what tells of a notification that the kernel may simply carry out its call.
+    def quick_handlers(self) -> dict[bytes, QuickHandler]:
+        """Return quick handlers of those calls that make up most of all, by the same keys.
 
-        By the same keys as the handlers, for those calls that make up most of all. False means
-        that the handler is to be asked. They are right where the caller's view is the agent's.
+        A quick handler takes a notification and its listener. It returns what the handler
+        does, or UNDECIDED, and is right where the caller's view is the agent's. It may raise
+        OSError.
         """
         machine = os.uname().machine
         key = seccomp.NUMBER.pack(NUMBERS[machine]["newfstatat"], AUDIT_ARCHITECTURES[machine])
-        return {key: self._metadata.passes}
+        return {key: self._metadata.quick}
 
     def handlers(self) -> dict[bytes, Handler]:
         """Return the handler of each system call that seccomp may report.

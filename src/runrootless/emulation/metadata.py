@@ -11,11 +11,12 @@ import os
 import struct
 import time
 
-from runrootless.emulation.call import Call, require_valid
+from runrootless.emulation.call import UNDECIDED, Call, require_valid
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.process_files import ProcessFiles
 from runrootless.emulation.status_files import StatusFiles
 from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, MODE_OFFSET
+from runrootless.linux.seccomp import IDENTIFIER, is_valid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,8 +56,8 @@ _STATX_RDEV_OFFSET = 128
 _STATX_DEV_OFFSET = 136
 _STATX_TYPE_INODE = 0x101
 
-# The process ID, directory, path and flags of newfstatat(2) in a notification.
-_NEWFSTATAT = struct.Struct("=8xI20xQQ8xQ16x")
+# The process ID, directory, path, buffer and flags of newfstatat(2) in a notification.
+_NEWFSTATAT = struct.Struct("=8xI20xQQQQ16x")
 _CURRENT = AT_FDCWD & 0xFFFFFFFF
 _LAST_DESCRIPTOR = 0x7FFFFFFF
 
@@ -74,14 +75,13 @@ class Metadata(Handlers):
         # By st_dev and st_ino: st_ctime, and what to show instead of what the kernel says.
         self._settled: dict[bytes, tuple[bytes, bytes | None]] = {}
 
-    def passes(self, notification: bytes) -> bool:
-        """Return whether newfstatat(2) is known to be what the kernel says it is.
+    def quick(self, notification: bytes, listener: int) -> int | None:
+        """Return what ``newfstatat`` does, or UNDECIDED where that has to take a closer look.
 
-        What ``newfstatat`` would find out as well, by a shorter way: of all notifications
-        most are about files that have no record, or are not there. To be asked where the
+        A shorter way for what most of all notifications are about. To be asked where the
         caller's view is the agent's.
         """
-        pid, directory, path, flags = _NEWFSTATAT.unpack(notification)
+        pid, directory, path, buffer, flags = _NEWFSTATAT.unpack(notification)
         text = self._memory.read_string(pid, path)
         nofollow = flags & AT_SYMLINK_NOFOLLOW
         if text:
@@ -92,25 +92,32 @@ class Metadata(Handlers):
                 else:
                     name = b"%d/fd/%d/%b" % (pid, directory, text)
             elif text.startswith((b"/proc/", b"/dev/")):
-                return False
+                return UNDECIDED
             else:
                 name = text
         elif text is None or not flags & AT_EMPTY_PATH or directory & _LAST_DESCRIPTOR != directory:
-            return False
+            return UNDECIDED
         else:
             name, nofollow = b"%d/fd/%d" % (pid, directory), 0
         if pid in self._readers:
-            return False
+            return UNDECIDED
         if self._files.stat(name, nofollow) < 0:
-            return True
+            return None
         data = self._files.stat_buffer
         file, changed = _SAME_FILE.unpack_from(data)
         settled = self._settled.get(file)
         if settled is not None and settled[0] == changed:
-            return settled[1] is None
-        if self._process_files.concerns(_DEVICE_INODE.unpack(file)[0]):
-            return False
-        return self._recorded(name, nofollow, data, file, changed, _ROOT) is None
+            shown = settled[1]
+        elif self._process_files.concerns(_DEVICE_INODE.unpack(file)[0]):
+            return UNDECIDED
+        else:
+            shown = self._recorded(name, nofollow, data, file, changed, _ROOT)
+        if shown is None:
+            return None
+        data[_SHOWN] = shown
+        if not is_valid(listener, notification[IDENTIFIER]):
+            return -errno.EINTR
+        return 0 if self._memory.write(pid, buffer, data) else -errno.EFAULT
 
     def stat(self, call: Call) -> int | None:
         """stat(2)."""
