@@ -1,4 +1,4 @@
-"""Fixtures for tests with real containers; see ``support`` for what they are made of."""
+"""Fixtures, most for tests with real containers; see ``support`` for what they are made of."""
 
 import os
 import signal
@@ -198,3 +198,20 @@ def _differential(
 
 both_runtimes = pytest.mark.parametrize("runtime", ["runc", "crun"], indirect=True)
 """Marks tests that are run with each of the OCI runtimes."""
+
+
+def _descriptors() -> set[int]:
+    return {int(name) for name in os.listdir("/proc/self/fd")}
+
+
+@pytest.fixture
+def as_an_agent() -> Iterator[None]:
+    """Closes what was opened meanwhile: an agent's descriptors go when it ends."""
+    before = _descriptors()
+    yield
+    for descriptor in _descriptors() - before:
+        try:
+            os.close(descriptor)
+        except OSError:
+            # That of the listing itself.
+            pass

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from runrootless.emulation import attribute_store
 from runrootless.emulation.attribute_store import NAMES_LIMIT, AttributeStore
 
+pytestmark = pytest.mark.usefixtures("as_an_agent")
+
 ROOT_DEVICE = os.makedev(8, 1)
 TMPFS = os.makedev(0, 40)
 NAME = ".rootfs.attributes"

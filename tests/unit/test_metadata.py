@@ -18,6 +18,8 @@ from runrootless.emulation.ownership import ATTRIBUTE
 from runrootless.emulation.record import Record, encode
 from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW
 
+pytestmark = pytest.mark.usefixtures("as_an_agent")
+
 Ask = Callable[..., int | None]
 
 # The kernel's own answer is right.

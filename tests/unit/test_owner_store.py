@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from runrootless.emulation.owner_store import LINE_SIZE, OwnerStore
 from runrootless.emulation.record import NOTHING, Record
 
+pytestmark = pytest.mark.usefixtures("as_an_agent")
+
 ROOT_DEVICE = os.makedev(8, 1)
 TMPFS = os.makedev(0, 40)
 NAME = ".rootfs.ownership"
