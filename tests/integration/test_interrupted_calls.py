@@ -105,5 +105,6 @@ def test_a_received_call_is_not_interrupted(
     assert (process.returncode, errors) == (0, "")
     interrupted, failed = map(int, output.split())
     assert sum(sent) >= RECEIVED
-    assert interrupted <= len(sent) - sum(sent)
+    # The signal that stops it may have interrupted one more.
+    assert interrupted <= len(sent) - sum(sent) + 1
     assert failed == 0

@@ -399,7 +399,8 @@ def test_apt_install_of_a_file(
     command = "apt-get install --yes --reinstall /tmp/kept.deb"
     ours = bundle().change(lambda config: config["root"].update(path=debian_rootfs))
     ours.script(
-        "userdel keeper 2>/dev/null; groupdel keepers 2>/dev/null;"
+        # By force: where there is no pid namespace, its number may be that of the tests' user.
+        "userdel --force keeper 2>/dev/null; groupdel keepers 2>/dev/null;"
         + INSTALL.format(command=command)
         + "cat /srv/kept; stat -c %a /srv/kept; dpkg-query -W kept"
     )
