@@ -26,6 +26,7 @@ from runrootless.emulation.receiving import Receiving
 from runrootless.emulation.roots import Roots
 from runrootless.emulation.senders import Senders
 from runrootless.emulation.sending import Sending
+from runrootless.emulation.signals import Signals
 from runrootless.emulation.socketcall import Socketcall
 from runrootless.emulation.sockets import Sockets
 from runrootless.emulation.status_files import StatusFiles
@@ -83,6 +84,7 @@ class Emulator:
             "receiving": receiving,
             "sockets": sockets,
             "socketcall": Socketcall(shared, sockets, sending, receiving),
+            "signals": Signals(shared),
             "mounts": self._mounts,
             "roots": Roots(shared, self._devices, self._status_files, views),
         }

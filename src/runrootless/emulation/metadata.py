@@ -111,7 +111,7 @@ class Metadata(Handlers):
         elif self._process_files.concerns(_DEVICE_INODE.unpack(file)[0]):
             return UNDECIDED
         else:
-            shown = self._recorded(name, nofollow, data, file, changed, _ROOT)
+            shown = self._lasting(name, nofollow, data, file, changed)
         if shown is None:
             return None
         data[_SHOWN] = shown
@@ -225,23 +225,35 @@ class Metadata(Handlers):
         self, call: Call, name: bytes, flags: int, data: bytearray, file: bytes, changed: bytes
     ) -> bytes | None:
         """Return what to show of a file, from st_mode to st_rdev; None if that is the truth."""
-        owner = _ROOT
-        if self._process_files.concerns(_DEVICE_INODE.unpack(file)[0]):
-            owner = self._process_files.owner(call, name, flags) or _ROOT
-        return self._recorded(name, flags, data, file, changed, owner)
+        if not self._process_files.concerns(_DEVICE_INODE.unpack(file)[0]):
+            return self._lasting(name, flags, data, file, changed)
+        owner = self._process_files.owner(call, name, flags)
+        return self._recorded(name, flags, data, file, owner or _ROOT)[0]
 
-    def _recorded(
-        self,
-        name: bytes,
-        flags: int,
-        data: bytearray,
-        file: bytes,
-        changed: bytes,
-        owner: tuple[int, int],
+    def _lasting(
+        self, name: bytes, flags: int, data: bytearray, file: bytes, changed: bytes
     ) -> bytes | None:
-        """Return the same of a file that is ``owner``'s unless there is a record of it.
+        """Return the same of a file that is no process's.
 
         It is remembered until st_ctime is another one: no attribute changes without it.
+        """
+        shown, carried = self._recorded(name, flags, data, file, _ROOT)
+        if carried:
+            seconds, nanoseconds = _CHANGE.unpack_from(data)
+            # A file that has just changed may change again without its time doing so.
+            since = time.time() - seconds - nanoseconds / 1e9
+            if since > (_TICKS if nanoseconds else _EVEN_SECONDS):
+                if len(self._settled) >= _SETTLED_LIMIT:
+                    self._settled.clear()
+                self._settled[file] = (changed, shown)
+        return shown
+
+    def _recorded(
+        self, name: bytes, flags: int, data: bytearray, file: bytes, owner: tuple[int, int]
+    ) -> tuple[bytes | None, bool]:
+        """Return the same of a file that is ``owner``'s unless there is a record of it.
+
+        And whether the file itself carries its record, or would do so.
         """
         device, inode = _DEVICE_INODE.unpack(file)
         truth = data[_SHOWN]
@@ -256,16 +268,7 @@ class Metadata(Handlers):
         # Also where it is owned by someone whom the container has no number for:
         # root, to all that looks from inside.
         _OWNER.pack_into(shown, _OWNER_OFFSET, *owner)
-        result = None if shown == truth else bytes(shown)
-        if carried:
-            seconds, nanoseconds = _CHANGE.unpack_from(data)
-            # A file that has just changed may change again without its time doing so.
-            since = time.time() - seconds - nanoseconds / 1e9
-            if since > (_TICKS if nanoseconds else _EVEN_SECONDS):
-                if len(self._settled) >= _SETTLED_LIMIT:
-                    self._settled.clear()
-                self._settled[file] = (changed, result)
-        return result
+        return None if shown == truth else bytes(shown), carried
 
     def _write(self, call: Call, buffer: int, data: bytes | bytearray) -> int:
         require_valid(call)

@@ -144,6 +144,8 @@ TABLE: tuple[Row, ...] = (
     # Becoming somebody else by executing a file.
     ("execve", "execution.execve", None),
     ("execveat", "execution.execveat", None),
+    # Of signals, those to everybody.
+    ("kill", "signals.kill", _has_bits(0, 0xFFFFFFFF)),
     # The limit that the identity is kept in.
     ("prlimit64", "limits.prlimit", _equals(1, _RLIMIT_RTTIME)),
     ("getrlimit", "limits.getrlimit", _equals(0, _RLIMIT_RTTIME)),

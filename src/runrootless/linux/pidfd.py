@@ -1,15 +1,17 @@
-"""Descriptors of other processes: pidfd_getfd(2)."""
+"""Other processes by descriptor: pidfd_getfd(2), pidfd_send_signal(2)."""
 
 from __future__ import annotations
 
 import os
 
-from runrootless.linux.libc import c_int, c_long, c_uint, check, function
+from runrootless.linux.libc import c_int, c_long, c_ulong, check, function
 
+# The same numbers on every machine.
+_PIDFD_SEND_SIGNAL = 424
 _PIDFD_GETFD = 438
-"""The same number on every machine."""
 
-_syscall = function("syscall", c_long, c_int, c_int, c_uint, result=c_long)
+# A pidfd; a descriptor or a signal; a pointer or flags; flags.
+_syscall = function("syscall", c_long, c_int, c_int, c_ulong, c_ulong, result=c_long)
 
 
 def duplicate(process: int, descriptor: int) -> int:
@@ -20,6 +22,12 @@ def duplicate(process: int, descriptor: int) -> int:
     """
     pidfd = os.pidfd_open(process)
     try:
-        return check(_syscall(_PIDFD_GETFD, pidfd, descriptor, 0), "pidfd_getfd")
+        return check(_syscall(_PIDFD_GETFD, pidfd, descriptor, 0, 0), "pidfd_getfd")
     finally:
         os.close(pidfd)
+
+
+def send_signal(pidfd: int, number: int) -> None:
+    """Send a signal to the process that ``pidfd`` refers to. Raises OSError: EPERM, ESRCH."""
+    # Without siginfo, as kill(2) does.
+    check(_syscall(_PIDFD_SEND_SIGNAL, pidfd, number, 0, 0), "pidfd_send_signal")

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+from fcntl import ioctl
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# <linux/nsfs.h>: the parent of a pid namespace, see ioctl_ns(2).
+_NS_GET_PARENT = 0xB702
 
 
 def find_process(caller: int, pid: int) -> int:
@@ -39,6 +47,52 @@ def find_process(caller: int, pid: int) -> int:
             # It has ended, or is somebody else's.
             pass
     raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+
+
+def visible_processes(caller: int) -> Iterator[int]:
+    """Return the processes that kill(2) with -1 means: those that a thread's pid namespace shows.
+
+    Without the first one in it, and the thread's own. Raises OSError where the thread is gone.
+    """
+    text = read_status(caller)
+    depth = len(status_fields(text, b"NSpid")) - 1
+    own = status_fields(text, b"Tgid")
+    namespace = os.stat(f"{caller}/ns/pid").st_ino
+    for name in os.listdir("."):
+        if not name.isdigit():
+            continue
+        try:
+            text = read_status(int(name))
+            numbers = status_fields(text, b"NSpid")
+            above = len(numbers) - 1 - depth
+            if (
+                above >= 0
+                and numbers[depth] != b"1"
+                and status_fields(text, b"Tgid") != own
+                and (not depth or _pid_namespace(name, above) == namespace)
+            ):
+                yield int(name)
+        except OSError:
+            # It has ended, or is somebody else's.
+            continue
+
+
+def session(pid: int) -> bytes:
+    """Return the session ID of a process. Raises OSError where it is gone."""
+    return _read(b"%d/stat" % pid).rpartition(b")")[2].split()[3]
+
+
+def _pid_namespace(name: str, above: int) -> int:
+    """Return the inode of a process's pid namespace, or of one that is so many levels above."""
+    fd = os.open(f"{name}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        for _ in range(above):
+            outer = ioctl(fd, _NS_GET_PARENT)
+            os.close(fd)
+            fd = outer
+        return os.fstat(fd).st_ino
+    finally:
+        os.close(fd)
 
 
 def read_status(pid: int) -> bytes:
