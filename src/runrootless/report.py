@@ -12,6 +12,9 @@ import os
 import sys
 import time
 
+# Said once is enough.
+_unwritable: set[str] = set()
+
 
 def report(message: str, log: str, log_format: str, level: str = "error") -> None:
     """Tell ``message`` on the standard error and in the file ``log`` if there is one.
@@ -44,7 +47,9 @@ def _append(log: str, entry: str) -> None:
     try:
         file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     except OSError as error:
-        sys.stderr.write(f"runrootless: cannot write the log {log}: {error.strerror}\n")
+        if log not in _unwritable:
+            _unwritable.add(log)
+            sys.stderr.write(f"runrootless: cannot write the log {log}: {error.strerror}\n")
         return
     try:
         os.write(file, entry.encode("utf-8", "replace") + b"\n")
