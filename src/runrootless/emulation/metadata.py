@@ -60,6 +60,8 @@ _STATX_TYPE_INODE = 0x101
 _NEWFSTATAT = struct.Struct("=8xI20xQQQQ16x")
 _CURRENT = AT_FDCWD & 0xFFFFFFFF
 _LAST_DESCRIPTOR = 0x7FFFFFFF
+# All but AT_SYMLINK_NOFOLLOW, AT_NO_AUTOMOUNT, AT_EMPTY_PATH and AT_STATX_SYNC_TYPE.
+_UNKNOWN_FLAGS = 0xFFFFFFFF & ~0x7900
 
 
 class Metadata(Handlers):
@@ -95,11 +97,11 @@ class Metadata(Handlers):
                 return UNDECIDED
             else:
                 name = text
-        elif text is None or not flags & AT_EMPTY_PATH or directory & _LAST_DESCRIPTOR != directory:
+        elif text is None or not flags & AT_EMPTY_PATH or directory > _LAST_DESCRIPTOR:
             return UNDECIDED
         else:
             name, nofollow = b"%d/fd/%d" % (pid, directory), 0
-        if pid in self._readers:
+        if pid in self._readers or flags & _UNKNOWN_FLAGS:
             return UNDECIDED
         if self._files.stat(name, nofollow) < 0:
             return None
@@ -134,6 +136,8 @@ class Metadata(Handlers):
         _, path, buffer, flags = call.arguments[:4]
         if not path and flags & AT_EMPTY_PATH:
             # Since Linux 6.11 a null pointer counts as the empty path here.
+            if flags & _UNKNOWN_FLAGS and not self._files.ignores(flags & 0xFFFFFFFF):
+                return None
             return self.stat_descriptor(call, call.descriptor(0), buffer)
         return self.stat_path(call, call.descriptor(0), path, buffer, flags)
 
@@ -190,10 +194,16 @@ class Metadata(Handlers):
     ) -> int | None:
         """Answer any call that asks by path; ``convert`` makes its structure of struct stat."""
         try:
-            name, flags = self._paths.name(call, directory, path, flags)
+            name, nofollow = self._paths.name(call, directory, path, flags)
         except OSError:
             return None
-        return self._stat(call, name, flags, buffer, convert)
+        if flags & _UNKNOWN_FLAGS and not (
+            directory >= 0
+            and name == self._paths.descriptor_name(call, directory)
+            and self._files.ignores(flags & 0xFFFFFFFF)
+        ):
+            return None
+        return self._stat(call, name, nofollow, buffer, convert)
 
     def stat_descriptor(
         self, call: Call, descriptor: int, buffer: int, convert: Convert | None = None

@@ -88,6 +88,18 @@ class Files:
             return -get_errno()
         return 0
 
+    def ignores(self, flags: int) -> bool:
+        """Return whether this kernel's fstatat(2) takes such flags for an empty path.
+
+        Of a descriptor: Linux 6.11 and later ignores those there that it does not know.
+        """
+        descriptor = os.eventfd(0, os.EFD_CLOEXEC)
+        try:
+            buffer = self._birth_address
+            return bool(_syscall(_NR_NEWFSTATAT, descriptor, b"", buffer, c_long(flags)) == 0)
+        finally:
+            os.close(descriptor)
+
     def mode(self) -> int:
         """Return st_mode of the last successful ``stat``."""
         (mode,) = _MODE.unpack_from(self.stat_buffer, MODE_OFFSET)
