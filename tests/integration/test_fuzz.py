@@ -44,7 +44,12 @@ DESCRIPTOR = st.sampled_from(
 OPENED = DESCRIPTOR.filter(lambda descriptor: descriptor[1] != "cwd")
 ID = st.sampled_from((0, 1, 7, 8, 65534, 65536, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF))
 FLAGS = st.one_of(
-    st.sampled_from((0, 0x100, 0x1000, 0x1100, 0x800, 0x400, 0x2000)), st.integers(0, 0xFFFFFFFF)
+    st.sampled_from((0, 0x100, 0x1000, 0x1100, 0x800, 0x400, 0x2000)),
+    # What the kernel does not know, beside what it does.
+    st.tuples(st.sampled_from((0, 0x100, 0x1000)), st.integers(0, 31)).map(
+        lambda flags: flags[0] | 1 << flags[1]
+    ),
+    st.integers(0, 0xFFFFFFFF),
 )
 MODE = st.sampled_from((0o644, 0o100755, 0o20600, 0o60640, 0o10600, 0o140777, 0o6755, 0o170000, 0))
 DEVICE = st.sampled_from((0, 0x103, 0x12C07, 0xFFFFFFFF))
