@@ -237,6 +237,34 @@ def test_read_only_and_immutable_files(
     shutil.rmtree(path)
 
 
+def test_labels_of_the_host_are_none_inside(
+    bundle: MakeBundle, runrootless: Runrootless, tools_tree: Tree, trees: Trees
+) -> None:
+    """On a host with SELinux every file has one, which only its root can set."""
+    if not AS_ROOT:
+        pytest.skip("only root sets security attributes: run the tests as root")
+    path = trees.new_directory("volume", for_user=True)
+    ours = bundle(tools_tree).change(_bind(path))
+    runrootless.run(
+        ours.script("cd /srv; touch f g; ln -s f l; setfattr -n trusted.t -v 1 g")
+    ).check()
+    for name in ("f", "g", "l"):
+        os.setxattr(f"{path}/{name}", "security.selinux", b"host", follow_symlinks=False)
+    show = "getfattr -hd -m - f g l; getfattr -n security.selinux f; "
+    label = "for n in f g l; do setfattr -hn security.selinux -v inside $n; done; cp -a g copy; "
+    show_after = "getfattr -hd -m - f l copy"
+    result = runrootless.run(ours.script(f"cd /srv; {show}{label}{show_after}"))
+    inside = 'security.selinux="inside"\n'
+    assert result.stdout == (
+        '# file: g\ntrusted.t="1"\n\n'
+        f"# file: f\n{inside}\n# file: l\n{inside}\n"
+        f'# file: copy\n{inside}trusted.t="1"\n\n'
+    )
+    assert result.stderr == "f: security.selinux: No such attribute\n"
+    assert os.getxattr(f"{path}/f", "security.selinux") == b"host"
+    shutil.rmtree(path)
+
+
 def test_devices_that_the_caller_may_not_have(
     bundle: MakeBundle, runrootless: Runrootless, tools_tree: Tree, trees: Trees
 ) -> None:

@@ -111,13 +111,16 @@ class Attributes:
         """
         listed = os.listxattr(name, follow_symlinks=not nofollow)
         there = [os.fsencode(entry) for entry in listed]
-        shown = [entry for entry in there if not is_hidden(entry)]
-        if len(shown) < len(there):
-            names = [entry.removeprefix(_PREFIX) for entry in there if entry.startswith(_PREFIX)]
-            return list(dict.fromkeys(shown + [entry for entry in names if is_kept(entry)]))
-        place = self._place_beside(name, nofollow)
-        beside = self._find(place) if place else None
-        return list(dict.fromkeys([*shown, *beside])) if beside else None
+        # Of the names that are kept here, a label of the host's is no attribute inside.
+        shown = [entry for entry in there if not is_hidden(entry) and not is_kept(entry)]
+        names = [entry.removeprefix(_PREFIX) for entry in there if entry.startswith(_PREFIX)]
+        kept = [entry for entry in names if is_kept(entry)]
+        if not any(map(is_hidden, there)):
+            place = self._place_beside(name, nofollow)
+            kept += self._find(place) if place else []
+        if not kept and len(shown) == len(there):
+            return None
+        return list(dict.fromkeys(shown + kept))
 
     def remove(self, name: bytes, nofollow: int, attribute: bytes) -> None:
         """Remove an attribute. Raises OSError as removexattr(2) does."""
