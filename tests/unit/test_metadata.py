@@ -8,12 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from emulators import new_emulator
 
-from runrootless.emulation.attribute_store import AttributeStore
 from runrootless.emulation.call import UNDECIDED
-from runrootless.emulation.credential_table import CredentialTable
-from runrootless.emulation.emulator import Emulator
-from runrootless.emulation.owner_store import OwnerStore
 from runrootless.emulation.ownership import ATTRIBUTE
 from runrootless.emulation.record import Record, encode
 from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW
@@ -33,20 +30,13 @@ NOTIFICATION = struct.Struct("=QIIiIQ6Q")
 PLAIN = b"/etc/passwd"
 
 
-class NoViews:
-    varied = False
-
-    def open_outside(self, pid: int, path: str) -> int:
-        raise NotImplementedError
-
-
 @pytest.fixture
 def ask(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ask]:
     """Asks about a call of this process, which is none: it does not wait at the listener."""
     listener = os.open(os.devnull, os.O_RDONLY)
     # From where the agent resolves names.
     monkeypatch.chdir("/proc")
-    emulator = Emulator(CredentialTable(-1), OwnerStore(), AttributeStore(), NoViews())
+    emulator = new_emulator()
     emulator.joined(os.getpid())
     ((_, quick),) = emulator.quick_handlers().items()
 

@@ -5,11 +5,9 @@ import os
 from pathlib import Path
 
 import pytest
+from emulators import new_emulator
 
-from runrootless.emulation.attribute_store import AttributeStore
-from runrootless.emulation.credential_table import CredentialTable
 from runrootless.emulation.emulator import Emulator
-from runrootless.emulation.owner_store import OwnerStore
 from runrootless.emulation.table import I386_TABLE, TABLE, rows, seccomp_rules
 from runrootless.linux import seccomp, syscall_numbers
 from runrootless.linux.seccomp import AUDIT_ARCHITECTURES
@@ -17,16 +15,9 @@ from runrootless.linux.seccomp import AUDIT_ARCHITECTURES
 GENERATOR = Path(__file__).parents[2] / "scripts/generate_syscall_numbers.py"
 
 
-class NoViews:
-    varied = False
-
-    def open_outside(self, pid: int, path: str) -> int:
-        raise NotImplementedError
-
-
 @pytest.fixture
 def emulator() -> Emulator:
-    return Emulator(CredentialTable(-1), OwnerStore(), AttributeStore(), NoViews())
+    return new_emulator()
 
 
 def test_every_call_has_a_handler(emulator: Emulator) -> None:

@@ -112,6 +112,9 @@ class Workers:
                 if system_call in quick_handlers and not views.varied:
                     try:
                         value = quick_handlers[system_call](notification, listener)
+                    except OSError:
+                        # The handler will meet with the same.
+                        pass
                     except Exception as error:
                         self._log.exception("a quick handler", error)
                 if value == UNDECIDED:

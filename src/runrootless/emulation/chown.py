@@ -81,17 +81,18 @@ class Chown(Handlers):
             or self._identity.may(call.pid, credentials, CAP_CHOWN)
         ):
             raise failure(errno.EPERM)
+        is_regular = stat.S_ISREG(mode)
         try:
-            if stat.S_ISREG(mode):
+            if is_regular:
                 self._drop_capabilities(handle)
-            if new != old or not stat.S_ISREG(mode):
+            if new != old or not is_regular:
                 self._ownership.keep(handle, mode, device, inode, new)
         except PermissionError:
             # A file of someone else's on the host looks like root's: it may be "given" to root.
             if new != old or not status.st_uid:
                 raise
             return
-        if stat.S_ISREG(mode):
+        if is_regular:
             kept = mode & ~stat.S_ISUID
             if mode & stat.S_IXGRP:
                 kept &= ~stat.S_ISGID

@@ -13,6 +13,7 @@ import time
 
 from runrootless.emulation.call import UNDECIDED, Call, require_valid
 from runrootless.emulation.handlers import Handlers, Shared
+from runrootless.emulation.paths import OWN_PLACES
 from runrootless.emulation.process_files import ProcessFiles
 from runrootless.emulation.status_files import StatusFiles
 from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, MODE_OFFSET
@@ -41,6 +42,7 @@ _OWNER = struct.Struct("=II")
 _DEVICE = struct.Struct("=Q")
 _PERMISSIONS = 0o7777
 _ROOT = (0, 0)
+_OF_PROCESS = b""
 _SETTLED_LIMIT = 8192
 # After how many seconds a change of a file changes st_ctime for sure, which is as fine as
 # the kernel's ticks, unless its file system keeps whole or even seconds.
@@ -87,35 +89,25 @@ class Metadata(Handlers):
         text = self._memory.read_string(pid, path)
         nofollow = flags & AT_SYMLINK_NOFOLLOW
         if text:
-            if not text.startswith(b"/"):
-                directory &= 0xFFFFFFFF
-                if directory == _CURRENT:
-                    name = b"%d/cwd/%b" % (pid, text)
-                else:
-                    name = b"%d/fd/%d/%b" % (pid, directory, text)
-            elif text.startswith((b"/proc/", b"/dev/")):
+            if text.startswith(OWN_PLACES):
                 return UNDECIDED
-            else:
-                name = text
+            directory &= 0xFFFFFFFF
+            directory = AT_FDCWD if directory == _CURRENT else directory
+            name = self._paths.name_of(pid, directory, text, nofollow)
         elif text is None or not flags & AT_EMPTY_PATH or directory > _LAST_DESCRIPTOR:
             return UNDECIDED
         else:
-            name, nofollow = b"%d/fd/%d" % (pid, directory), 0
+            name, nofollow = self._paths.descriptor_name(pid, directory), 0
         if pid in self._readers or flags & _UNKNOWN_FLAGS:
             return UNDECIDED
         if self._files.stat(name, nofollow) < 0:
             return None
         data = self._files.stat_buffer
-        file, changed = _SAME_FILE.unpack_from(data)
-        settled = self._settled.get(file)
-        if settled is not None and settled[0] == changed:
-            shown = settled[1]
-        elif self._process_files.concerns(_DEVICE_INODE.unpack(file)[0]):
-            return UNDECIDED
-        else:
-            shown = self._lasting(name, nofollow, data, file, changed)
+        shown = self._shown(name, nofollow, data)
         if shown is None:
             return None
+        if shown is _OF_PROCESS:
+            return UNDECIDED
         data[_SHOWN] = shown
         if not is_valid(listener, notification[IDENTIFIER]):
             return -errno.EINTR
@@ -151,7 +143,7 @@ class Metadata(Handlers):
         flags &= 0xFFFFFFFF
         try:
             if not path and flags & AT_EMPTY_PATH:
-                name, nofollow = self._paths.descriptor_name(call, call.descriptor(0)), 0
+                name, nofollow = self._paths.descriptor_name(call.pid, call.descriptor(0)), 0
             else:
                 name, nofollow = self._paths.name(call, call.descriptor(0), path, flags)
         except OSError:
@@ -199,7 +191,7 @@ class Metadata(Handlers):
             return None
         if flags & _UNKNOWN_FLAGS and not (
             directory >= 0
-            and name == self._paths.descriptor_name(call, directory)
+            and name == self._paths.descriptor_name(call.pid, directory)
             and self._files.ignores(flags & 0xFFFFFFFF)
         ):
             return None
@@ -209,7 +201,7 @@ class Metadata(Handlers):
         self, call: Call, descriptor: int, buffer: int, convert: Convert | None = None
     ) -> int | None:
         """Answer any call that asks by descriptor."""
-        name = self._paths.descriptor_name(call, descriptor)
+        name = self._paths.descriptor_name(call.pid, descriptor)
         return self._stat(call, name, 0, buffer, convert)
 
     def _stat(
@@ -220,34 +212,28 @@ class Metadata(Handlers):
         if self._files.stat(name, flags) < 0:
             return None
         data = self._files.stat_buffer
-        file, changed = _SAME_FILE.unpack_from(data)
-        settled = self._settled.get(file)
-        if settled is not None and settled[0] == changed:
-            shown = settled[1]
-        else:
-            shown = self._shown(call, name, flags, data, file, changed)
+        shown = self._shown(name, flags, data)
+        if shown is _OF_PROCESS:
+            owner = self._process_files.owner(call, name, flags)
+            shown, _ = self._recorded(name, flags, data, owner or _ROOT)
         if shown is None:
             return None
         data[_SHOWN] = shown
         return self._write(call, buffer, convert(data) if convert else data)
 
-    def _shown(
-        self, call: Call, name: bytes, flags: int, data: bytearray, file: bytes, changed: bytes
-    ) -> bytes | None:
-        """Return what to show of a file, from st_mode to st_rdev; None if that is the truth."""
-        if not self._process_files.concerns(_DEVICE_INODE.unpack(file)[0]):
-            return self._lasting(name, flags, data, file, changed)
-        owner = self._process_files.owner(call, name, flags)
-        return self._recorded(name, flags, data, file, owner or _ROOT)[0]
+    def _shown(self, name: bytes, flags: int, data: bytearray) -> bytes | None:
+        """Return what to show of a file, from st_mode to st_rdev; None if that is the truth.
 
-    def _lasting(
-        self, name: bytes, flags: int, data: bytearray, file: bytes, changed: bytes
-    ) -> bytes | None:
-        """Return the same of a file that is no process's.
-
-        It is remembered until st_ctime is another one: no attribute changes without it.
+        _OF_PROCESS is for those in /proc, whose owner depends on more. Of others it is
+        remembered until st_ctime is another one: no attribute changes without it.
         """
-        shown, carried = self._recorded(name, flags, data, file, _ROOT)
+        file, changed = _SAME_FILE.unpack_from(data)
+        settled = self._settled.get(file)
+        if settled is not None and settled[0] == changed:
+            return settled[1]
+        if self._process_files.concerns(_DEVICE_INODE.unpack(file)[0]):
+            return _OF_PROCESS
+        shown, carried = self._recorded(name, flags, data, _ROOT)
         if carried:
             seconds, nanoseconds = _CHANGE.unpack_from(data)
             # A file that has just changed may change again without its time doing so.
@@ -259,13 +245,13 @@ class Metadata(Handlers):
         return shown
 
     def _recorded(
-        self, name: bytes, flags: int, data: bytearray, file: bytes, owner: tuple[int, int]
+        self, name: bytes, flags: int, data: bytearray, owner: tuple[int, int]
     ) -> tuple[bytes | None, bool]:
-        """Return the same of a file that is ``owner``'s unless there is a record of it.
+        """Return the same of a file that is ``owner``'s, unless there is a record of it.
 
         And whether the file itself carries its record, or would do so.
         """
-        device, inode = _DEVICE_INODE.unpack(file)
+        device, inode = _DEVICE_INODE.unpack_from(data)
         truth = data[_SHOWN]
         (mode,) = _MODE.unpack_from(truth)
         record, carried = self._ownership.find_with_place(name, flags, mode, device, inode)

@@ -22,6 +22,9 @@ from runrootless.linux.processes import descriptor_flags, read_status, status_fi
 
 PATH_MAX = 4096
 
+OWN_PLACES = (b"/proc/", b"/dev/")
+"""What paths begin with that may lead each process elsewhere."""
+
 _SELF_LINKS = {
     b"/dev/stdin": b"/fd/0",
     b"/dev/stdout": b"/fd/1",
@@ -54,33 +57,33 @@ class Paths:
             raise failure(errno.EFAULT)
         if path:
             flags &= AT_SYMLINK_NOFOLLOW
-            return self.name_of(call, directory, path, flags), flags
+            return self.name_of(call.pid, directory, path, flags), flags
         if not flags & AT_EMPTY_PATH:
             raise failure(errno.ENOENT)
-        return self.descriptor_name(call, directory), 0
+        return self.descriptor_name(call.pid, directory), 0
 
     def name_of(
-        self, call: Call, directory: int, path: bytes, flags: int = AT_SYMLINK_NOFOLLOW
+        self, pid: int, directory: int, path: bytes, flags: int = AT_SYMLINK_NOFOLLOW
     ) -> bytes:
-        """Return a name for a path that is not empty. Raises OSError: ENAMETOOLONG.
+        """Return a name for a thread's path that is not empty. Raises OSError: ENAMETOOLONG.
 
         ``flags`` is AT_SYMLINK_NOFOLLOW where the file may be a symlink itself.
         """
         if len(path) >= PATH_MAX:
             raise failure(errno.ENAMETOOLONG)
         if path.startswith(b"/"):
-            if path.startswith((b"/proc/", b"/dev/")):
-                return _resolve_self(call.pid, path, flags)
+            if path.startswith(OWN_PLACES):
+                return _resolve_self(pid, path, flags)
             return path
         if directory == AT_FDCWD:
-            return b"%d/cwd/%b" % (call.pid, path)
-        return b"%d/fd/%d/%b" % (call.pid, directory, path)
+            return b"%d/cwd/%b" % (pid, path)
+        return b"%d/fd/%d/%b" % (pid, directory, path)
 
-    def descriptor_name(self, call: Call, descriptor: int) -> bytes:
-        """Return the name of what a descriptor of the caller's refers to, to be followed."""
+    def descriptor_name(self, pid: int, descriptor: int) -> bytes:
+        """Return the name of what a descriptor of a thread's refers to, to be followed."""
         if descriptor == AT_FDCWD:
-            return b"%d/cwd" % call.pid
-        return b"%d/fd/%d" % (call.pid, descriptor)
+            return b"%d/cwd" % pid
+        return b"%d/fd/%d" % (pid, descriptor)
 
     def open_file_name(self, call: Call, descriptor: int) -> bytes:
         """Return the name of the file that a descriptor is open for.
@@ -89,7 +92,7 @@ class Paths:
         """
         if descriptor < 0:
             raise failure(errno.EBADF)
-        name = self.descriptor_name(call, descriptor)
+        name = self.descriptor_name(call.pid, descriptor)
         result = self._files.stat(name, AT_SYMLINK_NOFOLLOW)
         if result < 0:
             raise failure(errno.EBADF if result == -errno.ENOENT else -result)
@@ -109,7 +112,7 @@ class Paths:
         """
         if result != -errno.ENOENT or directory == AT_FDCWD or name.startswith(b"/"):
             return result
-        link = self.descriptor_name(call, directory)
+        link = self.descriptor_name(call.pid, directory)
         if self._files.stat(link, AT_SYMLINK_NOFOLLOW) == -errno.ENOENT:
             return -errno.EBADF
         return result

@@ -41,7 +41,7 @@ class Sockets(Handlers):
         path = data[_PATH_OFFSET:].partition(b"\0")[0]
         if not path:
             return
-        name = self._paths.name_of(call, AT_FDCWD, path)
+        name = self._paths.name_of(call.pid, AT_FDCWD, path)
         record = self._creation.owner(call, name)
         if record is None or self._files.stat(name, AT_SYMLINK_NOFOLLOW) == 0:
             return

@@ -1,0 +1,18 @@
+"""An emulator without a container."""
+
+from runrootless.emulation.attribute_store import AttributeStore
+from runrootless.emulation.credential_table import CredentialTable
+from runrootless.emulation.emulator import Emulator
+from runrootless.emulation.owner_store import OwnerStore
+
+
+class NoViews:
+    varied = False
+
+    def open_outside(self, pid: int, path: str) -> int:
+        raise NotImplementedError
+
+
+def new_emulator() -> Emulator:
+    """Return one that keeps nothing, and whose callers see what this process does."""
+    return Emulator(CredentialTable(-1), OwnerStore(), AttributeStore(), NoViews())
