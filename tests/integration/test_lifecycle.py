@@ -229,16 +229,12 @@ def test_foreground_runtime_killed(
 ) -> None:
     """As with runc alone the container goes on, with crun it ends; it can be deleted."""
     name = runrootless.new_id()
-    pid_file = f"{runrootless.user.home}/pid"
-    process = runrootless.user.start(
-        runrootless.command(
-            "run", "--pid-file", pid_file, "--bundle", bundle().script(SLEEP).path, name
-        )
-    )
-    eventually(lambda: read(pid_file), "its start")
-    for other in runrootless.user.account.processes():
-        if re.search(r"^(runc|crun)\b.* run ", other.command):
-            os.kill(other.pid, signal.SIGKILL)
+    ours = bundle().script("echo up; sleep 1000")
+    process = runrootless.user.start(runrootless.command("run", "--bundle", ours.path, name))
+    assert read_line(process) == "up\n"
+    # The command has become the runtime.
+    [foreground] = [p for p in runrootless.user.account.processes() if p.pid == process.pid]
+    assert re.match(rf"{runtime}\b.* run ", foreground.command)
     process.kill()
     process.wait(20)
     if runtime == "runc":
