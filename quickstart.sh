@@ -43,8 +43,8 @@ as_user() {
 }
 
 install_packages \
-    ca-certificates debian-archive-keyring fakechroot fakeroot mmdebstrap passwd python3 \
-    python3-setuptools python3-venv python3-wheel runc util-linux
+    ca-certificates debian-archive-keyring mmdebstrap passwd python3 python3-setuptools \
+    python3-venv python3-wheel runc util-linux
 
 if [ "$(id -u)" -eq 0 ]; then
     user=$(choose_user)
@@ -82,14 +82,11 @@ fi
 
 if [ ! -d "$bundle/rootfs" ]; then
     step "making a minimal Debian as $(id -un): about half a minute"
-    work=$(mktemp -d)
-    trap 'chmod -R u+rwX "$work" "$bundle/rootfs.new" 2>/dev/null || true; rm -rf "$work" "$bundle/rootfs.new"' EXIT
-    quietly env TMPDIR="$work" mmdebstrap --mode=fakechroot --variant=minbase \
-        bookworm "$work/rootfs.tar" "$(debian_mirror)" || die "mmdebstrap failed"
-    step "unpacking it to $bundle/rootfs"
-    /usr/bin/python3 -I scripts/unpack-rootfs.py "$work/rootfs.tar" "$bundle/rootfs.new"
+    trap 'rm -rf "$bundle/rootfs.new"' EXIT
+    # As root, which is emulated: the owners of all files are recorded as they should be.
+    quietly "$venv/bin/runrootless" emulate -- mmdebstrap --mode=root --variant=minbase \
+        bookworm "$bundle/rootfs.new" "$(debian_mirror)" || die "mmdebstrap failed"
     mv "$bundle/rootfs.new" "$bundle/rootfs"
-    rm -rf "$work"
 fi
 
 # A regular bundle, as for real root: nothing in it is rootless.
