@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from support.containers import COMMAND
 from support.users import AS_ROOT, Unprivileged
 
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -84,8 +85,7 @@ def mirror() -> str:
 
 def debian_archive(recipe: str) -> str:
     """Return the tar of a minimal Debian, made with mmdebstrap at the first call."""
-    options = [f"--mode={'root' if AS_ROOT else 'fakechroot'}", "--variant=minbase"]
-    options += [*RECIPES[recipe], SUITE]
+    options = ["--mode=root", "--variant=minbase", *RECIPES[recipe], SUITE]
     key = hashlib.sha256(repr(options).encode()).hexdigest()[:8]
     directory = cache_directory()
     os.makedirs(directory, 0o755, exist_ok=True)
@@ -101,7 +101,8 @@ def debian_archive(recipe: str) -> str:
             return archive
         print(f"making {archive}", file=sys.stderr)
         unfinished = archive + ".new.tar"
-        command = ["mmdebstrap", *options, unfinished, mirror()]
+        as_root = [] if AS_ROOT else [COMMAND, "emulate", "--"]
+        command = [*as_root, "mmdebstrap", *options, unfinished, mirror()]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
             raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
