@@ -34,8 +34,8 @@ def _check(result: int, what: str) -> None:
 def own_network() -> Iterator[None]:
     """Put this thread, and what it starts, in a network and mount namespace of its own.
 
-    There is a default route, over a tap device that nobody reads; /dev/net/tun is open to
-    all users, as udev has it, and the name server in /etc/resolv.conf is 127.0.0.1.
+    There is a default route, over a device at whose other end nobody reads; /dev/net/tun is
+    open to all users, as udev has it, and the name server in /etc/resolv.conf is 127.0.0.1.
     """
     before = {name: os.open(f"/proc/thread-self/ns/{name}", os.O_RDONLY) for name in _NAMESPACES}
     directory = os.getcwd()
@@ -51,7 +51,9 @@ def own_network() -> Iterator[None]:
                 subprocess.run(["mount", "--bind", f"{files}/{source}", target], check=True)
             for command in (
                 "link set lo up",
-                "tuntap add up0 mode tap",
+                # One with a carrier: pasta takes over no routes by way of others.
+                "link add up0 type veth peer name peer0",
+                "link set peer0 up",
                 f"address add {ADDRESS}/24 dev up0",
                 "link set up0 up",
                 f"route add default via {GATEWAY}",
