@@ -122,10 +122,12 @@ def test_the_documentation_has_these_columns_and_jobs() -> None:
 
 
 LIFE = """
-chown 33:33 /srv; echo chown $?
-mknod /srv/device c 1 3; echo mknod $?
-ls /srv
-mkfifo /dev/shm/fifo && stat -c '%F %u:%g' /dev/shm/fifo /srv
+mkdir /srv/new
+chown 33:33 /srv/new; echo chown $?
+mknod /srv/new/device c 1 3; echo mknod $?
+ls /srv/new
+mkfifo /dev/shm/fifo && stat -c '%F %u:%g' /dev/shm/fifo /srv/new
+rmdir /srv/new
 id -u
 """
 LIVED = "chown 0\nmknod 0\nfifo 0:0\ndirectory 0:0\n0\n"

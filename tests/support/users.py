@@ -66,9 +66,14 @@ class Account:
             try:
                 entry = pwd.getpwnam(name)
             except KeyError:
-                command = ["useradd", "--system", "--user-group", "--no-create-home"]
+                # buildah looks into the home that /etc/passwd names, whatever HOME says.
+                home = f"/var/lib/{name}"
+                command = ["useradd", "--system", "--user-group", "--home-dir", home]
                 subprocess.run([*command, "--shell", "/bin/sh", name], check=True)
                 entry = pwd.getpwnam(name)
+                os.makedirs(f"{home}/.config", exist_ok=True)
+                for path in (home, f"{home}/.config"):
+                    os.chown(path, entry.pw_uid, entry.pw_gid)
             account = Account._of(entry, lock)
             # Left by a run that was broken off.
             account.kill_all()
