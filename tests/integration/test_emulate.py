@@ -1,5 +1,6 @@
 """``emulate``: commands of the host to which their user is root, without any container."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from support.trees import SUITE, Trees, debootstrap_archive, mirror
 from support.users import AS_ROOT
 
 PROBE = Path(__file__).with_name("probes") / "ownership.c"
+XATTRS_AT = Path(__file__).with_name("probes") / "xattrs_at.py"
 IDENTITY = "id -u; id -g; id -G"
 needs_root = pytest.mark.skipif(not AS_ROOT, reason="the oracle is the real root")
 
@@ -350,6 +352,23 @@ def test_mounts_are_the_commands_own(emulate: Emulate, place: str) -> None:
 def test_an_emulated_null_device_swallows_all(emulate: Emulate) -> None:
     script = "mknod null c 1 3; echo a >null; echo b >>null; cat null; stat -c %F null; rm null; ls"
     assert emulate(script).check().stdout == "character special file\n"
+
+
+@needs_root
+def test_attributes_by_the_newer_calls(emulate: Emulate, trees: Trees) -> None:
+    oracle = trees.new_directory("oracle", for_user=False)
+    script = f"python3 -I - <<'END'\n{XATTRS_AT.read_text()}END\n"
+    expected = as_root(script, oracle)
+    if "Function not implemented" in expected:
+        pytest.skip("this kernel has not got them: they came with Linux 6.13")
+    assert emulate(script).check().stdout == expected
+    trees.discard(oracle)
+
+
+def test_what_goes_by_the_filter_is_not_there(emulate: Emulate) -> None:
+    setup = "import ctypes; c = ctypes.CDLL(None, use_errno=True); c.syscall(425, 1, bytes(120))"
+    done = emulate(f"python3 -I -c '{setup}; print(ctypes.get_errno())'").check()
+    assert done.stdout == f"{errno.ENOSYS}\n"
 
 
 CASES = Path(__file__).with_name("cases")

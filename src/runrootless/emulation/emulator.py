@@ -23,6 +23,7 @@ from runrootless.emulation.owner_store import OwnerStore
 from runrootless.emulation.process_files import ProcessFiles
 from runrootless.emulation.process_options import ProcessOptions
 from runrootless.emulation.receiving import Receiving
+from runrootless.emulation.refused import Refused
 from runrootless.emulation.roots import Roots
 from runrootless.emulation.senders import Senders
 from runrootless.emulation.sending import Sending
@@ -85,6 +86,7 @@ class Emulator:
             "sockets": sockets,
             "socketcall": Socketcall(shared, sockets, sending, receiving),
             "signals": Signals(shared),
+            "refused": Refused(),
             "mounts": self._mounts,
             "roots": Roots(shared, self._devices, self._status_files, views),
         }

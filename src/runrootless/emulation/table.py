@@ -100,6 +100,10 @@ TABLE: tuple[Row, ...] = (
     ("removexattr", "xattrs.removexattr", None),
     ("lremovexattr", "xattrs.lremovexattr", None),
     ("fremovexattr", "xattrs.fremovexattr", None),
+    ("setxattrat", "xattrs.setxattrat", None),
+    ("getxattrat", "xattrs.getxattrat", None),
+    ("listxattrat", "xattrs.listxattrat", None),
+    ("removexattrat", "xattrs.removexattrat", None),
     # Unix sockets.
     ("bind", "sockets.bind", None),
     *_each("getsockopt", "sockets.getsockopt", 2, SO_PEERCRED, SO_PEERGROUPS),
@@ -141,6 +145,8 @@ TABLE: tuple[Row, ...] = (
         PR_GET_TIMERSLACK,
         PR_GET_NO_NEW_PRIVS,
     ),
+    # What carries out calls that seccomp does not see.
+    ("io_uring_setup", "refused.not_there", None),
     # Becoming somebody else by executing a file.
     ("execve", "execution.execve", None),
     ("execveat", "execution.execveat", None),

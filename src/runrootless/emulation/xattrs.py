@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 
 from runrootless.emulation.attributes import (
     ABSENT_USER,
@@ -16,10 +17,10 @@ from runrootless.emulation.attributes import (
     is_kept,
     is_trusted,
 )
-from runrootless.emulation.call import Call, require_valid
+from runrootless.emulation.call import Call, failure, require_valid
 from runrootless.emulation.credentials import CAP_SYS_ADMIN, Credentials
 from runrootless.emulation.handlers import Handlers, Shared
-from runrootless.linux.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW
+from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
 _NAME_SIZE = NAME_LIMIT + 1
 _VALUE_LIMIT = 65536
 _FLAGS = os.XATTR_CREATE | os.XATTR_REPLACE
+_UNKNOWN_PLACE_FLAGS = 0xFFFFFFFF & ~(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW)
+
+# struct xattr_args of <linux/xattr.h>, of which the kernel takes a page at most.
+_ARGUMENTS = struct.Struct("=QII")
+_ARGUMENTS_LIMIT = 4096
 
 
 class Xattrs(Handlers):
@@ -41,54 +47,79 @@ class Xattrs(Handlers):
 
     def setxattr(self, call: Call) -> int | None:
         """setxattr(2)."""
-        return self._set(call, self._follow)
+        return self._set(call, self._follow, *call.arguments[1:5])
 
     def lsetxattr(self, call: Call) -> int | None:
         """lsetxattr(2)."""
-        return self._set(call, self._nofollow)
+        return self._set(call, self._nofollow, *call.arguments[1:5])
 
     def fsetxattr(self, call: Call) -> int | None:
         """fsetxattr(2)."""
-        return self._set(call, self._descriptor)
+        return self._set(call, self._descriptor, *call.arguments[1:5])
+
+    def setxattrat(self, call: Call) -> int | None:
+        """setxattrat(2)."""
+        found = self._values_at(call)
+        return found and self._set(call, self._at, call.arguments[3], *found)
 
     def getxattr(self, call: Call) -> int | None:
         """getxattr(2)."""
-        return self._get(call, self._follow)
+        return self._get(call, self._follow, *call.arguments[1:4])
 
     def lgetxattr(self, call: Call) -> int | None:
         """lgetxattr(2)."""
-        return self._get(call, self._nofollow)
+        return self._get(call, self._nofollow, *call.arguments[1:4])
 
     def fgetxattr(self, call: Call) -> int | None:
         """fgetxattr(2)."""
-        return self._get(call, self._descriptor)
+        return self._get(call, self._descriptor, *call.arguments[1:4])
+
+    def getxattrat(self, call: Call) -> int | None:
+        """getxattrat(2)."""
+        found = self._values_at(call)
+        if found is None or found[2]:
+            return None
+        return self._get(call, self._at, call.arguments[3], *found[:2])
 
     def listxattr(self, call: Call) -> int | None:
         """listxattr(2)."""
-        return self._list(call, self._follow)
+        return self._list(call, self._follow, *call.arguments[1:3])
 
     def llistxattr(self, call: Call) -> int | None:
         """llistxattr(2)."""
-        return self._list(call, self._nofollow)
+        return self._list(call, self._nofollow, *call.arguments[1:3])
 
     def flistxattr(self, call: Call) -> int | None:
         """flistxattr(2)."""
-        return self._list(call, self._descriptor)
+        return self._list(call, self._descriptor, *call.arguments[1:3])
+
+    def listxattrat(self, call: Call) -> int | None:
+        """listxattrat(2)."""
+        if self._is_refused(call):
+            return None
+        return self._list(call, self._at, *call.arguments[3:5])
 
     def removexattr(self, call: Call) -> int | None:
         """removexattr(2)."""
-        return self._remove(call, self._follow)
+        return self._remove(call, self._follow, call.arguments[1])
 
     def lremovexattr(self, call: Call) -> int | None:
         """lremovexattr(2)."""
-        return self._remove(call, self._nofollow)
+        return self._remove(call, self._nofollow, call.arguments[1])
 
     def fremovexattr(self, call: Call) -> int | None:
         """fremovexattr(2)."""
-        return self._remove(call, self._descriptor)
+        return self._remove(call, self._descriptor, call.arguments[1])
 
-    def _set(self, call: Call, locate: Locate) -> int | None:
-        _, address, value, size, flags = call.arguments[:5]
+    def removexattrat(self, call: Call) -> int | None:
+        """removexattrat(2)."""
+        if self._is_refused(call):
+            return None
+        return self._remove(call, self._at, call.arguments[3])
+
+    def _set(
+        self, call: Call, locate: Locate, address: int, value: int, size: int, flags: int
+    ) -> int | None:
         flags &= 0xFFFFFFFF
         attribute = self._kept_attribute(call, address)
         if attribute is None or size > _VALUE_LIMIT or flags & ~_FLAGS:
@@ -103,8 +134,7 @@ class Xattrs(Handlers):
         self._attributes.set(name, nofollow, attribute, data, flags)
         return 0
 
-    def _get(self, call: Call, locate: Locate) -> int | None:
-        _, address, buffer, size = call.arguments[:4]
+    def _get(self, call: Call, locate: Locate, address: int, buffer: int, size: int) -> int | None:
         attribute = self._memory.read_string(call.pid, address, _NAME_SIZE)
         if attribute is None:
             return None
@@ -120,8 +150,7 @@ class Xattrs(Handlers):
         name, nofollow = locate(call)
         return self._return(call, self._attributes.get(name, nofollow, attribute), buffer, size)
 
-    def _list(self, call: Call, locate: Locate) -> int | None:
-        _, buffer, size = call.arguments[:3]
+    def _list(self, call: Call, locate: Locate, buffer: int, size: int) -> int | None:
         name, nofollow = locate(call)
         try:
             names = self._attributes.names(name, nofollow)
@@ -133,8 +162,8 @@ class Xattrs(Handlers):
             names = [entry for entry in names if not is_trusted(entry)]
         return self._return(call, b"".join(entry + b"\0" for entry in names), buffer, size)
 
-    def _remove(self, call: Call, locate: Locate) -> int | None:
-        attribute = self._kept_attribute(call, call.arguments[1])
+    def _remove(self, call: Call, locate: Locate, address: int) -> int | None:
+        attribute = self._kept_attribute(call, address)
         if attribute is None:
             return None
         if not self._credentials(call).can(CAP_SYS_ADMIN):
@@ -169,3 +198,40 @@ class Xattrs(Handlers):
 
     def _descriptor(self, call: Call) -> tuple[bytes, int]:
         return self._paths.open_file_name(call, call.descriptor(0)), 0
+
+    def _at(self, call: Call) -> tuple[bytes, int]:
+        directory, path, flags = call.descriptor(0), call.arguments[1], call.arguments[2]
+        if self._is_empty(call):
+            if directory == AT_FDCWD:
+                return self._paths.descriptor_name(call.pid, directory), 0
+            return self._paths.open_file_name(call, directory), 0
+        name, nofollow = self._paths.name(call, directory, path, flags)
+        result = self._files.stat(name, nofollow)
+        if result < 0:
+            raise failure(-self._paths.explain(call, directory, name, result))
+        return name, nofollow
+
+    def _is_empty(self, call: Call) -> bool:
+        """Return whether a call is about its descriptor itself."""
+        path, flags = call.arguments[1:3]
+        return bool(flags & AT_EMPTY_PATH) and (
+            not path or self._memory.read_string(call.pid, path) == b""
+        )
+
+    def _is_refused(self, call: Call) -> bool:
+        """Return whether listxattrat(2) or removexattrat(2) is one that the kernel refuses."""
+        if call.arguments[2] & _UNKNOWN_PLACE_FLAGS:
+            return True
+        # Unlike setxattrat(2) and getxattrat(2).
+        return call.descriptor(0) == AT_FDCWD and self._is_empty(call)
+
+    def _values_at(self, call: Call) -> tuple[int, int, int] | None:
+        """Return the members of a call's struct xattr_args; None if the kernel will refuse it."""
+        flags, address, size = call.arguments[2], call.arguments[4], call.arguments[5]
+        if flags & _UNKNOWN_PLACE_FLAGS or not _ARGUMENTS.size <= size <= _ARGUMENTS_LIMIT:
+            return None
+        data = self._memory.read(call.pid, address, size)
+        if data is None or any(data[_ARGUMENTS.size :]):
+            return None
+        value, value_size, value_flags = _ARGUMENTS.unpack_from(data)
+        return value, value_size, value_flags
