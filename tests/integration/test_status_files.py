@@ -67,7 +67,7 @@ def test_without_shared_memory(bundle: MakeBundle, runrootless: Runrootless) -> 
     script = """
     setpriv --reuid 33 --regid 33 --clear-groups sleep 60 & pid=$!
     until [ "$(stat -c %u /proc/$pid)" = 33 ]; do :; done
-    [ -d /proc/$pid ] && /bin/grep Uid /proc/$pid/status; ls -A /dev | grep runroot; kill $pid
+    [ -d /proc/$pid ] && /bin/sed -n /^Uid/p /proc/$pid/status; ls -A /dev | grep runroot; kill $pid
     """
     done = runrootless.run(bundle().change(leave_out).script(script))
     assert done.check().stdout.split() == ["Uid:", "33", "33", "33", "33"]
@@ -84,13 +84,13 @@ sub start {
 }
 sub ask { my @stat = stat "$proc/$pid"; print "$stat[4]: " }
 sub mounts { system "/bin/grep -c /$pid/status /proc/self/mountinfo" }
-ask(); system "/bin/grep", "Uid", "/proc/$pid/status"; ask(); mounts();
+ask(); system "/bin/sed", "-n", "/^Uid/p", "/proc/$pid/status"; ask(); mounts();
 ask(); kill "KILL", $pid; waitpid $pid, 0; mounts(); start();
 ask(); system "/bin/mount", "--rbind", "/proc", "/mnt"; mounts(); system "/bin/umount -R /mnt";
 system "/bin/mount -t proc proc /mnt"; $proc = "/mnt";
 ask(); print system("/bin/umount", "/mnt"), "\n"; $proc = "/proc";
 ask(); system "/usr/bin/unshare -m /bin/grep -c /$pid/status /proc/self/mountinfo";
-ask(); system "/bin/grep", "Uid", "/proc/$pid/status";
+ask(); system "/bin/sed", "-n", "/^Uid/p", "/proc/$pid/status";
 kill "KILL", $pid;
 """
 

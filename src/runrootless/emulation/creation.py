@@ -15,6 +15,7 @@ import stat
 from runrootless.emulation.call import Call, require_valid
 from runrootless.emulation.devices import Devices
 from runrootless.emulation.handlers import Handlers, Shared
+from runrootless.emulation.process_files import ProcessFiles
 from runrootless.emulation.record import Record
 from runrootless.linux.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_PATH
 from runrootless.linux.processes import creation_mask
@@ -27,20 +28,21 @@ O_TMPFILE = 0o20000000
 """The bit of O_TMPFILE that is not O_DIRECTORY's."""
 
 _CREATING = os.O_CREAT | O_TMPFILE
+_WRITING = _CREATING | os.O_TRUNC | os.O_ACCMODE
 _REOPENING = os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK | os.O_SYNC | os.O_DSYNC
 _OPEN_HOW_SIZE = 24
-# As many programs open it: a shell's "> /dev/null".
 
 
 class Creation(Handlers):
     """Handlers of the calls that make files."""
 
-    def __init__(self, shared: Shared, devices: Devices) -> None:
+    def __init__(self, shared: Shared, devices: Devices, process_files: ProcessFiles) -> None:
         super().__init__(shared)
         self._devices = devices
+        self._process_files = process_files
 
     def open(self, call: Call) -> int | None:
-        """open(2) that may make a file, or overwrites one."""
+        """open(2) that may make a file, and others whose flags are few programs'."""
         path, flags, mode = call.arguments[:3]
         return self._open(call, AT_FDCWD, path, flags, mode)
 
@@ -51,7 +53,7 @@ class Creation(Handlers):
         return self._open(call, AT_FDCWD, path, flags, mode)
 
     def openat(self, call: Call) -> int | None:
-        """openat(2) that may make a file, or overwrites one."""
+        """openat(2) that may make a file, and others whose flags are few programs'."""
         _, path, flags, mode = call.arguments[:4]
         return self._open(call, call.descriptor(0), path, flags, mode)
 
@@ -62,7 +64,7 @@ class Creation(Handlers):
         if data is None:
             return None
         flags, mode, resolve = (int.from_bytes(data[at : at + 8], "little") for at in (0, 8, 16))
-        if not flags & (_CREATING | os.O_TRUNC) or resolve or size > _OPEN_HOW_SIZE:
+        if resolve or size > _OPEN_HOW_SIZE:
             return None
         return self._open(call, call.descriptor(0), path, flags, mode)
 
@@ -129,7 +131,7 @@ class Creation(Handlers):
         if not temporary and not flags & os.O_EXCL:
             nofollow = AT_SYMLINK_NOFOLLOW if flags & os.O_NOFOLLOW else 0
             if self._files.stat(name, nofollow) == 0:
-                return self._open_existing(call, name, flags)
+                return self._open_existing(call, name, flags, nofollow)
         if not flags & _CREATING:
             return None
         record = self.owner(call, name + b"/." if temporary else name)
@@ -155,16 +157,22 @@ class Creation(Handlers):
             os.close(fd)
         return Call.ANSWERED
 
-    def _open_existing(self, call: Call, name: bytes, flags: int) -> int | None:
-        """Open what an emulated device node stands for; all else is the kernel's."""
-        if not stat.S_ISCHR(self._files.mode()) or self._files.device():
-            return None
+    def _open_existing(self, call: Call, name: bytes, flags: int, nofollow: int) -> int | None:
+        """Open what an emulated device node stands for, or what a process's status is to be.
+
+        All else is the kernel's.
+        """
         if flags & (O_PATH | os.O_DIRECTORY):
             return None
-        status = os.stat(name)
-        fd = self._devices.open(
-            name, flags & _REOPENING, status.st_mode, status.st_dev, status.st_ino
-        )
+        if stat.S_ISCHR(self._files.mode()) and not self._files.device():
+            status = os.stat(name)
+            fd = self._devices.open(
+                name, flags & _REOPENING, status.st_mode, status.st_dev, status.st_ino
+            )
+        elif flags & _WRITING:
+            return None
+        else:
+            fd = self._process_files.open_status(name, nofollow)
         if fd is None:
             return None
         try:

@@ -3,8 +3,8 @@
 Nothing can be opened by way of an emulated node, which is a whiteout (a character
 device 0:0, the only one that everybody may make) with a record of what it stands for.
 Two cases are seen to all the same, because so much depends on them, and neither costs
-a call that is not intercepted anyway: opening with O_CREAT, which is what a shell's
-``>`` does, gets a memory device such as /dev/null; and what a root that is entered by
+a call of those that make up most: opening with O_CREAT, which is what a shell's ``>``
+does, or with O_RDWR gets a memory device such as /dev/null; and what a root that is entered by
 chroot(2) has in its /dev is covered by mounts of the devices that the caller has by
 the same names, as long as a process has that root.
 """

@@ -61,7 +61,7 @@ class Emulator:
         self._status_files = StatusFiles(shared.files)
         self._process_files = ProcessFiles(shared.files, shared.identity, self._status_files)
         self._mounts = Mounts(shared, self._status_files, views)
-        creation = Creation(shared, self._devices)
+        creation = Creation(shared, self._devices, self._process_files)
         metadata = Metadata(shared, self._process_files, self._status_files)
         chown = Chown(shared)
         senders = Senders(shared.identity)

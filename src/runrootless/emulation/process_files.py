@@ -23,6 +23,7 @@ _PUBLIC_DIRECTORY = stat.S_IFDIR | 0o555
 """The mode of PID, PID/task and others, which belong to the process in any case: the
 kernel's ``task_dump_owner``."""
 
+_STATUS = b"status"
 _LIMIT_NAME = b"\nMax realtime timeout"
 
 
@@ -63,17 +64,7 @@ class ProcessFiles:
         if fd < 0:
             return None
         try:
-            path = os.readlink(b"self/fd/%d" % fd)
-            status = os.fstat(fd)
-            if not self.concerns(status.st_dev):
-                # Not what the name led to before: a file in there might never open.
-                return None
-            if status.st_dev == self._agent_device:
-                # The number in the path is the agent's too, wherever this is mounted.
-                pid = int(os.path.basename(_thread(path)))
-                credentials, (_, _, dumpable) = self._identity.of(pid), self._identity.state(pid)
-            else:
-                credentials, (_, _, dumpable) = self._look_up(path)
+            _, status, credentials, dumpable = self._process(fd)
             is_public = status.st_mode == _PUBLIC_DIRECTORY
             if is_public and name.startswith(b"/") and not flags & AT_SYMLINK_NOFOLLOW:
                 self._status_files.show(call, fd, credentials)
@@ -84,6 +75,45 @@ class ProcessFiles:
         if not dumpable and not is_public:
             return 0, 0
         return credentials.uids[1], credentials.gids[1]
+
+    def open_status(self, name: bytes, flags: int) -> int | None:
+        """Return a new descriptor to read what a process's status file is to say.
+
+        None where that is what the kernel says, and for all other files.
+        """
+        if not name.endswith(_STATUS):
+            return None
+        fd = self._files.open_path(name, flags)
+        if fd < 0:
+            return None
+        try:
+            path, _, credentials, _ = self._process(fd)
+            directory, _, file = path.rpartition(b"/")
+            if file != _STATUS or not os.path.basename(directory).isdigit():
+                return None
+            return self._status_files.open_copy(fd, credentials)
+        except (OSError, ValueError):
+            return None
+        finally:
+            os.close(fd)
+
+    def _process(self, fd: int) -> tuple[bytes, os.stat_result, Credentials, int]:
+        """Return an open file's path and status, and its process's credentials and dumpability.
+
+        Raises OSError, and ValueError where it is no process's file.
+        """
+        path = os.readlink(b"self/fd/%d" % fd)
+        status = os.fstat(fd)
+        if not self.concerns(status.st_dev):
+            # Not what its name led to before: a file in there might never open.
+            raise ValueError(path)
+        if status.st_dev == self._agent_device:
+            # The number in the path is the agent's too, wherever this is mounted.
+            pid = int(os.path.basename(_thread(path)))
+            credentials, (_, _, dumpable) = self._identity.of(pid), self._identity.state(pid)
+        else:
+            credentials, (_, _, dumpable) = self._look_up(path)
+        return path, status, credentials, dumpable
 
     def _look_up(self, path: bytes) -> tuple[Credentials, State]:
         """Return what is known of the process or thread whose file is at ``path``.

@@ -4,7 +4,8 @@ To the kernel all are root's, and it is read without a call that is intercepted.
 and its relatives ask stat(2) for PID right before, so that is when a copy with the emulated
 IDs is mounted on the file. From then on all else that the copy says is out of date, and
 the mount may be in somebody's way: it goes when its reader asks for the next process or
-has ended, and after a second.
+has ended, and after a second. Those who open the file in a way that is intercepted get a
+copy of their own.
 """
 
 from __future__ import annotations
@@ -83,6 +84,27 @@ class StatusFiles:
             pass
         finally:
             os.close(status)
+
+    def open_copy(self, status: int, credentials: Credentials) -> int | None:
+        """Return a new descriptor to read a copy of a status file with these credentials.
+
+        None where that would say what the file does. Raises OSError.
+        """
+        if _shown_ids(credentials) == _shown_ids(ROOT):
+            return None
+        original = os.open(b"self/fd/%d" % status, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            file = os.memfd_create("status", os.MFD_CLOEXEC)
+        except OSError:
+            os.close(original)
+            raise
+        copy = _Copy(original, file)
+        try:
+            os.fchmod(file, 0o444)
+            copy.renew(credentials)
+            return os.open(b"self/fd/%d" % file, os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            copy.remove()
 
     def leave(self, reader: int) -> None:
         """Take note that a thread reads no longer what was shown to it."""
@@ -221,7 +243,8 @@ class _Copy:
     def remove(self) -> None:
         """Unmount the copy, and close all descriptors."""
         try:
-            unmount(b"self/fd/%d" % self._mount, MNT_DETACH)
+            if self._mount >= 0:
+                unmount(b"self/fd/%d" % self._mount, MNT_DETACH)
         except OSError:
             # The process has ended, or somebody else has unmounted it.
             pass

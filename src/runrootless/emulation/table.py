@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 _O_CREAT = 0o100
 _O_TRUNC = 0o1000
+_O_NOCTTY = 0o400
+_O_RDWR = 2
 _O_TMPFILE = 0o20000000
 _RLIMIT_RTTIME = 15
 _CLONE_NEWNS = 0x00020000
@@ -76,12 +78,18 @@ TABLE: tuple[Row, ...] = (
     # New files.
     ("open", "creation.open", _has_bits(1, _O_CREAT)),
     ("open", "creation.open", _has_bits(1, _O_TMPFILE)),
-    # What is overwritten may be an emulated device node.
+    # What is overwritten may be an emulated device node. Opening without these three flags is
+    # intercepted where hardly a program does so: for both reading and writing, as is usual
+    # with devices, and with O_NOCTTY, as by grep(1), which may be about a process's status.
     ("open", "creation.open", _has_bits(1, _O_TRUNC)),
+    ("open", "creation.open", _has_bits(1, _O_RDWR)),
+    ("open", "creation.open", _has_bits(1, _O_NOCTTY)),
     ("creat", "creation.creat", None),
     ("openat", "creation.openat", _has_bits(2, _O_CREAT)),
     ("openat", "creation.openat", _has_bits(2, _O_TMPFILE)),
     ("openat", "creation.openat", _has_bits(2, _O_TRUNC)),
+    ("openat", "creation.openat", _has_bits(2, _O_RDWR)),
+    ("openat", "creation.openat", _has_bits(2, _O_NOCTTY)),
     ("openat2", "creation.openat2", None),
     ("mkdir", "creation.mkdir", None),
     ("mkdirat", "creation.mkdirat", None),
