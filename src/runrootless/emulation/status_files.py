@@ -92,13 +92,8 @@ class StatusFiles:
         """
         if _shown_ids(credentials) == _shown_ids(ROOT):
             return None
-        original = os.open(b"self/fd/%d" % status, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            file = os.memfd_create("status", os.MFD_CLOEXEC)
-        except OSError:
-            os.close(original)
-            raise
-        copy = _Copy(original, file)
+        file = os.memfd_create("status", os.MFD_CLOEXEC)
+        copy = _Copy(status, file)
         try:
             os.fchmod(file, 0o444)
             copy.renew(credentials)
@@ -173,19 +168,15 @@ class StatusFiles:
             os.eventfd_write(self.wakes, 1)
 
     def _mount(self, status: int, credentials: Credentials) -> _Copy:
-        original = os.open(b"self/fd/%d" % status, os.O_RDONLY | os.O_CLOEXEC)
+        name, file = self._new_file()
         try:
-            name, file = self._new_file()
-        except OSError:
-            os.close(original)
-            raise
-        copy = _Copy(original, file)
-        try:
-            copy.renew(credentials)
-            copy.attach(status)
-        except OSError:
-            copy.remove()
-            raise
+            copy = _Copy(status, file)
+            try:
+                copy.renew(credentials)
+                copy.attach(status)
+            except OSError:
+                copy.remove()
+                raise
         finally:
             try:
                 os.unlink(name)
@@ -216,16 +207,21 @@ class StatusFiles:
 class _Copy:
     """A copy of a status file: how many read it, and what file it is.
 
-    ``original`` and ``descriptor`` are of the two, and its own from now on.
+    ``status`` is a place of the original, ``descriptor`` the copy's and its own from now on.
+    Raises OSError.
     """
 
-    def __init__(self, original: int, descriptor: int) -> None:
-        self._original = original
+    def __init__(self, status: int, descriptor: int) -> None:
         self._descriptor = descriptor
+        try:
+            self._original = os.open(b"self/fd/%d" % status, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            os.close(descriptor)
+            raise
         self._mount = -1
         self.readers = 0
-        status = os.fstat(descriptor)
-        self.file = status.st_dev, status.st_ino
+        found = os.fstat(descriptor)
+        self.file = found.st_dev, found.st_ino
 
     def renew(self, credentials: Credentials) -> None:
         """Copy what the kernel says now, with these credentials. Raises OSError."""
