@@ -24,13 +24,13 @@ HEADER = struct.Struct("=QI4xQQQQi4x")
 class OwnCall(Call):
     """A call of this process, which is answered here."""
 
-    value = 0
+    value: int | None = 0
     descriptors: list[int]
 
     def is_valid(self) -> bool:
         return True
 
-    def answer(self, value: int) -> bool:
+    def answer(self, value: int | None) -> bool:
         self.value = value
         return True
 
@@ -42,7 +42,7 @@ class OwnCall(Call):
 class InterruptedCall(OwnCall):
     """One that is interrupted at the last moment."""
 
-    def answer(self, value: int) -> bool:
+    def answer(self, value: int | None) -> bool:
         return False
 
 

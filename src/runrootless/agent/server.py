@@ -45,8 +45,7 @@ class Server:
         self._log = log
         self._poll = select.poll()
         self._connections: dict[int, Connection] = {}
-        handlers, quick_handlers = emulator.handlers(), emulator.quick_handlers()
-        self._workers = Workers(handlers, quick_handlers, views, log)
+        self._workers = Workers(emulator, views, log)
         self._joined = False
         self._after_joining: Callable[[], None] | None = None
 

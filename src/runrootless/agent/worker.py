@@ -1,8 +1,8 @@
 """A thread that answers the notifications of one listener.
 
 Each listener has a thread of its own that waits in the ioctl: asking poll(2) first,
-which one thread for all of them would have to, takes a system call more for each.  Handlers
-share their buffers, so one thread at a time is in them.
+which one thread for all of them would have to, takes a system call more for each. Handlers
+share their buffers, so one thread at a time is in them; quick handlers are each thread's own.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import select
-from _thread import allocate_lock, start_new_thread
+from _thread import start_new_thread
+from fcntl import ioctl
 
 from runrootless.agent.waiting import Waiting
 from runrootless.emulation.call import UNDECIDED, Call, Waits
@@ -18,19 +19,19 @@ from runrootless.linux import seccomp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from runrootless.agent.log import Log
     from runrootless.agent.views import View, Views
-    from runrootless.emulation.emulator import Handler, QuickHandler
+    from runrootless.emulation.emulator import Emulator
 
 _X32_BIT = 0x40000000
-_pack = seccomp.RESPONSE.pack
-_CONTINUE = _pack(b"", 0, 0, seccomp.FLAG_CONTINUE)[8:]
-_receive = seccomp.receive
-_send = seccomp.send
-_IDENTIFIER = seccomp.IDENTIFIER
+_RECEIVE, _SEND = seccomp.RECEIVE, seccomp.SEND
+_NO_NOTIFICATION = bytes(seccomp.NOTIFICATION_SIZE)
+_CONTINUE = seccomp.FLAG_CONTINUE
+_ANSWERED = Call.ANSWERED
 _unpack_key = seccomp.KEY.unpack
+_pack_into = seccomp.RESPONSE.pack_into
 
 
 def _is_woken_at_the_end() -> bool:
@@ -42,23 +43,16 @@ def _is_woken_at_the_end() -> bool:
 class Workers:
     """The threads of one container, and what they share.
 
-    ``handlers`` and ``quick_handlers`` are what the ``Emulator``'s methods of these names return.
     ``ended`` is a descriptor that becomes readable whenever a thread has ended.
     """
 
-    def __init__(
-        self,
-        handlers: Mapping[bytes, Handler],
-        quick_handlers: Mapping[bytes, QuickHandler],
-        views: Views,
-        log: Log,
-    ) -> None:
+    def __init__(self, emulator: Emulator, views: Views, log: Log) -> None:
         self.ended = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._handlers = handlers
-        self._quick_handlers = quick_handlers
+        self._emulator = emulator
+        self._handlers = emulator.handlers()
         self._views = views
         self._log = log
-        self._lock = allocate_lock()
+        self._lock = emulator.lock
         self._waiting = Waiting(self._lock, views, self._finish)
         self._listeners: set[int] = set()
         self._finished: list[tuple[int, BaseException | None]] = []
@@ -92,15 +86,19 @@ class Workers:
         os.eventfd_write(self.ended, 1)
 
     def _serve(self, listener: int, view: View) -> None:
-        quick_handlers, lock, views = self._quick_handlers, self._lock, self._views
+        quick_handlers, views = self._emulator.quick_handlers(), self._views
+        notification = bytearray(seccomp.NOTIFICATION_SIZE)
+        response = bytearray(seccomp.RESPONSE_SIZE)
         poll = select.poll()
         poll.register(listener, select.POLLIN)
         waits_in_poll = not _is_woken_at_the_end()
         while True:
             if waits_in_poll and not poll.poll()[0][1] & select.POLLIN:
                 return
+            # Without a function for it, and for the answer: see emulation/quick.py.
+            notification[:] = _NO_NOTIFICATION
             try:
-                notification = _receive(listener)
+                ioctl(listener, _RECEIVE, notification)
             except OSError:
                 # The caller was killed before its notification could be read, or all are gone.
                 if any(events & select.POLLHUP for _, events in poll.poll(0)):
@@ -108,39 +106,51 @@ class Workers:
                 continue
             identifier, system_call = _unpack_key(notification)
             value: int | None = UNDECIDED
-            with lock:
-                if system_call in quick_handlers and not views.varied:
-                    try:
-                        value = quick_handlers[system_call](notification, listener)
-                    except OSError:
-                        # The handler will meet with the same.
-                        pass
-                    except Exception as error:
-                        self._log.exception("a quick handler", error)
-                if value == UNDECIDED:
-                    value = self._handle(view, system_call, Call(notification, listener))
-            _answer(listener, identifier, value)
+            if system_call in quick_handlers and not views.varied:
+                try:
+                    value = quick_handlers[system_call](notification, listener)
+                except OSError:
+                    # The handler will meet with the same.
+                    pass
+                except Exception as error:
+                    self._log.exception("a quick handler", error)
+            if value == UNDECIDED:
+                value = self._handle(view, system_call, Call(bytes(notification), listener))
+            if value is None:
+                _pack_into(response, 0, identifier, 0, 0, _CONTINUE)
+            elif value < 0:
+                _pack_into(response, 0, identifier, 0, value, 0)
+            elif value == _ANSWERED:
+                continue
+            else:
+                _pack_into(response, 0, identifier, value, 0, 0)
+            try:
+                ioctl(listener, _SEND, response)
+            except OSError:
+                # Interrupted by a signal, in which case the call is repeated, or killed.
+                pass
 
     def _handle(self, view: View, system_call: bytes, call: Call) -> int | None:
-        """Return what its handler says to a call; the lock is held."""
+        """Return what its handler says to a call."""
         handler = self._handlers.get(system_call)
         if handler is None:
             return _unknown(system_call)
-        try:
-            return view.handle(handler, call) if self._views.varied else handler(call)
-        except OSError as error:
-            return -(error.errno or errno.EIO)
-        except Waits as waits:
-            return self._wait(call, waits)
-        except Exception as error:
-            return self._failed(call, error)
+        with self._lock:
+            try:
+                return view.handle(handler, call) if self._views.varied else handler(call)
+            except OSError as error:
+                return -(error.errno or errno.EIO)
+            except Waits as waits:
+                return self._wait(call, waits)
+            except Exception as error:
+                return self._failed(call, error)
 
     def _wait(self, call: Call, waits: Waits) -> int:
         try:
             self._waiting.add(call, waits)
         except OSError as error:
             return -(error.errno or errno.EIO)
-        return Call.ANSWERED
+        return _ANSWERED
 
     def _finish(self, call: Call, retry: Callable[[], int | None]) -> None:
         try:
@@ -151,28 +161,12 @@ class Workers:
             raise
         except Exception as error:
             value = self._failed(call, error)
-        _answer(call.listener, call.notification[_IDENTIFIER], value)
+        if value != _ANSWERED:
+            call.answer(value)
 
     def _failed(self, call: Call, error: Exception) -> int:
         self._log.exception(f"a call of process {call.pid}", error)
         return -errno.EIO
-
-
-def _answer(listener: int, identifier: bytes, value: int | None) -> None:
-    """Answer a call with what its handler has returned."""
-    if value is None:
-        response = identifier + _CONTINUE
-    elif value < 0:
-        response = _pack(identifier, 0, value, 0)
-    elif value == Call.ANSWERED:
-        return
-    else:
-        response = _pack(identifier, value, 0, 0)
-    try:
-        _send(listener, response)
-    except OSError:
-        # Interrupted by a signal, in which case the call is repeated, or killed.
-        pass
 
 
 def _unknown(system_call: bytes) -> int | None:

@@ -38,9 +38,18 @@ class Call:
     ANSWERED = 1 << 63
     """What a handler returns that has answered itself, by ``answer`` say, or will later."""
 
-    def answer(self, value: int) -> bool:
-        """Give the caller its result; return whether it has not been interrupted before."""
-        response = seccomp.RESPONSE.pack(self.notification[seccomp.IDENTIFIER], value, 0, 0)
+    def answer(self, value: int | None) -> bool:
+        """Give the caller its result, as a handler would return it.
+
+        Return whether it has not been interrupted before.
+        """
+        identifier = self.notification[seccomp.IDENTIFIER]
+        if value is None:
+            response = seccomp.RESPONSE.pack(identifier, 0, 0, seccomp.FLAG_CONTINUE)
+        elif value < 0:
+            response = seccomp.RESPONSE.pack(identifier, 0, value, 0)
+        else:
+            response = seccomp.RESPONSE.pack(identifier, value, 0, 0)
         try:
             seccomp.send(self.listener, response)
         except OSError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from _thread import allocate_lock
 
 from runrootless.emulation.attribute_store import AttributeStore
 from runrootless.emulation.attributes import Attributes
@@ -22,6 +23,7 @@ from runrootless.emulation.nodes import Nodes
 from runrootless.emulation.owner_store import OwnerStore
 from runrootless.emulation.process_files import ProcessFiles
 from runrootless.emulation.process_options import ProcessOptions
+from runrootless.emulation.quick import quick_newfstatat
 from runrootless.emulation.receiving import Receiving
 from runrootless.emulation.refused import Refused
 from runrootless.emulation.roots import Roots
@@ -46,16 +48,20 @@ if TYPE_CHECKING:
     from runrootless.emulation.roots import Views
 
     Handler: TypeAlias = Callable[[Call], int | None]
-    QuickHandler: TypeAlias = Callable[[bytes, int], int | None]
+    QuickHandler: TypeAlias = Callable[[bytes | bytearray, int], int | None]
 
 
 class Emulator:
-    """Answers the intercepted calls of one container."""
+    """Answers the intercepted calls of one container.
+
+    ``lock`` is to be held while a handler is called; quick handlers take it when they need it.
+    """
 
     def __init__(
         self, table: CredentialTable, owners: OwnerStore, attributes: AttributeStore, views: Views
     ) -> None:
         shared = Shared(table, owners)
+        self.lock = allocate_lock()
         self._identity = shared.identity
         self._devices = Devices(shared.files, shared.ownership)
         self._status_files = StatusFiles(shared.files)
@@ -114,13 +120,13 @@ class Emulator:
     def quick_handlers(self) -> dict[bytes, QuickHandler]:
         """Return quick handlers of those calls that make up most of all, by the same keys.
 
-        A quick handler takes a notification and its listener. It returns what the handler
-        does, or UNDECIDED, and is right where the caller's view is the agent's. It may raise
-        OSError.
+        They are new ones, for one thread. A quick handler takes a notification and its
+        listener. It returns what the handler does, or UNDECIDED, and is right where the
+        caller's view is the agent's. It may raise OSError.
         """
         machine = os.uname().machine
         key = seccomp.NUMBER.pack(NUMBERS[machine]["newfstatat"], AUDIT_ARCHITECTURES[machine])
-        return {key: self._metadata.quick}
+        return {key: quick_newfstatat(self._metadata, self._status_files.readers, self.lock)}
 
     def handlers(self) -> dict[bytes, Handler]:
         """Return the handler of each system call that seccomp may report.

@@ -1,7 +1,7 @@
 """What a file looks like: stat(2) and statx(2) with the recorded owner and device filled in.
 
-This is the hot path. Where the kernel's own answer is right already (a file without a
-record, or an error), the kernel gives it: the call is let through.
+Where the kernel's own answer is right already (a file without a record, or an error), the
+kernel gives it: the call is let through.
 """
 
 from __future__ import annotations
@@ -11,38 +11,40 @@ import os
 import struct
 import time
 
-from runrootless.emulation.call import UNDECIDED, Call, require_valid
+from runrootless.emulation.call import Call, require_valid
 from runrootless.emulation.handlers import Handlers, Shared
-from runrootless.emulation.paths import OWN_PLACES
 from runrootless.emulation.process_files import ProcessFiles
 from runrootless.emulation.status_files import StatusFiles
 from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, MODE_OFFSET
-from runrootless.linux.seccomp import IDENTIFIER, is_valid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TypeAlias
+    from typing import TypeAlias, TypeVar
 
+    Known = TypeVar("Known")
     Convert: TypeAlias = Callable[[bytearray], bytes]
 
-# struct stat of this machine: st_dev and st_ino, st_ctime; from st_mode to st_rdev;
-# and in that part st_uid with st_gid, and st_rdev.
-_SAME_FILE = struct.Struct("=16s88x16s")
+SAME_FILE = struct.Struct("=16s88x16s")
+"""Of this machine's ``struct stat``: st_dev and st_ino, and st_ctime."""
+
+# From st_mode to st_rdev, and in that part st_uid with st_gid, and st_rdev.
 _DEVICE_INODE = struct.Struct("=QQ")
 _CHANGE = struct.Struct("=104xqQ")
 if os.uname().machine == "x86_64":
-    _SHOWN = slice(MODE_OFFSET, 48)
+    SHOWN = slice(MODE_OFFSET, 48)
     _OWNER_OFFSET, _RDEV_OFFSET = 4, 16
 else:
-    _SHOWN = slice(MODE_OFFSET, 40)
+    SHOWN = slice(MODE_OFFSET, 40)
     _OWNER_OFFSET, _RDEV_OFFSET = 8, 16
 _MODE = struct.Struct("=I")
 _OWNER = struct.Struct("=II")
 _DEVICE = struct.Struct("=Q")
 _PERMISSIONS = 0o7777
 _ROOT = (0, 0)
-_OF_PROCESS = b""
+OF_PROCESS = b""
+"""What stands for: this takes a closer look, at the process that the file is about."""
+
 _SETTLED_LIMIT = 8192
 # After how many seconds a change of a file changes st_ctime for sure, which is as fine as
 # the kernel's ticks, unless its file system keeps whole or even seconds.
@@ -58,12 +60,8 @@ _STATX_RDEV_OFFSET = 128
 _STATX_DEV_OFFSET = 136
 _STATX_TYPE_INODE = 0x101
 
-# The process ID, directory, path, buffer and flags of newfstatat(2) in a notification.
-_NEWFSTATAT = struct.Struct("=8xI20xQQQQ16x")
-_CURRENT = AT_FDCWD & 0xFFFFFFFF
-_LAST_DESCRIPTOR = 0x7FFFFFFF
-# All but AT_SYMLINK_NOFOLLOW, AT_NO_AUTOMOUNT, AT_EMPTY_PATH and AT_STATX_SYNC_TYPE.
-_UNKNOWN_FLAGS = 0xFFFFFFFF & ~0x7900
+UNKNOWN_FLAGS = 0xFFFFFFFF & ~0x7900
+"""All but AT_SYMLINK_NOFOLLOW, AT_NO_AUTOMOUNT, AT_EMPTY_PATH and AT_STATX_SYNC_TYPE."""
 
 
 class Metadata(Handlers):
@@ -76,42 +74,10 @@ class Metadata(Handlers):
         self._process_files = process_files
         self._status_files = status_files
         self._readers = status_files.readers
-        # By st_dev and st_ino: st_ctime, and what to show instead of what the kernel says.
-        self._settled: dict[bytes, tuple[bytes, bytes | None]] = {}
-
-    def quick(self, notification: bytes, listener: int) -> int | None:
-        """Return what ``newfstatat`` does, or UNDECIDED where that has to take a closer look.
-
-        A shorter way for what most of all notifications are about. To be asked where the
-        caller's view is the agent's.
-        """
-        pid, directory, path, buffer, flags = _NEWFSTATAT.unpack(notification)
-        text = self._memory.read_string(pid, path)
-        nofollow = flags & AT_SYMLINK_NOFOLLOW
-        if text:
-            if text.startswith(OWN_PLACES):
-                return UNDECIDED
-            directory &= 0xFFFFFFFF
-            directory = AT_FDCWD if directory == _CURRENT else directory
-            name = self._paths.name_of(pid, directory, text, nofollow)
-        elif text is None or not flags & AT_EMPTY_PATH or directory > _LAST_DESCRIPTOR:
-            return UNDECIDED
-        else:
-            name, nofollow = self._paths.descriptor_name(pid, directory), 0
-        if pid in self._readers or flags & _UNKNOWN_FLAGS:
-            return UNDECIDED
-        if self._files.stat(name, nofollow) < 0:
-            return None
-        data = self._files.stat_buffer
-        shown = self._shown(name, nofollow, data)
-        if shown is None:
-            return None
-        if shown is _OF_PROCESS:
-            return UNDECIDED
-        data[_SHOWN] = shown
-        if not is_valid(listener, notification[IDENTIFIER]):
-            return -errno.EINTR
-        return 0 if self._memory.write(pid, buffer, data) else -errno.EFAULT
+        self.plain: dict[bytes, bytes] = {}
+        """By st_dev and st_ino, those of which the kernel tells the truth, and their st_ctime."""
+        # Likewise: st_ctime, and what to show instead of what the kernel says.
+        self._settled: dict[bytes, tuple[bytes, bytes]] = {}
 
     def stat(self, call: Call) -> int | None:
         """stat(2)."""
@@ -128,7 +94,7 @@ class Metadata(Handlers):
         _, path, buffer, flags = call.arguments[:4]
         if not path and flags & AT_EMPTY_PATH:
             # Since Linux 6.11 a null pointer counts as the empty path here.
-            if flags & _UNKNOWN_FLAGS and not self._files.ignores(flags & 0xFFFFFFFF):
+            if flags & UNKNOWN_FLAGS and not self._files.ignores(flags & 0xFFFFFFFF):
                 return None
             return self.stat_descriptor(call, call.descriptor(0), buffer)
         return self.stat_path(call, call.descriptor(0), path, buffer, flags)
@@ -189,7 +155,7 @@ class Metadata(Handlers):
             name, nofollow = self._paths.name(call, directory, path, flags)
         except OSError:
             return None
-        if flags & _UNKNOWN_FLAGS and not (
+        if flags & UNKNOWN_FLAGS and not (
             directory >= 0
             and name == self._paths.descriptor_name(call.pid, directory)
             and self._files.ignores(flags & 0xFFFFFFFF)
@@ -212,36 +178,39 @@ class Metadata(Handlers):
         if self._files.stat(name, flags) < 0:
             return None
         data = self._files.stat_buffer
-        shown = self._shown(name, flags, data)
-        if shown is _OF_PROCESS:
+        shown = self.shown(name, flags, data)
+        if shown is OF_PROCESS:
             owner = self._process_files.owner(call, name, flags)
             shown, _ = self._recorded(name, flags, data, owner or _ROOT)
         if shown is None:
             return None
-        data[_SHOWN] = shown
+        data[SHOWN] = shown
         return self._write(call, buffer, convert(data) if convert else data)
 
-    def _shown(self, name: bytes, flags: int, data: bytearray) -> bytes | None:
+    def shown(self, name: bytes, flags: int, data: bytearray) -> bytes | None:
         """Return what to show of a file, from st_mode to st_rdev; None if that is the truth.
 
-        _OF_PROCESS is for those in /proc, whose owner depends on more. Of others it is
+        OF_PROCESS is for those in /proc, whose owner depends on more. Of others it is
         remembered until st_ctime is another one: no attribute changes without it.
         """
-        file, changed = _SAME_FILE.unpack_from(data)
+        file, changed = SAME_FILE.unpack_from(data)
+        if self.plain.get(file) == changed:
+            return None
         settled = self._settled.get(file)
         if settled is not None and settled[0] == changed:
             return settled[1]
         if self._process_files.concerns(_DEVICE_INODE.unpack(file)[0]):
-            return _OF_PROCESS
+            return OF_PROCESS
         shown, carried = self._recorded(name, flags, data, _ROOT)
         if carried:
             seconds, nanoseconds = _CHANGE.unpack_from(data)
             # A file that has just changed may change again without its time doing so.
             since = time.time() - seconds - nanoseconds / 1e9
             if since > (_TICKS if nanoseconds else _EVEN_SECONDS):
-                if len(self._settled) >= _SETTLED_LIMIT:
-                    self._settled.clear()
-                self._settled[file] = (changed, shown)
+                if shown is None:
+                    _remember(self.plain, file, changed)
+                else:
+                    _remember(self._settled, file, (changed, shown))
         return shown
 
     def _recorded(
@@ -252,7 +221,7 @@ class Metadata(Handlers):
         And whether the file itself carries its record, or would do so.
         """
         device, inode = _DEVICE_INODE.unpack_from(data)
-        truth = data[_SHOWN]
+        truth = data[SHOWN]
         (mode,) = _MODE.unpack_from(truth)
         record, carried = self._ownership.find_with_place(name, flags, mode, device, inode)
         shown = truth[:]
@@ -269,3 +238,9 @@ class Metadata(Handlers):
     def _write(self, call: Call, buffer: int, data: bytes | bytearray) -> int:
         require_valid(call)
         return 0 if self._memory.write(call.pid, buffer, data) else -errno.EFAULT
+
+
+def _remember(known: dict[bytes, Known], file: bytes, what: Known) -> None:
+    if len(known) >= _SETTLED_LIMIT:
+        known.clear()
+    known[file] = what

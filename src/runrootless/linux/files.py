@@ -22,6 +22,7 @@ from runrootless.linux.libc import (
     function,
     get_errno,
     quick_function,
+    silent_function,
 )
 
 AT_FDCWD = -100
@@ -42,6 +43,12 @@ _NR_NEWFSTATAT = _NUMBERS["newfstatat"]
 _NR_STATX = _NUMBERS["statx"]
 # As unsigned, for ctypes tries that first.
 _AT_FDCWD = AT_FDCWD & 0xFFFFFFFF
+
+_silent_syscall = silent_function("syscall")
+
+STAT_CALL = (_silent_syscall, _NR_NEWFSTATAT, _AT_FDCWD)
+"""A function of the C library and its first arguments, for fstatat(2): a path, an address and
+flags are to follow. That it fails is all that it tells."""
 
 STAT_SIZE = 144 if _MACHINE == "x86_64" else 128
 """Size of ``struct stat`` of this machine in bytes."""
@@ -75,7 +82,8 @@ class Files:
         """What the last successful ``stat`` filled in: this machine's ``struct stat``."""
         self.statx_buffer = bytearray(STATX_SIZE)
         """What the last successful ``statx`` filled in."""
-        self._stat_address = c_void_p(address(self.stat_buffer))
+        self.stat_address = c_void_p(address(self.stat_buffer))
+        """Where that is."""
         self._statx_address = c_void_p(address(self.statx_buffer))
         self._birth_buffer = bytearray(STATX_SIZE)
         self._birth_address = c_void_p(address(self._birth_buffer))
@@ -84,7 +92,7 @@ class Files:
 
     def stat(self, name: bytes, flags: int) -> int:
         """Fill ``stat_buffer``; return 0 or a negative error number. ``flags`` as fstatat(2)'s."""
-        if _syscall(_NR_NEWFSTATAT, _AT_FDCWD, name, self._stat_address, flags) < 0:
+        if _syscall(_NR_NEWFSTATAT, _AT_FDCWD, name, self.stat_address, flags) < 0:
             return -get_errno()
         return 0
 

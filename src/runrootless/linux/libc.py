@@ -88,6 +88,13 @@ class QuickFunction(CFuncPtr):
     _restype_ = c_int
 
 
+class SilentFunction(CFuncPtr):
+    """As ``QuickFunction``, but errno is not kept, which takes a good part of a call's time."""
+
+    _flags_ = FUNCFLAG_CDECL | FUNCFLAG_PYTHONAPI
+    _restype_ = c_int
+
+
 class _Library:
     # None is this process itself.
     _handle = dlopen(None, 0)  # type: ignore[arg-type]
@@ -118,6 +125,12 @@ def quick_function(name: str) -> Any:
     return found
 
 
+def silent_function(name: str) -> Any:
+    """Return the same, but for where that a call has failed is enough to know."""
+    found: Any = SilentFunction((name, _LIBRARY))
+    return found
+
+
 def address(buffer: bytearray) -> int:
     """Return where a buffer's bytes are; it must not be resized from now on."""
     return addressof((c_char * len(buffer)).from_buffer(buffer))
@@ -143,4 +156,5 @@ __all__ = [
     "function",
     "get_errno",
     "quick_function",
+    "silent_function",
 ]

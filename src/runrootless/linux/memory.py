@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from runrootless.linux.libc import address as address_of
-from runrootless.linux.libc import c_char, quick_function
+from runrootless.linux.libc import c_char, silent_function
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,12 +17,17 @@ PAGE_SIZE = 4096
 Larger pages are multiples of it."""
 
 _BUFFER_SIZE = 2 * PAGE_SIZE
-# What most paths fit into: copying a page would push all else out of the processor's caches.
-_SHORT = 256
-_pack = struct.Struct("@PN").pack
+SHORT = 256
+"""What most paths fit into, in bytes: copying a page would push all else out of the
+processor's caches."""
 
-_readv = quick_function("process_vm_readv")
-_writev = quick_function("process_vm_writev")
+pack_area = struct.Struct("@PN").pack
+"""Return a ``struct iovec`` of an address and a size."""
+
+read_areas = silent_function("process_vm_readv")
+"""process_vm_readv(2). ctypes passes areas on as they are, since they are bytes."""
+
+_write_areas = silent_function("process_vm_writev")
 
 
 class Memory:
@@ -30,10 +35,10 @@ class Memory:
 
     def __init__(self) -> None:
         self._buffer = bytearray(_BUFFER_SIZE)
-        self._text: Any = (c_char * _BUFFER_SIZE).from_buffer(self._buffer)
-        # An iovec of this side, as large as the buffer: the other side's tells how much is read.
-        # Both are bytes, which ctypes passes on as they are.
-        self._local = _pack(address_of(self._buffer), _BUFFER_SIZE)
+        self.text: Any = (c_char * _BUFFER_SIZE).from_buffer(self._buffer)
+        """What was read last; ``value`` is that up to its first NUL."""
+        self.area = pack_area(address_of(self._buffer), _BUFFER_SIZE)
+        """Where ``text`` is. It may be larger than what is read into it."""
 
     def read_string(self, pid: int, address: int, limit: int = PAGE_SIZE) -> bytes | None:
         """Return the NUL-terminated string at ``address`` without its NUL.
@@ -43,11 +48,11 @@ class Memory:
         """
         # Reading stops at the end of the page: the next one may not be mapped.
         size = PAGE_SIZE - (address & (PAGE_SIZE - 1))
-        if size > _SHORT:
-            size = _SHORT
-        if _readv(pid, self._local, 1, _pack(address, size), 1, 0) <= 0:
+        if size > SHORT:
+            size = SHORT
+        if read_areas(pid, self.area, 1, pack_area(address, size), 1, 0) <= 0:
             return None
-        text: bytes = self._text.value
+        text: bytes = self.text.value
         # Behind what was read are the remains of earlier strings.
         if len(text) < size:
             return text
@@ -56,7 +61,7 @@ class Memory:
         while len(text) < limit:
             start = address + len(text)
             size = PAGE_SIZE - (start & (PAGE_SIZE - 1))
-            if self._transfer(_readv, pid, start, size) <= 0:
+            if self._transfer(read_areas, pid, start, size) <= 0:
                 return None
             end = buffer.find(0, 0, size)
             if end >= 0:
@@ -69,7 +74,7 @@ class Memory:
         parts = []
         while size > 0:
             part = min(size, _BUFFER_SIZE)
-            if self._transfer(_readv, pid, address, part) != part:
+            if self._transfer(read_areas, pid, address, part) != part:
                 return None
             parts.append(bytes(self._buffer[:part]))
             address += part
@@ -81,11 +86,11 @@ class Memory:
         for start in range(0, len(data), _BUFFER_SIZE):
             part = data[start : start + _BUFFER_SIZE]
             self._buffer[: len(part)] = part
-            if self._transfer(_writev, pid, address + start, len(part)) != len(part):
+            if self._transfer(_write_areas, pid, address + start, len(part)) != len(part):
                 return False
         return True
 
     def _transfer(self, call: Callable[..., int], pid: int, address: int, size: int) -> int:
         if address + size > 0xFFFFFFFFFFFFFFFF:
             return -1
-        return call(pid, self._local, 1, _pack(address, size), 1, 0)
+        return call(pid, self.area, 1, pack_area(address, size), 1, 0)

@@ -30,11 +30,28 @@ FILTER_WAIT_KILLABLE_RECEIVE = 32
 """``SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV``, Linux 5.19: a call that has been received is
 interrupted by nothing but the end of its process."""
 
+RECEIVE = 0xC0502100
+"""``SECCOMP_IOCTL_NOTIF_RECV``: waits for the next notification and writes it to a bytearray
+of NOTIFICATION_SIZE null bytes.
+
+ioctl(2) fails with ENOENT where the process was killed meanwhile, and since Linux 6.11 if no
+process is left; with EINTR.
+"""
+
+SEND = 0xC0182101
+"""``SECCOMP_IOCTL_NOTIF_SEND``: answers a notification with a packed RESPONSE.
+
+ioctl(2) fails with ENOENT where the call was interrupted or its process is gone.
+"""
+
 NOTIFICATION_SIZE = 80
 """Size of ``struct seccomp_notif`` in bytes."""
 
 IDENTIFIER = slice(0, 8)
 """Where a notification has its id, which is never more than eight bytes to hand back."""
+
+RESPONSE_SIZE = 24
+"""Size of ``struct seccomp_notif_resp`` in bytes."""
 
 KEY = struct.Struct("8s8x8s56x")
 """The id of a notification, and the number and the architecture, packed as ``NUMBER``."""
@@ -48,6 +65,7 @@ CALL = struct.Struct("=8xI20x6Q")
 RESPONSE = struct.Struct("=8sqiI")
 """``struct seccomp_notif_resp``: id, value, negative error number, flags."""
 
+
 ADD_FD = struct.Struct("=8sIIII")
 """``struct seccomp_notif_addfd``: id, flags, source fd, target fd, its flags."""
 
@@ -60,8 +78,6 @@ FD_SYNC_WAKE_UP = 1
 ADDFD_FLAG_SEND = 2
 """``SECCOMP_ADDFD_FLAG_SEND``, Linux 5.14: add the descriptor and return it, in one step."""
 
-_RECEIVE = 0xC0502100
-_SEND = 0xC0182101
 _ID_VALID = 0x40082102
 _ADD_FD = 0x40182103
 _SET_FLAGS = 0x40082104
@@ -85,27 +101,16 @@ def install(program: bytes, flags: int) -> int:
     return check(_syscall(number, c_long(_SET_MODE_FILTER), c_long(flags), pointer), "seccomp")
 
 
-def receive(listener: int) -> bytes:
-    """Wait for the next notification and return it, a ``struct seccomp_notif``.
-
-    Raises OSError: ENOENT where its process was killed meanwhile, and since Linux 6.11 if
-    no process is left; EINTR.
-    """
-    # Of bytes, fcntl.ioctl finds out by an exception that they cannot be written to.
-    notification = bytearray(NOTIFICATION_SIZE)
-    ioctl(listener, _RECEIVE, notification)
-    return bytes(notification)
-
-
 def send(listener: int, response: bytes) -> None:
     """Answer a notification with a packed ``RESPONSE``.
 
     Raises OSError: ENOENT where the call was interrupted or its process is gone.
     """
-    ioctl(listener, _SEND, bytearray(response))
+    # Of bytes, fcntl.ioctl finds out by an exception that they cannot be written to.
+    ioctl(listener, SEND, bytearray(response))
 
 
-def is_valid(listener: int, identifier: bytes) -> bool:
+def is_valid(listener: int, identifier: bytes | bytearray) -> bool:
     """Return whether the notification with this id still waits for its answer."""
     try:
         ioctl(listener, _ID_VALID, bytearray(identifier))
