@@ -301,3 +301,24 @@ def test_mounts_in_a_new_root_are_the_containers(
     runrootless("delete", "--force", name).check()
     assert os.lstat(f"{path}/dev/null").st_rdev == 0
     shutil.rmtree(path)
+
+
+FILE_OF_THE_KERNEL = """
+import os
+with open("/proc/filesystems") as file:
+    for owner in (0, 5, 0):
+        try:
+            os.fchown(file.fileno(), owner, owner)
+        except PermissionError:
+            print("EPERM", end=" ")
+        for _ in range(2):
+            print(os.fstat(file.fileno()).st_uid, os.stat(file.name).st_gid, end=" ")
+"""
+
+
+def test_a_file_of_procfs_that_is_no_process_s(
+    bundle: MakeBundle, tools_tree: Tree, runrootless: Runrootless
+) -> None:
+    ours = bundle(tools_tree).set(["python3", "-I", "-c", FILE_OF_THE_KERNEL])
+    # It is the host's root's.
+    assert runrootless.run(ours).check().stdout.strip() == "0 0 0 0 EPERM 0 0 0 0 0 0 0 0"

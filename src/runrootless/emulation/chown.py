@@ -70,12 +70,14 @@ class Chown(Handlers):
         uid &= 0xFFFFFFFF
         gid &= 0xFFFFFFFF
         credentials = self._identity.of(call.pid)
-        status = os.stat(handle)
-        mode, device, inode = status.st_mode, status.st_dev, status.st_ino
+        result = self._files.stat(handle, 0)
+        if result < 0:
+            raise failure(-result)
+        device, inode, mode, kernel_uid = self._files.found()
         old = self._ownership.find(handle, 0, mode, device, inode) or NOTHING
-        new = old.with_owner(
-            old.uid if uid == NO_CHANGE else uid, old.gid if gid == NO_CHANGE else gid
-        )
+        new_uid = old.uid if uid == NO_CHANGE else uid
+        new_gid = old.gid if gid == NO_CHANGE else gid
+        changes = new_uid != old.uid or new_gid != old.gid
         if not (
             _may_change(credentials, old, uid, gid)
             or self._identity.may(call.pid, credentials, CAP_CHOWN)
@@ -85,11 +87,12 @@ class Chown(Handlers):
         try:
             if is_regular:
                 self._drop_capabilities(handle)
-            if new != old or not is_regular:
+            if changes or not is_regular:
+                new = old.with_owner(new_uid, new_gid)
                 self._ownership.keep(handle, mode, device, inode, new)
         except PermissionError:
             # A file of someone else's on the host looks like root's: it may be "given" to root.
-            if new != old or not status.st_uid:
+            if changes or not kernel_uid:
                 raise
             return
         if is_regular:

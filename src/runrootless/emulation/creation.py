@@ -92,12 +92,12 @@ class Creation(Handlers):
         """Return who a new file ``name`` of the caller's belongs to; None is root, in all."""
         credentials = self._identity.of(call.pid)
         uid, gid = credentials.uids[3], credentials.gids[3]
-        parent = os.path.dirname(name.rstrip(b"/")) or b"/"
+        parent = name.rstrip(b"/").rpartition(b"/")[0] or b"/"
         if self._files.stat(parent, 0) < 0:
             return None
         if self._files.mode() & stat.S_ISGID:
-            status = os.stat(parent)
-            found = self._ownership.find(parent, 0, status.st_mode, status.st_dev, status.st_ino)
+            device, inode, mode, _ = self._files.found()
+            found = self._ownership.find(parent, 0, mode, device, inode)
             gid = found.gid if found is not None else 0
         return Record(uid, gid) if uid or gid else None
 

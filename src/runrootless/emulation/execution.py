@@ -53,8 +53,7 @@ class Execution(Handlers):
         except OSError:
             # The kernel will find the same and tell the caller.
             return
-        old = self._identity.of(call.pid)
-        self._identity.change_by_exec(call, old, old.after_exec(owner, group))
+        self._identity.change_by_exec(call, owner, group)
 
     def _set_ids(self, name: bytes, status: os.stat_result) -> tuple[int | None, int | None]:
         """Return the owner and the group that a file makes its process; None where it does not.

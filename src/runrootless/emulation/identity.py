@@ -25,7 +25,7 @@ from runrootless.emulation.credentials import (
 )
 from runrootless.emulation.threads import Threads
 from runrootless.linux.capabilities import bounding_set, capabilities
-from runrootless.linux.limits import RLIMIT_RTTIME, get_limit, set_soft_limit
+from runrootless.linux.limits import RLIMIT_RTTIME, get_soft_limit, set_soft_limit
 from runrootless.linux.memory import Memory
 from runrootless.linux.processes import memory_layout, shares_user_namespace, thread_count
 
@@ -58,7 +58,7 @@ class Identity:
         if pid in self._executing:
             self._settle_exec(pid)
         try:
-            soft, _ = get_limit(pid, RLIMIT_RTTIME)
+            soft = get_soft_limit(pid, RLIMIT_RTTIME)
         except OSError:
             return ROOT
         return self._table.decode(soft) or self._threads.credentials(b"%d" % pid, soft)
@@ -96,18 +96,18 @@ class Identity:
         """Return what is kept of a process besides its credentials. Raises OSError: ESRCH."""
         if pid in self._executing:
             self._settle_exec(pid)
-        return self._table.state(get_limit(pid, RLIMIT_RTTIME)[0])
+        return self._table.state(get_soft_limit(pid, RLIMIT_RTTIME))
 
     def set_state(self, pid: int, state: State) -> None:
         """Set what is kept of a process besides its credentials. Raises OSError: ENOMEM, ESRCH."""
-        number, _ = get_limit(pid, RLIMIT_RTTIME)
+        number = get_soft_limit(pid, RLIMIT_RTTIME)
         encode = self._table.encode_varied if is_varied(number) else self._table.encode
         new = encode(self._table.base(number), state)
         set_soft_limit(pid, RLIMIT_RTTIME, new, INFINITY)
 
     def is_marked(self, pid: int) -> bool:
         """Return whether a thread is marked as one that differs. Raises OSError: ESRCH, ENOENT."""
-        number, _ = get_limit(pid, RLIMIT_RTTIME)
+        number = get_soft_limit(pid, RLIMIT_RTTIME)
         return is_varied(number) and self._threads.is_marked(pid)
 
     def change(self, call: Call, old: Credentials, new: Credentials) -> None:
@@ -118,13 +118,23 @@ class Identity:
         soft, hard, dumpable = self.state(call.pid)
         self._set(call.pid, new, (soft, hard, dumpable and not new.is_gained_from(old)))
 
-    def change_by_exec(self, call: Call, old: Credentials, new: Credentials) -> None:
+    def change_by_exec(self, call: Call, owner: int | None, group: int | None) -> None:
         """Give the caller what an execve(2) that is let through now will make of it.
 
+        ``owner`` and ``group`` are those of a set-user-ID and set-group-ID file, else None.
         Should that fail after all, the old credentials come back when they are asked for.
         Raises OSError: ENOMEM, ESRCH.
         """
-        old_state = self.state(call.pid)
+        if call.pid in self._executing:
+            self._settle_exec(call.pid)
+        number = get_soft_limit(call.pid, RLIMIT_RTTIME)
+        if number == INFINITY and owner is None and group is None:
+            # Root, before and after.
+            if self.observer is not None:
+                self.observer(call.pid, ROOT)
+            return
+        old, old_state = self.of_limit(number, b"%d" % call.pid)
+        new = old.after_exec(owner, group)
         plain = old.uids[0] == old.uids[1] and old.gids[0] == old.gids[1]
         state = (*old_state[:2], plain and not new.is_gained_from(old))
         if new == old and state == old_state:
@@ -138,7 +148,7 @@ class Identity:
         self._set(call.pid, new, state)
 
     def _set(self, pid: int, new: Credentials, state: State) -> None:
-        number, _ = get_limit(pid, RLIMIT_RTTIME)
+        number = get_soft_limit(pid, RLIMIT_RTTIME)
         alone = thread_count(pid) == 1
         if alone:
             changed = self._table.encode(new, state)

@@ -60,6 +60,8 @@ class ProcessFiles:
         Who asks for a process's directory by its path, as ps(1) does, is about to read the
         status file in it, and is shown them there.
         """
+        if not flags and _is_open_for_none(name):
+            return None
         fd = self._files.open_path(name, flags)
         if fd < 0:
             return None
@@ -126,6 +128,23 @@ class ProcessFiles:
             text = file.read(4096)
         soft = text.partition(_LIMIT_NAME)[2].split(maxsplit=1)[0]
         return self._identity.of_limit(INFINITY if soft == b"unlimited" else int(soft), directory)
+
+
+def _is_open_for_none(name: bytes) -> bool:
+    """Return whether ``name`` is a descriptor's, and what is open there no process's file.
+
+    As /proc/filesystems, which most of the coreutils open.
+    """
+    directory, _, number = name.rpartition(b"/")
+    if not (directory.endswith(b"/fd") and number.isdigit()):
+        return False
+    try:
+        _thread(os.readlink(name))
+    except ValueError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _thread(path: bytes) -> bytes:

@@ -37,7 +37,7 @@ _syscall = quick_function("syscall")
 _getxattr = quick_function("getxattr")
 _lgetxattr = quick_function("lgetxattr")
 _setxattr = function("setxattr", c_char_p, c_char_p, c_char_p, c_ulong, c_int)
-_removexattr = function("removexattr", c_char_p, c_char_p)
+_removexattr = function("removexattr")
 
 _NR_NEWFSTATAT = _NUMBERS["newfstatat"]
 _NR_STATX = _NUMBERS["statx"]
@@ -57,6 +57,8 @@ MODE_OFFSET = 24 if _MACHINE == "x86_64" else 16
 """Where ``struct stat`` of this machine has st_mode, an unsigned int."""
 
 _DEVICE_OFFSET = 40 if _MACHINE == "x86_64" else 32
+# st_dev, st_ino, st_mode and st_uid.
+_FOUND = struct.Struct("=QQ8xII" if _MACHINE == "x86_64" else "=QQI4xI")
 
 STATX_SIZE = 256
 """Size of ``struct statx`` in bytes, the same on every machine."""
@@ -112,6 +114,11 @@ class Files:
         """Return st_mode of the last successful ``stat``."""
         (mode,) = _MODE.unpack_from(self.stat_buffer, MODE_OFFSET)
         return int(mode)
+
+    def found(self) -> tuple[int, int, int, int]:
+        """Return st_dev, st_ino, st_mode and st_uid of the last successful ``stat``."""
+        device, inode, mode, uid = _FOUND.unpack_from(self.stat_buffer)
+        return device, inode, mode, uid
 
     def device(self) -> int:
         """Return st_rdev of the last successful ``stat``."""

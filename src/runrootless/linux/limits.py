@@ -13,13 +13,12 @@ INFINITY = 0xFFFFFFFFFFFFFFFF
 _SIGN = 1 << 63
 
 
-def get_limit(pid: int, kind: int) -> tuple[int, int]:
-    """Return the soft and the hard limit of a process, each an unsigned 64-bit number.
+def get_soft_limit(pid: int, kind: int) -> int:
+    """Return the soft limit of a process, an unsigned 64-bit number.
 
     Raises OSError: ESRCH, EPERM.
     """
-    soft, hard = resource.prlimit(pid, kind)
-    return soft & INFINITY, hard & INFINITY
+    return resource.prlimit(pid, kind)[0] & INFINITY
 
 
 def set_soft_limit(pid: int, kind: int, soft: int, hard: int) -> None:
