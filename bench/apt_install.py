@@ -15,6 +15,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from bench.measure import Contender, Report, Sample, interleave, parser
 from bench.stage import COMMAND, Stage, debian_archive, proot_is_there, stage
+from support.containers import Runrootless
 from support.trees import RECIPES
 
 PACKAGES = (
@@ -120,13 +121,13 @@ def real_root(here: Stage, tree: str) -> Sample:
     return taken
 
 
-def runrootless(here: Stage, tree: str) -> Sample:
-    """Install in a container of runrootless."""
+def runrootless(here: Stage, tree: str, *options: str) -> Sample:
+    """Install in a container of runrootless, with these global options."""
     directory, root = here.rootless_copy(tree)
     here.user.give(forbid_daemons(root))
     bundle = here.bundle(directory, root, INSTALL)
     clock = Clock()
-    result = here.runrootless.run(bundle, timeout=TIMEOUT)
+    result = Runrootless(here.user, options).run(bundle, timeout=TIMEOUT)
     taken = clock.stop()
     result.check()
     return taken
@@ -150,6 +151,7 @@ def main() -> None:
     """Measure and print."""
     options = parser(__doc__ or "", rounds=5)
     options.add_argument("--proot", action="store_true", help="also under PRoot")
+    options.add_argument("--thorough", action="store_true", help="also with that engine")
     arguments = options.parse_args()
     if arguments.proot and not proot_is_there():
         raise SystemExit("PRoot is not installed")
@@ -161,6 +163,9 @@ def main() -> None:
             Contender("real root", lambda: real_root(here, tree)),
             Contender("runrootless", lambda: runrootless(here, tree)),
         ]
+        if arguments.thorough:
+            words = ("--engine", "thorough")
+            ways.append(Contender("thorough", lambda: runrootless(here, tree, *words)))
         if arguments.proot:
             ways.append(Contender("PRoot", lambda: proot(here, tree)))
         # Unpacked before the first round.

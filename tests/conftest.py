@@ -187,6 +187,14 @@ def differential_with_crun(
     user.close()
 
 
+@pytest.fixture(scope="session")
+def differential_of_thorough(
+    request: pytest.FixtureRequest, trees: Trees, session_user: Unprivileged
+) -> Differential:
+    """Does the same with the engine that looks at every file that is opened."""
+    return _differential(request, trees, Runrootless(session_user, ["--engine", "thorough"]))
+
+
 def _differential(
     request: pytest.FixtureRequest, trees: Trees, runrootless: Runrootless
 ) -> Differential:

@@ -18,9 +18,9 @@ In a directory with an unpacked image in rootfs/:
 
 Global flags of its own, before the command:
   --runtime NAME_OR_PATH  the OCI runtime (default: $RUNROOTLESS_RUNTIME, runc, crun)
-  --engine NAME           how root is emulated: notify, proot, zero, none or auto, the best
-                          that this host can do (default: $RUNROOTLESS_ENGINE, the bundle's
-                          annotation org.runrootless.engine, auto)
+  --engine NAME           how root is emulated: notify, thorough, proot, zero, none or auto,
+                          the best that this host can do (default: $RUNROOTLESS_ENGINE, the
+                          bundle's annotation org.runrootless.engine, auto)
 
 Flag of its own of run and create:
   --network NAME          host (default), none, pasta or slirp4netns

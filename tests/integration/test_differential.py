@@ -22,14 +22,16 @@ GROUPS = {
 }
 
 
-def parameters(*groups: str) -> list[ParameterSet]:
+def parameters(*groups: str, thorough: bool = False) -> list[ParameterSet]:
     return [
         pytest.param(
             group,
             case.name,
             id=f"{group}-{case.name}",
             # Strict: when it is the same one day, it is a limit no more.
-            marks=pytest.mark.xfail(strict=True, reason=case.limit) if case.limit else (),
+            marks=pytest.mark.xfail(strict=True, reason=case.limit)
+            if case.limit and not (thorough and case.lifted)
+            else (),
         )
         for group in groups
         for case in GROUPS[group].values()
@@ -47,3 +49,10 @@ def test_same_as_the_real_root_with_crun(
 ) -> None:
     """What differs between the runtimes is how processes start: who they are, and may be."""
     differential_with_crun.assert_same(group, GROUPS[group], case)
+
+
+@pytest.mark.parametrize(("group", "case"), parameters(*GROUPS, thorough=True))
+def test_same_as_the_real_root_with_the_engine_thorough(
+    group: str, case: str, differential_of_thorough: Differential
+) -> None:
+    differential_of_thorough.assert_same(group, GROUPS[group], case)

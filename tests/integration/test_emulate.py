@@ -428,7 +428,13 @@ def test_debootstrap(emulate: Emulate, place: str, trees: Trees) -> None:
 
 @pytest.mark.parametrize(
     ("engine", "expected"),
-    [("notify", "0 0 1:2\n"), ("proot", "0 0 0:0\n"), ("zero", "0 0 0:0\n"), ("none", "0 1 0:0\n")],
+    [
+        ("notify", "0 0 1:2\n"),
+        ("thorough", "0 0 1:2\n"),
+        ("proot", "0 0 0:0\n"),
+        ("zero", "0 0 0:0\n"),
+        ("none", "0 1 0:0\n"),
+    ],
 )
 def test_engines(runrootless: Runrootless, engine: str, expected: str) -> None:
     script = "touch x; chown 1:2 x 2>/dev/null; echo $(id -u) $? $(stat -c %u:%g x)"

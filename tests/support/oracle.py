@@ -133,22 +133,29 @@ done
 
 @dataclass(frozen=True)
 class Case:
-    """A script, what runs it (``sh`` or ``python3``), and why it may differ, if it may."""
+    """A script, what runs it (``sh`` or ``python3``), and why it may differ, if it may.
+
+    The limit may be one that the engine ``thorough`` does not have.
+    """
 
     name: str
     interpreter: str
     script: str
     limit: str
+    lifted: bool
 
 
-HEADING = re.compile(r"^### (\w+) \((sh|python)(?:; limit: (.+))?\)\n", re.MULTILINE)
+HEADING = re.compile(
+    r"^### (\w+) \((sh|python)(?:; limit: (.+?)(; not with thorough)?)?\)\n", re.MULTILINE
+)
 
 
 def read_cases(path: str) -> dict[str, Case]:
     """Read a file of cases, each under a line ``### name (sh)`` or ``### name (python)``.
 
-    A difference that is a known limit is written ``### name (sh; limit: why)``. What is
-    before the first of these lines, if anything, begins all Python scripts of the file.
+    A difference that is a known limit is written ``### name (sh; limit: why)``, followed by
+    ``; not with thorough`` if there is none with that engine. What is before the first of
+    these lines, if anything, begins all Python scripts of the file.
     """
     with open(path) as file:
         text = file.read()
@@ -157,13 +164,13 @@ def read_cases(path: str) -> dict[str, Case]:
     shared = text[: headings[0].start()]
     cases = {}
     for heading, end in zip(headings, ends, strict=True):
-        name, language, limit = heading.groups()
+        name, language, limit, lifted = heading.groups()
         assert name not in cases, f"{path}: {name} is there twice"
         script = text[heading.end() : end]
         if language == "python":
-            cases[name] = Case(name, "python3", PRELUDE + shared + script, limit or "")
-        else:
-            cases[name] = Case(name, "sh", script, limit or "")
+            script = PRELUDE + shared + script
+        interpreter = "python3" if language == "python" else "sh"
+        cases[name] = Case(name, interpreter, script, limit or "", bool(lifted))
     assert len(cases) == text.count("\n### ") + text.startswith("### "), f"{path}: a wrong heading"
     return cases
 

@@ -11,13 +11,13 @@ import pytest
 from runrootless import engines
 from runrootless.bundle.identity import Identity
 from runrootless.bundle.profile import install
-from runrootless.engines import nested, none, notify, proot, zero
+from runrootless.engines import nested, none, notify, proot, thorough, zero
 from runrootless.errors import Error
 from runrootless.runtimes import Runtime
 
 if TYPE_CHECKING:
     # For mypy: each module has all that the command line needs.
-    _: tuple[engines.Engine, ...] = (notify, nested, proot, zero, none)
+    _: tuple[engines.Engine, ...] = (notify, thorough, nested, proot, zero, none)
 
 LIBRARY = bpf.load_library()
 ROOT = Identity(0, 0)
@@ -41,6 +41,7 @@ class TestChoice:
         ("option", "environment", "annotation", "name", "reason"),
         [
             ("zero", "none", "notify", "zero", "--engine names it"),
+            ("thorough", "none", "zero", "thorough", "--engine names it"),
             ("", "none", "zero", "none", "$RUNROOTLESS_ENGINE names it"),
             ("", "", "zero", "zero", "the annotation org.runrootless.engine names it"),
             ("", "", "", "notify", "the best that this host can do"),
@@ -60,7 +61,8 @@ class TestChoice:
         monkeypatch.setenv("RUNROOTLESS_ENGINE", environment)
         choice = engines.choose(option, annotation)
         assert (choice.name, choice.reason) == (name, reason)
-        assert choice.engine is {"notify": notify, "proot": proot, "zero": zero, "none": none}[name]
+        engine = {"notify": notify, "thorough": thorough, "zero": zero, "none": none}[name]
+        assert choice.engine is engine
 
     def test_an_unknown_name_is_told_with_its_source(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(Error, match=r"no engine magic: the annotation org\.runrootless"):

@@ -48,6 +48,21 @@ def test_the_rules_name_all_calls() -> None:
     assert named == {name for name, _, _ in TABLE + I386_TABLE}
 
 
+def test_every_open() -> None:
+    opening = {"open", "openat"}
+    for machine in AUDIT_ARCHITECTURES:
+        some, every = rows(machine), rows(machine, every_open=True)
+        assert [row for row in every if row[0] in opening] == [
+            (name, f"creation.{name}", None) for name in ("open", "openat")
+        ]
+        others = [row for row in some if row[0] not in opening]
+        assert [row for row in every if row[0] not in opening] == others
+        assert {row[:2] for row in every} == {row[:2] for row in some}
+    rules = [rule for rule in seccomp_rules(every_open=True) if opening & {*rule["names"]}]
+    assert len(rules) == 1
+    assert "args" not in rules[0]
+
+
 @pytest.mark.skipif(
     os.uname().machine != "x86_64", reason="linux-libc-dev of amd64 holds all three tables"
 )

@@ -219,17 +219,28 @@ I386_TABLE: tuple[Row, ...] = (
 """The same for what 32-bit programs on x86_64 call otherwise, or with other structures."""
 
 
-def rows(machine: str) -> list[Row]:
-    """Return what is intercepted of programs for ``machine``: x86_64, i386 or aarch64."""
+_OPENING = ("open", "openat")
+
+
+def rows(machine: str, every_open: bool = False) -> list[Row]:
+    """Return what is intercepted of programs for ``machine``: x86_64, i386 or aarch64.
+
+    With ``every_open`` calls that open a file are, whatever their flags.
+    """
+    table = list(TABLE)
+    if every_open:
+        table = [row for row in TABLE if row[0] not in _OPENING]
+        table += [(name, f"creation.{name}", None) for name in _OPENING]
     if machine != "i386":
-        return list(TABLE)
+        return table
     different = {name for name, _, _ in I386_TABLE}
-    return [row for row in TABLE if row[0] not in different] + list(I386_TABLE)
+    return [row for row in table if row[0] not in different] + list(I386_TABLE)
 
 
-def seccomp_rules() -> list[dict[str, Any]]:
-    """Return the tables as ``linux.seccomp.syscalls`` of the OCI runtime spec."""
-    every = {(name, condition): None for name, _, condition in TABLE + I386_TABLE}
+def seccomp_rules(every_open: bool = False) -> list[dict[str, Any]]:
+    """Return the tables as ``linux.seccomp.syscalls`` of the OCI runtime spec, as ``rows`` does."""
+    table = (*rows("", every_open), *I386_TABLE)
+    every = {(name, condition): None for name, _, condition in table}
     unconditional = [name for name, condition in every if condition is None]
     rules: list[dict[str, Any]] = [{"names": unconditional, "action": "SCMP_ACT_NOTIFY"}]
     for name, condition in every:

@@ -28,16 +28,16 @@ SIDE_STORES = "runrootless"
 _FLAGS = seccomp.FILTER_NEW_LISTENER | seccomp.FILTER_SPEC_ALLOW
 
 
-def enter(log: str, log_format: str, debug: bool) -> None:
+def enter(log: str, log_format: str, debug: bool, every_open: bool = False) -> None:
     """Put this process under emulation, which lasts as long as it and its descendants.
 
-    From the return on its system calls are intercepted. Raises Error where the host does not
-    allow what it takes.
+    From the return on its system calls are intercepted, with ``every_open`` all those that
+    open a file. Raises Error where the host does not allow what it takes.
     """
     machine = os.uname().machine
     if machine not in MACHINES:
         raise Error(f"system calls of {machine} are not emulated yet: use --engine proot")
-    program = build(machine, seccomp.RETURN_NOTIFY)
+    program = build(machine, seccomp.RETURN_NOTIFY, every_open=every_open)
     side_stores = _side_stores()
     base = state.open_base()
     state.collect_garbage(base)
