@@ -87,10 +87,15 @@ def render(numbers: dict[str, dict[str, int]], names: set[str]) -> str:
 
 def main() -> None:
     """Generate the module for the names that the table of handlers and PRoot's filter list."""
-    from runrootless.emulation.table import I386_TABLE, TABLE
+    from runrootless.emulation.table import CHECKS, I386_CHECKS, I386_TABLE, TABLE
     from runrootless.proot.command import UNTRANSLATED
 
-    names = {name for name, _, _ in TABLE + I386_TABLE} | set(UNTRANSLATED)
+    names = (
+        {name for name, _, _ in TABLE + I386_TABLE}
+        | CHECKS.keys()
+        | I386_CHECKS.keys()
+        | set(UNTRANSLATED)
+    )
     TARGET.write_text(render(read_headers(), names))
 
 

@@ -59,6 +59,8 @@ class TestChange:
             "engine = { runtime = 'a' }\n",
             "[engine]\n'runtime' = 'a'\n",
             'x = """\n[engine]\n"""\n',
+            "engine = []\n",
+            "engine = 1\n",
         ],
     )
     def test_a_file_that_is_written_otherwise_is_not_damaged(self, text: str) -> None:

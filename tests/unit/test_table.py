@@ -7,8 +7,16 @@ from pathlib import Path
 import pytest
 from emulators import new_emulator
 
+from runrootless.emulation.checks import Checks
 from runrootless.emulation.emulator import Emulator
-from runrootless.emulation.table import I386_TABLE, TABLE, rows, seccomp_rules
+from runrootless.emulation.table import (
+    CHECKS,
+    I386_CHECKS,
+    I386_TABLE,
+    TABLE,
+    rows,
+    seccomp_rules,
+)
 from runrootless.linux import seccomp, syscall_numbers
 from runrootless.linux.seccomp import AUDIT_ARCHITECTURES
 
@@ -48,19 +56,24 @@ def test_the_rules_name_all_calls() -> None:
     assert named == {name for name, _, _ in TABLE + I386_TABLE}
 
 
-def test_every_open() -> None:
-    opening = {"open", "openat"}
+def test_thorough() -> None:
     for machine in AUDIT_ARCHITECTURES:
-        some, every = rows(machine), rows(machine, every_open=True)
-        assert [row for row in every if row[0] in opening] == [
-            (name, f"creation.{name}", None) for name in ("open", "openat")
+        checks = I386_CHECKS if machine == "i386" else CHECKS
+        some, every = rows(machine), rows(machine, thorough=True)
+        assert {row[0] for row in every} == {row[0] for row in some} | checks.keys()
+        assert [row for row in every if row[0] not in checks] == [
+            row for row in some if row[0] not in checks
         ]
-        others = [row for row in some if row[0] not in opening]
-        assert [row for row in every if row[0] not in opening] == others
-        assert {row[:2] for row in every} == {row[:2] for row in some}
-    rules = [rule for rule in seccomp_rules(every_open=True) if opening & {*rule["names"]}]
-    assert len(rules) == 1
-    assert "args" not in rules[0]
+        for name, target, condition in every:
+            if name in checks:
+                known = {row[1] for row in some if row[0] == name}
+                assert (target, condition) == (next(iter(known), f"checks.{checks[name]}"), None)
+        assert all(hasattr(Checks, method) for method in checks.values())
+    rules = seccomp_rules(thorough=True)
+    conditional = {name for rule in rules if "args" in rule for name in rule["names"]}
+    assert conditional.isdisjoint(CHECKS.keys() | I386_CHECKS.keys())
+    for name in CHECKS.keys() | I386_CHECKS.keys():
+        assert [name in rule["names"] for rule in rules].count(True) == 1
 
 
 @pytest.mark.skipif(

@@ -25,7 +25,7 @@ class Settings:
     ``lock_fd`` its locked lock file; ``state_directory`` is where the runtime keeps the
     container's state as long as it exists. Without a runtime that is empty, and
     ``side_stores`` is what the paths of the side stores begin with, which otherwise are
-    beside the rootfs.
+    beside the rootfs. With ``thorough`` the permissions of emulated users are checked.
     """
 
     __slots__ = (
@@ -36,6 +36,7 @@ class Settings:
         "log_format",
         "side_stores",
         "state_directory",
+        "thorough",
     )
 
     def __init__(
@@ -47,6 +48,7 @@ class Settings:
         log_format: str,
         debug: bool,
         side_stores: str = "",
+        thorough: bool = False,
     ) -> None:
         self.directory = directory
         self.lock_fd = lock_fd
@@ -55,6 +57,7 @@ class Settings:
         self.log_format = log_format
         self.debug = debug
         self.side_stores = side_stores
+        self.thorough = thorough
 
 
 def launch(settings: Settings) -> None:

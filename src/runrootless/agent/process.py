@@ -71,7 +71,7 @@ def _serve(settings: Settings, socket: _socket.socket, runtime: int, log: Log) -
         socket,
         runtime,
         views,
-        Emulator(CredentialTable(credentials), owners, attributes, views),
+        Emulator(CredentialTable(credentials), owners, attributes, views, settings.thorough),
         lambda: _open_side_stores({"ownership": owners, "attributes": attributes}, settings),
         log,
     )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from _thread import allocate_lock
 
+from runrootless.emulation.access import Access
 from runrootless.emulation.attribute_store import AttributeStore
 from runrootless.emulation.attributes import Attributes
 from runrootless.emulation.capabilities import Capabilities
+from runrootless.emulation.checks import Checks
 from runrootless.emulation.chown import Chown
 from runrootless.emulation.creation import Creation
 from runrootless.emulation.credential_table import CredentialTable
@@ -23,7 +25,7 @@ from runrootless.emulation.nodes import Nodes
 from runrootless.emulation.owner_store import OwnerStore
 from runrootless.emulation.process_files import ProcessFiles
 from runrootless.emulation.process_options import ProcessOptions
-from runrootless.emulation.quick import quick_newfstatat
+from runrootless.emulation.quick import for_root_only, quick_newfstatat
 from runrootless.emulation.receiving import Receiving
 from runrootless.emulation.refused import Refused
 from runrootless.emulation.roots import Roots
@@ -33,7 +35,7 @@ from runrootless.emulation.signals import Signals
 from runrootless.emulation.socketcall import Socketcall
 from runrootless.emulation.sockets import Sockets
 from runrootless.emulation.status_files import StatusFiles
-from runrootless.emulation.table import rows
+from runrootless.emulation.table import CHECKS, I386_CHECKS, rows
 from runrootless.emulation.xattrs import Xattrs
 from runrootless.linux import seccomp
 from runrootless.linux.seccomp import AUDIT_ARCHITECTURES
@@ -55,10 +57,16 @@ class Emulator:
     """Answers the intercepted calls of one container.
 
     ``lock`` is to be held while a handler is called; quick handlers take it when they need it.
+    With ``thorough`` the permissions of emulated users are checked.
     """
 
     def __init__(
-        self, table: CredentialTable, owners: OwnerStore, attributes: AttributeStore, views: Views
+        self,
+        table: CredentialTable,
+        owners: OwnerStore,
+        attributes: AttributeStore,
+        views: Views,
+        thorough: bool = False,
     ) -> None:
         shared = Shared(table, owners)
         self.lock = allocate_lock()
@@ -74,12 +82,15 @@ class Emulator:
         sending, receiving = Sending(shared, senders), Receiving(shared, senders)
         sockets = Sockets(shared, creation)
         self._metadata = metadata
+        self._access = Access(shared, self._process_files)
+        self._checks = Checks(shared, self._access) if thorough else None
         self._components: dict[str, object] = {
             "identity": shared.identity,
             "metadata": metadata,
             "limits": Limits(shared),
             "i386": I386(metadata),
             "ids_16": Ids16(shared, chown),
+            "checks": self._checks,
             "creation": creation,
             "chown": chown,
             "nodes": Nodes(shared, creation),
@@ -103,6 +114,7 @@ class Emulator:
         self._process_files.look()
         self._status_files.look()
         self._devices.look()
+        self._access.look()
         self._mounts.look()
 
     @property
@@ -126,7 +138,8 @@ class Emulator:
         """
         machine = os.uname().machine
         key = seccomp.NUMBER.pack(NUMBERS[machine]["newfstatat"], AUDIT_ARCHITECTURES[machine])
-        return {key: quick_newfstatat(self._metadata, self._status_files.readers, self.lock)}
+        quick = quick_newfstatat(self._metadata, self._status_files.readers, self.lock)
+        return {key: quick if self._checks is None else for_root_only(quick)}
 
     def handlers(self) -> dict[bytes, Handler]:
         """Return the handler of each system call that seccomp may report.
@@ -139,10 +152,14 @@ class Emulator:
         """
         handlers: dict[bytes, Handler] = {}
         for machine, architecture in AUDIT_ARCHITECTURES.items():
-            for name, target, _ in rows(machine):
+            checks = I386_CHECKS if machine == "i386" else CHECKS
+            for name, target, _ in rows(machine, self._checks is not None):
                 number = NUMBERS[machine].get(name)
-                if number is not None:
-                    component, method = target.split(".")
-                    key = seccomp.NUMBER.pack(number, architecture)
-                    handlers[key] = getattr(self._components[component], method)
+                if number is None:
+                    continue
+                component, method = target.split(".")
+                handler = getattr(self._components[component], method)
+                if self._checks is not None and name in checks and component != "checks":
+                    handler = self._checks.guard(getattr(self._checks, checks[name]), handler)
+                handlers[seccomp.NUMBER.pack(number, architecture)] = handler
         return handlers

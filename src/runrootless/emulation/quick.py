@@ -12,6 +12,7 @@ import errno
 import struct
 
 from runrootless.emulation.call import UNDECIDED
+from runrootless.emulation.credential_table import INFINITY
 from runrootless.emulation.metadata import OF_PROCESS, SAME_FILE, SHOWN, UNKNOWN_FLAGS, Metadata
 from runrootless.emulation.paths import OWN_PLACES
 from runrootless.linux.files import (
@@ -21,6 +22,7 @@ from runrootless.linux.files import (
     STAT_CALL,
     Files,
 )
+from runrootless.linux.limits import RLIMIT_RTTIME, get_soft_limit
 from runrootless.linux.memory import PAGE_SIZE, SHORT, Memory, pack_area, read_areas
 from runrootless.linux.seccomp import IDENTIFIER, is_valid
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from runrootless.emulation.emulator import QuickHandler
 
+_PROCESS = struct.Struct("=8xI68x")
 # The process ID, directory, path, buffer and flags of newfstatat(2) in a notification.
 _NEWFSTATAT = struct.Struct("=8xI20xQQQQ16x")
 _CURRENT = AT_FDCWD & 0xFFFFFFFF
@@ -100,3 +103,15 @@ def quick_newfstatat(metadata: Metadata, readers: Container[int], lock: LockType
         return 0 if memory.write(pid, buffer, data) else -errno.EFAULT
 
     return quick
+
+
+def for_root_only(quick: QuickHandler) -> QuickHandler:
+    """Return a quick handler that leaves what users call to the handler."""
+
+    def quick_for_root(notification: bytes | bytearray, listener: int) -> int | None:
+        (pid,) = _PROCESS.unpack(notification)
+        if get_soft_limit(pid, RLIMIT_RTTIME) != INFINITY:
+            return UNDECIDED
+        return quick(notification, listener)
+
+    return quick_for_root

@@ -37,17 +37,17 @@ _FAR = 255
 
 
 def build(
-    machine: str, action: int, calls: Sequence[Row] | None = None, every_open: bool = False
+    machine: str, action: int, calls: Sequence[Row] | None = None, thorough: bool = False
 ) -> bytes:
     """Return a filter, as BPF instructions, that answers the intercepted calls with ``action``.
 
     ``machine`` is a key of ``MACHINES`` and ``action`` a SECCOMP_RET_* with its data.
     ``calls`` are rows as the table's, in place of all of those for each machine, which
-    ``every_open`` chooses from.
+    ``thorough`` chooses from.
     """
     parts = [bpf.load(bpf.ARCHITECTURE)]
     for program in MACHINES[machine]:
-        body = _for_machine(program, rows(program, every_open) if calls is None else calls, action)
+        body = _for_machine(program, rows(program, thorough) if calls is None else calls, action)
         # The bodies are longer than a conditional jump reaches.
         parts += [bpf.if_equal(AUDIT_ARCHITECTURES[program], 1, 0), bpf.jump(_length(body)), body]
     parts.append(bpf.finish(RETURN_ALLOW))

@@ -219,27 +219,91 @@ I386_TABLE: tuple[Row, ...] = (
 """The same for what 32-bit programs on x86_64 call otherwise, or with other structures."""
 
 
-_OPENING = ("open", "openat")
+CHECKS = {
+    "open": "open",
+    "openat": "openat",
+    "openat2": "openat2",
+    "creat": "creat",
+    "stat": "look",
+    "lstat": "look_nofollow",
+    "newfstatat": "newfstatat",
+    "statx": "statx",
+    "readlink": "look_nofollow",
+    "readlinkat": "look_at",
+    "chown": "look",
+    "lchown": "look_nofollow",
+    "fchownat": "fchownat",
+    "chdir": "chdir",
+    "fchdir": "fchdir",
+    "access": "access",
+    "faccessat": "faccessat",
+    "faccessat2": "faccessat2",
+    "truncate": "truncate",
+    "execve": "execve",
+    "execveat": "execveat",
+    "mkdir": "make",
+    "mkdirat": "make_at",
+    "mknod": "make",
+    "mknodat": "make_at",
+    "symlink": "symlink",
+    "symlinkat": "symlinkat",
+    "link": "link",
+    "linkat": "linkat",
+    "unlink": "unlink",
+    "rmdir": "unlink",
+    "unlinkat": "unlinkat",
+    "rename": "rename",
+    "renameat": "renameat",
+    "renameat2": "renameat2",
+    "chmod": "chmod",
+    "fchmod": "fchmod",
+    "fchmodat": "fchmodat",
+    "fchmodat2": "fchmodat2",
+    "utime": "utime",
+    "utimes": "utime",
+    "futimesat": "futimesat",
+    "utimensat": "utimensat",
+}
+"""System call, and the method of ``checks`` that tells whether an emulated user may do it:
+with the engine thorough."""
+
+I386_CHECKS = CHECKS | {
+    "stat64": "look",
+    "lstat64": "look_nofollow",
+    "fstatat64": "newfstatat",
+    "chown32": "look",
+    "lchown32": "look_nofollow",
+    "truncate64": "truncate",
+    "utimensat": "utimensat_32",
+    "utimensat_time64": "utimensat",
+}
+"""The same for 32-bit programs on x86_64."""
 
 
-def rows(machine: str, every_open: bool = False) -> list[Row]:
+def rows(machine: str, thorough: bool = False) -> list[Row]:
     """Return what is intercepted of programs for ``machine``: x86_64, i386 or aarch64.
 
-    With ``every_open`` calls that open a file are, whatever their flags.
+    With ``thorough`` also what the checks are about, whatever the arguments.
     """
     table = list(TABLE)
-    if every_open:
-        table = [row for row in TABLE if row[0] not in _OPENING]
-        table += [(name, f"creation.{name}", None) for name in _OPENING]
-    if machine != "i386":
+    if machine == "i386":
+        different = {name for name, _, _ in I386_TABLE}
+        table = [row for row in TABLE if row[0] not in different] + list(I386_TABLE)
+    if not thorough:
         return table
-    different = {name for name, _, _ in I386_TABLE}
-    return [row for row in table if row[0] not in different] + list(I386_TABLE)
+    checks = I386_CHECKS if machine == "i386" else CHECKS
+    found: dict[tuple[str, Condition | None], Row] = {}
+    for name, target, condition in table:
+        where = None if name in checks else condition
+        found[name, where] = (name, target, where)
+    for name, method in checks.items():
+        found.setdefault((name, None), (name, f"checks.{method}", None))
+    return list(found.values())
 
 
-def seccomp_rules(every_open: bool = False) -> list[dict[str, Any]]:
+def seccomp_rules(thorough: bool = False) -> list[dict[str, Any]]:
     """Return the tables as ``linux.seccomp.syscalls`` of the OCI runtime spec, as ``rows`` does."""
-    table = (*rows("", every_open), *I386_TABLE)
+    table = (*rows("", thorough), *rows("i386", thorough))
     every = {(name, condition): None for name, _, condition in table}
     unconditional = [name for name, condition in every if condition is None]
     rules: list[dict[str, Any]] = [{"names": unconditional, "action": "SCMP_ACT_NOTIFY"}]

@@ -72,15 +72,15 @@ def apply(
     directory: str,
     identity: Identity,
     runtime: Runtime,
-    every_open: bool = False,
+    thorough: bool = False,
 ) -> None:
     """Make a rootless spec one that the agent serves.
 
     ``directory`` is the container's private directory, ``identity`` whom the first process
-    is to be, and ``runtime`` what is going to run it. With ``every_open`` all calls that open
-    a file are looked at. Raises Error for a seccomp profile that cannot be combined.
+    is to be, and ``runtime`` what is going to run it. With ``thorough`` what that engine
+    looks at is intercepted. Raises Error for a seccomp profile that cannot be combined.
     """
-    install(spec["linux"], seccomp_rules(every_open), f"{directory}/{LISTENER}")
+    install(spec["linux"], seccomp_rules(thorough), f"{directory}/{LISTENER}")
     supported = runtime.seccomp_flags()
     if WAIT_KILLABLE_RECV in supported:
         _wait_killable(spec["linux"]["seccomp"], supported)

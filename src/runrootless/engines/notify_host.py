@@ -28,16 +28,16 @@ SIDE_STORES = "runrootless"
 _FLAGS = seccomp.FILTER_NEW_LISTENER | seccomp.FILTER_SPEC_ALLOW
 
 
-def enter(log: str, log_format: str, debug: bool, every_open: bool = False) -> None:
+def enter(log: str, log_format: str, debug: bool, thorough: bool = False) -> None:
     """Put this process under emulation, which lasts as long as it and its descendants.
 
-    From the return on its system calls are intercepted, with ``every_open`` all those that
-    open a file. Raises Error where the host does not allow what it takes.
+    From the return on its system calls are intercepted, with ``thorough`` as that engine does
+    it. Raises Error where the host does not allow what it takes.
     """
     machine = os.uname().machine
     if machine not in MACHINES:
         raise Error(f"system calls of {machine} are not emulated yet: use --engine proot")
-    program = build(machine, seccomp.RETURN_NOTIFY, every_open=every_open)
+    program = build(machine, seccomp.RETURN_NOTIFY, thorough=thorough)
     side_stores = _side_stores()
     base = state.open_base()
     state.collect_garbage(base)
@@ -46,7 +46,7 @@ def enter(log: str, log_format: str, debug: bool, every_open: bool = False) -> N
     try:
         become_root()
         settings = Settings(
-            directory.path, directory.lock_fd, "", log, log_format, debug, side_stores
+            directory.path, directory.lock_fd, "", log, log_format, debug, side_stores, thorough
         )
         launch(settings)
     except BaseException:

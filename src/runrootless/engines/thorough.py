@@ -1,7 +1,8 @@
-"""The engine notify with more: it looks at every file that is opened, whatever for.
+"""The engine notify with more: all that is done to files is looked at.
 
-So emulated device nodes can be opened in any way, and /proc/PID/status shows the emulated
-IDs to every program. An open(2) takes as long as a stat(2) then.
+So emulated users may do what a file's permissions say and no more, emulated device nodes
+can be opened in any way, and /proc/PID/status shows the emulated IDs to every program. Each
+of these calls takes as long as a stat(2) then.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from runrootless.engines.notify import (
     IN_OWN_NAMESPACE,
     REAL_IDS,
     apply_process,
-    launch,
     obstacle,
 )
 
@@ -20,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from runrootless.agent.launch import Settings
     from runrootless.bundle.identity import Identity
     from runrootless.runtimes import Runtime
 
@@ -37,12 +38,18 @@ __all__ = [
 
 def apply(spec: dict[str, Any], directory: str, identity: Identity, runtime: Runtime) -> None:
     """Make a rootless spec one that the agent serves. Raises Error."""
-    notify.apply(spec, directory, identity, runtime, every_open=True)
+    notify.apply(spec, directory, identity, runtime, thorough=True)
+
+
+def launch(settings: Settings) -> None:
+    """Start the agent beside the runtime that this process will become. Raises Error."""
+    settings.thorough = True
+    notify.launch(settings)
 
 
 def emulate(log: str, log_format: str, debug: bool) -> list[str]:
     """Emulate root for this process from now on, as it is on the host. Raises Error."""
     from runrootless.engines.notify_host import enter
 
-    enter(log, log_format, debug, every_open=True)
+    enter(log, log_format, debug, thorough=True)
     return []

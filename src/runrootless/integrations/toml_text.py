@@ -48,13 +48,15 @@ def change(text: str, table: str, key: str, value: str | list[str], path: str) -
     if get(settings, table, key) == value:
         return text
     changed = _with_line(text, table, key, f"{key} = {json.dumps(value)}")
-    inner = settings
+    inner: Any = settings
     for name in table.split("."):
-        inner = inner.setdefault(name, {})
-    inner[key] = value
+        inner = inner.setdefault(name, {}) if isinstance(inner, dict) else None
     try:
-        if tomllib.loads(changed) == settings:
-            return changed
+        # What is there instead of a table is left as it is.
+        if isinstance(inner, dict):
+            inner[key] = value
+            if tomllib.loads(changed) == settings:
+                return changed
     except tomllib.TOMLDecodeError:
         pass
     raise Error(

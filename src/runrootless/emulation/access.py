@@ -1,0 +1,217 @@
+"""Whether a process may use a file: permissions as path_resolution(7) and inode(7) have them.
+
+To the kernel all processes of a container are one user, so it lets them do what emulated
+users must not. Here a path is walked as the kernel does it, with a look at the permissions
+of each directory for the emulated user.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from runrootless.emulation.call import failure
+from runrootless.emulation.credentials import (
+    CAP_DAC_OVERRIDE,
+    CAP_DAC_READ_SEARCH,
+    CAP_FOWNER,
+    Credentials,
+)
+from runrootless.emulation.handlers import Handlers, Shared
+from runrootless.emulation.paths import PATH_MAX
+from runrootless.emulation.process_files import ProcessFiles
+from runrootless.linux.files import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runrootless.emulation.call import Call
+
+READ = 4
+WRITE = 2
+EXECUTE = 1
+
+_LINKS_LIMIT = 40
+_SET_GROUP_ID = stat.S_ISGID | stat.S_IXGRP
+
+
+class Found:
+    """Where a walk has ended: O_PATH descriptors, each -1 where there is none.
+
+    ``file`` is what the path leads to, and ``parent`` the directory in which it is called
+    ``name``. Closed when left.
+    """
+
+    __slots__ = ("file", "name", "parent")
+
+    def __init__(self, parent: int, name: bytes, file: int) -> None:
+        self.parent = parent
+        self.name = name
+        self.file = file
+
+    def __enter__(self) -> Found:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for fd in (self.parent, self.file):
+            if fd >= 0:
+                os.close(fd)
+
+
+class Access(Handlers):
+    """Walks paths and looks at permissions, for processes other than root's."""
+
+    def __init__(self, shared: Shared, process_files: ProcessFiles) -> None:
+        super().__init__(shared)
+        self._process_files = process_files
+        self._protects_hard_links = False
+
+    def look(self) -> None:
+        """Find out what this host's rules are, once the agent has joined the container."""
+        try:
+            # Of the agent's /proc, which is its working directory.
+            with open("sys/fs/protected_hardlinks", "rb", buffering=0) as file:
+                self._protects_hard_links = file.read() != b"0\n"
+        except OSError:
+            self._protects_hard_links = False
+
+    def walk(
+        self, call: Call, who: Credentials, directory: int, address: int, flags: int
+    ) -> Found | None:
+        """Return where the caller's path leads, None where that is the kernel's to find out.
+
+        ``flags`` may hold AT_EMPTY_PATH and AT_SYMLINK_NOFOLLOW. Raises OSError: EACCES
+        where ``who`` may not search a directory on the way.
+        """
+        path = self._memory.read_string(call.pid, address)
+        if path is None or len(path) >= PATH_MAX:
+            return None
+        if not path:
+            if not flags & AT_EMPTY_PATH:
+                return None
+            return self.open_file(call, directory)
+        follows = not flags & AT_SYMLINK_NOFOLLOW or path.endswith(b"/")
+        if path.startswith(b"/"):
+            name = self._paths.name_of(call.pid, directory, path, flags & AT_SYMLINK_NOFOLLOW)
+            place, _, path = name.partition(b"/")
+            # Else the caller's own directory in the agent's /proc.
+            place = place or b"/"
+        else:
+            place = self._paths.descriptor_name(call.pid, directory)
+        start = self._files.open_path(place, 0)
+        return self._walk(call, who, start, path, follows) if start >= 0 else None
+
+    def open_file(self, call: Call, descriptor: int) -> Found | None:
+        """Return what a descriptor of the caller's is open for, None if there is no such one."""
+        file = self._files.open_path(self._paths.descriptor_name(call.pid, descriptor), 0)
+        return Found(-1, b"", file) if file >= 0 else None
+
+    def _walk(
+        self, call: Call, who: Credentials, start: int, path: bytes, follows: bool
+    ) -> Found | None:
+        parts = path.split(b"/")[::-1]
+        parent, current, name, links = -1, start, b"", 0
+        try:
+            while parts:
+                part = parts.pop()
+                if not part:
+                    continue
+                if parent >= 0:
+                    os.close(parent)
+                parent, current, name = current, -1, part
+                status = os.fstat(parent)
+                if not stat.S_ISDIR(status.st_mode):
+                    return None
+                self._require(call, who, parent, status, EXECUTE)
+                child = b"self/fd/%d/%b" % (parent, part)
+                current = self._files.open_path(child, AT_SYMLINK_NOFOLLOW)
+                if current < 0:
+                    if any(parts):
+                        return None
+                    break
+                status = os.fstat(current)
+                if stat.S_ISLNK(status.st_mode) and (follows or any(parts)):
+                    links += 1
+                    if links > _LINKS_LIMIT:
+                        return None
+                    os.close(current)
+                    current = -1
+                    if self._process_files.concerns(status.st_dev):
+                        # What it says is not where it leads.
+                        current = self._files.open_path(child, 0)
+                        if current < 0:
+                            return None
+                        continue
+                    text = os.readlink(child)
+                    parts += text.split(b"/")[::-1]
+                    if text.startswith(b"/"):
+                        current = self._files.open_path(b"/", 0)
+                    else:
+                        current, parent = parent, -1
+            found = Found(parent, name, current)
+            parent = current = -1
+            return found
+        finally:
+            for fd in (parent, current):
+                if fd >= 0:
+                    os.close(fd)
+
+    def require(self, call: Call, who: Credentials, file: int, want: int) -> None:
+        """Raise EACCES unless ``who`` may do what ``want`` (READ, WRITE, EXECUTE) says."""
+        self._require(call, who, file, os.fstat(file), want)
+
+    def is_owner(self, call: Call, who: Credentials, file: int) -> bool:
+        """Return whether a file is ``who``'s, or everyone's is by CAP_FOWNER."""
+        owner, _ = self._owner(call, file, os.fstat(file))
+        return owner == who.uids[3] or self._identity.may(call.pid, who, CAP_FOWNER)
+
+    def require_link(self, call: Call, who: Credentials, file: int) -> None:
+        """Raise EPERM unless ``who`` may make a hard link: fs.protected_hardlinks, proc(5)."""
+        if not self._protects_hard_links or self.is_owner(call, who, file):
+            return
+        status = os.fstat(file)
+        mode = status.st_mode
+        is_set_id = mode & stat.S_ISUID or mode & _SET_GROUP_ID == _SET_GROUP_ID
+        try:
+            if stat.S_ISREG(mode) and not is_set_id:
+                self._require(call, who, file, status, READ | WRITE)
+                return
+        except PermissionError:
+            pass
+        raise failure(errno.EPERM)
+
+    def owner(self, call: Call, file: int) -> int:
+        """Return the user ID of a file's owner."""
+        return self._owner(call, file, os.fstat(file))[0]
+
+    def _require(
+        self, call: Call, who: Credentials, file: int, status: os.stat_result, want: int
+    ) -> None:
+        mode = status.st_mode
+        owner, group = self._owner(call, file, status)
+        if who.uids[3] == owner:
+            granted = mode >> 6
+        elif who.in_group(group):
+            granted = mode >> 3
+        else:
+            granted = mode
+        if not want & ~granted:
+            return
+        is_directory = stat.S_ISDIR(mode)
+        reads = want == READ or (is_directory and not want & WRITE)
+        if reads and self._identity.may(call.pid, who, CAP_DAC_READ_SEARCH):
+            return
+        executes = want & EXECUTE and not is_directory
+        if (not executes or mode & 0o111) and self._identity.may(call.pid, who, CAP_DAC_OVERRIDE):
+            return
+        raise failure(errno.EACCES)
+
+    def _owner(self, call: Call, file: int, status: os.stat_result) -> tuple[int, int]:
+        handle = b"self/fd/%d" % file
+        device = status.st_dev
+        record = self._ownership.find(handle, 0, status.st_mode, device, status.st_ino)
+        if record is not None:
+            return record.uid, record.gid
+        if self._process_files.concerns(device):
+            return self._process_files.owner(call, handle, 0) or (0, 0)
+        return 0, 0
