@@ -28,13 +28,23 @@ NUMBERS = {
     "setreuid": 113, "setregid": 114, "setresuid": 117, "setresgid": 119, "setfsuid": 122,
     "setfsgid": 123, "setgroups": 116, "getxattr": 191, "lgetxattr": 192, "fgetxattr": 193,
     "listxattr": 194, "llistxattr": 195, "flistxattr": 196, "setxattr": 188, "removexattr": 197,
-    "getsockopt": 55, "capget": 125,
+    "getsockopt": 55, "capget": 125, "creat": 85, "access": 21, "faccessat": 269, "faccessat2": 439,
+    "readlink": 89, "readlinkat": 267, "chdir": 80, "fchdir": 81, "truncate": 76, "unlink": 87,
+    "rmdir": 84, "unlinkat": 263, "rename": 82, "renameat": 264, "renameat2": 316, "link": 86,
+    "linkat": 265, "chmod": 90, "fchmod": 91, "fchmodat": 268, "utime": 132, "utimensat": 280,
 }  # fmt: skip
 """Of x86_64."""
 
 PAGE = mmap.PAGESIZE
 BUFFER_SIZE = 512
 FILES = ("f", "suid", "d", "l", "dangling", "loop", "p", "s", "n", "sg", "new", "d/new", "sg/new")
+OWNED = (
+    ("r", 0, 0, 0o600), ("o", 7, 8, 0o640), ("g", 0, 8, 0o664), ("x", 0, 0, 0o711),
+    ("closed", 0, 0, 0o40700), ("closed/f", 7, 8, 0o666), ("into", 7, 8, 0o40733),
+    ("into/f", 0, 0, 0o644), ("sticky", 0, 0, 0o41777), ("sticky/o", 7, 8, 0o600),
+    ("sticky/r", 0, 0, 0o666), ("sticky/d", 0, 8, 0o40770),
+)  # fmt: skip
+"""Files whose permissions matter: name, owner, group and mode."""
 
 
 class Arena:
@@ -91,6 +101,13 @@ def prepare() -> socket.socket:
     os.symlink("loop", "loop")
     os.mkfifo("p")
     os.mknod("n", stat.S_IFBLK | 0o600, os.makedev(7, 300))
+    for name, uid, gid, mode in OWNED:
+        if stat.S_ISDIR(mode):
+            os.mkdir(name)
+        else:
+            os.close(os.open(name, os.O_CREAT | os.O_WRONLY))
+        os.chown(name, uid, gid)
+        os.chmod(name, stat.S_IMODE(mode))
     listener = socket.socket(socket.AF_UNIX)
     listener.bind("s")
     return listener
@@ -145,13 +162,22 @@ def shown(name: str, result: int, buffers: list[Any]) -> Any:
         return [bytes(buffer[:4]).hex() for buffer in buffers]
     if name == "getgroups" and data:
         return data[: 4 * max(0, result)].hex()
-    if "getxattr" in name or "listxattr" in name:
+    if "getxattr" in name or "listxattr" in name or name.startswith("readlink"):
         return data[: max(0, result)].hex() if data else None
     return None
 
 
 def call(name: str, arguments: list[Any], arena: Arena, there: dict[str, int]) -> Any:
-    """Make one call; return its result or the name of its error, and what it has written."""
+    """Make one call; return its result or the name of its error, and what it has written.
+
+    "become" is the name of all calls together that make the process a user's.
+    """
+    if name == "become":
+        uid, gid, groups = arguments
+        os.setgroups(groups)
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+        return None
     values: list[ctypes.c_ulong] = []
     buffers: list[Any] = []
     for argument in arguments:
@@ -164,16 +190,16 @@ def call(name: str, arguments: list[Any], arena: Arena, there: dict[str, int]) -
     if result == -1 and ctypes.get_errno():
         number = ctypes.get_errno() or 0
         return errno.errorcode.get(number, number)
-    if name in ("open", "openat"):
+    if name in ("open", "openat", "creat"):
         os.close(result)
         return "opened"
     return [result, shown(name, result, buffers)]
 
 
-def state() -> list[Any]:
+def state(names: list[str]) -> list[Any]:
     """Return what is there after all."""
     found: list[Any] = []
-    for name in FILES:
+    for name in names:
         try:
             s = os.lstat(name)
         except OSError as error:
@@ -187,8 +213,11 @@ def carry_out(calls: list[Any]) -> Any:
     """Carry out a list of calls in this process; return all that came of it."""
     listener = prepare()
     arena, there = Arena(), descriptors(listener)
+    names = list(FILES)
+    if calls[0][0] == "become":
+        names += [owned[0] for owned in OWNED]
     results = [call(name, arguments, arena, there) for name, arguments in calls]
-    return [results, os.getresuid(), os.getresgid(), os.getgroups(), state()]
+    return [results, os.getresuid(), os.getresgid(), os.getgroups(), state(names)]
 
 
 def main() -> None:

@@ -102,6 +102,64 @@ ID_CALLS = (
     of("getsockopt", DESCRIPTOR, st.sampled_from((1, 0, 6)), st.just(17), BUFFER, POINTER),
 )
 
+NAMES_OF_OTHERS = st.sampled_from(
+    ("f", "d", "l", "dangling", "loop", "p", "sg", "sg/new", "r", "o", "g", "x", "closed",
+     "closed/", "closed/f", "closed/new", "closed/none/x", "into", "into/f", "into/new",
+     "into/../r", "sticky", "sticky/o", "sticky/r", "sticky/new", "sticky/d", "sticky/d/new",
+     "sticky/d/..", "new", "new/", "d/new", "f/x", ".", "..", "", "/", "/proc/self/fd/0/x",
+     "/etc/shadow", "/root/x", "/tmp/../etc")
+)  # fmt: skip
+OTHER = st.one_of(
+    NAMES_OF_OTHERS.map(lambda name: ["path", name]),
+    NAMES_OF_OTHERS.map(lambda name: ["path", name]),
+    TEXT_POINTER,
+    POINTER,
+)
+# Nobody is to wait for the other end of a fifo.
+OPEN_FLAGS = st.one_of(
+    st.sampled_from((0, 1, 2, 3, 0o1000, 0o1001, 0o101, 0o102, 0o301, 0o2001)),
+    # The kernel's own bits for these calls, less O_ASYNC and O_DIRECT.
+    st.integers(0, 0o37777777).map(lambda flags: flags & ~0o60000),
+).map(lambda flags: flags | os.O_NONBLOCK)
+TIMES = st.sampled_from((["pointer", "null"], ["pointer", "read-only"], ["pointer", "absent"]))
+USER_CALLS = (
+    of("open", OTHER, OPEN_FLAGS, st.just(0o640)),
+    of("openat", DESCRIPTOR, OTHER, OPEN_FLAGS, st.just(0o640)),
+    of("creat", OTHER.filter(lambda path: path[1] != "p"), st.just(0o600)),
+    of("stat", OTHER, BUFFER),
+    of("lstat", OTHER, BUFFER),
+    of("newfstatat", DESCRIPTOR, OTHER, BUFFER, FLAGS),
+    of("readlink", OTHER, BUFFER, SIZE),
+    of("readlinkat", DESCRIPTOR, OTHER, BUFFER, SIZE),
+    of("chown", OTHER, ID, ID),
+    of("fchownat", DESCRIPTOR, OTHER, ID, ID, FLAGS),
+    of("access", OTHER, st.integers(0, 8)),
+    of("faccessat", DESCRIPTOR, OTHER, st.integers(0, 7)),
+    of("faccessat2", DESCRIPTOR, OTHER, st.integers(0, 7), st.sampled_from((0, 0x200, 0x1100))),
+    of("chdir", OTHER),
+    of("fchdir", DESCRIPTOR),
+    of("truncate", OTHER, st.sampled_from((0, 5, 2**63))),
+    of("mkdir", OTHER, st.just(0o755)),
+    of("mknod", OTHER, st.sampled_from((0o10644, 0o100600, 0o20600)), st.just(0x103)),
+    of("symlink", OTHER, OTHER),
+    of("symlinkat", OTHER, DESCRIPTOR, OTHER),
+    of("link", OTHER, OTHER),
+    of("linkat", DESCRIPTOR, OTHER, DESCRIPTOR, OTHER, st.sampled_from((0, 0x400, 1))),
+    of("unlink", OTHER),
+    of("rmdir", OTHER),
+    of("unlinkat", DESCRIPTOR, OTHER, st.sampled_from((0, 0x200, 0x100))),
+    of("rename", OTHER, OTHER),
+    of("renameat2", DESCRIPTOR, OTHER, DESCRIPTOR, OTHER, st.sampled_from((0, 1, 2, 3, 8))),
+    of("chmod", OTHER, st.sampled_from((0o600, 0o777, 0))),
+    of("fchmod", DESCRIPTOR, st.just(0o666)),
+    of("fchmodat", DESCRIPTOR, OTHER, st.just(0o666)),
+    of("utime", OTHER, TIMES),
+    of("utimensat", DESCRIPTOR, OTHER, TIMES, st.sampled_from((0, 0x100, 0x1000))),
+)
+BECOME = st.sampled_from(
+    ((5, 5, []), (7, 5, []), (7, 8, []), (5, 8, []), (5, 5, [8, 9]), (0, 0, []))
+).map(lambda who: ["become", list(who)])
+
 
 class Driver:
     """The driver of one side, kept running."""
@@ -123,9 +181,11 @@ class Driver:
         assert self.process.wait(timeout=30) == 0
 
 
-@pytest.fixture(scope="module")
-def drivers(trees: Trees, session_user: Unprivileged) -> Iterator[tuple[Driver, Driver]]:
-    """The drivers of real root's side and of the container's."""
+@pytest.fixture(scope="module", params=["notify"])
+def drivers(
+    request: pytest.FixtureRequest, trees: Trees, session_user: Unprivileged
+) -> Iterator[tuple[Driver, Driver]]:
+    """The drivers of real root's side and of the container's, with an engine."""
     args = ["python3", "/fuzz_driver.py"]
     tree = Tree(debian_archive("tools"), trees)
     roots = []
@@ -137,7 +197,7 @@ def drivers(trees: Trees, session_user: Unprivileged) -> Iterator[tuple[Driver, 
         if for_user:
             session_user.give(path)
         roots.append((directory, root))
-    runrootless = Runrootless(session_user)
+    runrootless = Runrootless(session_user, ["--engine", request.param])
     bundle = runrootless.bundle_at(*roots[1]).set(args)
     command = runrootless.command("run", "--bundle", bundle.path, runrootless.new_id())
     oracle = subprocess.Popen(
@@ -164,7 +224,9 @@ def assert_same(drivers: tuple[Driver, Driver], calls: list[Any]) -> None:
 
 
 ANY = settings(
-    max_examples=300,
+    max_examples=400,
+    phases=[__import__("hypothesis").Phase.generate],
+    print_blob=False,
     # New examples are for those who look for faults; CI is to say the same of the same sources.
     derandomize="CI" in os.environ,
     deadline=None,
@@ -182,3 +244,12 @@ def test_any_calls_about_files(drivers: tuple[Driver, Driver], calls: list[Any])
 @given(calls=st.lists(st.one_of(*ID_CALLS), min_size=1, max_size=8))
 def test_any_calls_about_ids(drivers: tuple[Driver, Driver], calls: list[Any]) -> None:
     assert_same(drivers, calls)
+
+
+@pytest.mark.parametrize("drivers", ["thorough"], indirect=True)
+@ANY
+@given(who=BECOME, calls=st.lists(st.one_of(*USER_CALLS), min_size=1, max_size=8))
+def test_any_calls_of_a_user(
+    drivers: tuple[Driver, Driver], who: list[Any], calls: list[Any]
+) -> None:
+    assert_same(drivers, [who, *calls])

@@ -22,6 +22,7 @@ from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.paths import PATH_MAX
 from runrootless.emulation.process_files import ProcessFiles
 from runrootless.linux.files import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW
+from runrootless.linux.processes import read_status, status_fields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Access(Handlers):
         if not path:
             if not flags & AT_EMPTY_PATH:
                 return None
-            return self.open_file(call, directory)
+            return self.find(self._paths.descriptor_name(call.pid, directory))
         follows = not flags & AT_SYMLINK_NOFOLLOW or path.endswith(b"/")
         if path.startswith(b"/"):
             name = self._paths.name_of(call.pid, directory, path, flags & AT_SYMLINK_NOFOLLOW)
@@ -101,9 +102,9 @@ class Access(Handlers):
         start = self._files.open_path(place, 0)
         return self._walk(call, who, start, path, follows) if start >= 0 else None
 
-    def open_file(self, call: Call, descriptor: int) -> Found | None:
-        """Return what a descriptor of the caller's is open for, None if there is no such one."""
-        file = self._files.open_path(self._paths.descriptor_name(call.pid, descriptor), 0)
+    def find(self, name: bytes) -> Found | None:
+        """Return the file that the agent knows by a name, None if there is none."""
+        file = self._files.open_path(name, 0)
         return Found(-1, b"", file) if file >= 0 else None
 
     def _walk(
@@ -204,6 +205,11 @@ class Access(Handlers):
         executes = want & EXECUTE and not is_directory
         if (not executes or mode & 0o111) and self._identity.may(call.pid, who, CAP_DAC_OVERRIDE):
             return
+        if is_directory and self._process_files.concerns(status.st_dev):
+            # Its own descriptors are everybody's to see: proc_fd_permission() in fs/proc/fd.c.
+            process, name = os.readlink(b"self/fd/%d" % file).split(b"/")[-2:]
+            if name == b"fd" and process in status_fields(read_status(call.pid), b"NStgid"):
+                return
         raise failure(errno.EACCES)
 
     def _owner(self, call: Call, file: int, status: os.stat_result) -> tuple[int, int]:

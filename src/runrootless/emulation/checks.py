@@ -1,7 +1,6 @@
-"""What each call may do to files on behalf of an emulated user.
+"""What calls that change directories, modes and times may do on behalf of an emulated user.
 
-A check raises the error that the kernel would give a real user, or returns None: then
-the call goes its way, which may well fail for other reasons. Root is never refused.
+As in ``file_checks``, which has the others.
 """
 
 from __future__ import annotations
@@ -11,198 +10,31 @@ import os
 import stat
 import struct
 
-from runrootless.emulation.access import EXECUTE, READ, WRITE, Access, Found
+from runrootless.emulation.access import EXECUTE, WRITE, Found
 from runrootless.emulation.call import Call, failure
-from runrootless.emulation.creation import O_TMPFILE
-from runrootless.emulation.credentials import SECURE_NO_SETUID_FIXUP, Credentials
-from runrootless.emulation.handlers import Handlers, Shared
-from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_PATH
+from runrootless.emulation.credentials import Credentials
+from runrootless.emulation.file_checks import INT, FileChecks
+from runrootless.emulation.paths import PATH_MAX
+from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from runrootless.emulation.emulator import Handler
-
-_AT_EACCESS = 0x200
 _AT_SYMLINK_FOLLOW = 0x400
-_WANTED = {os.O_RDONLY: READ, os.O_WRONLY: WRITE, os.O_RDWR: READ | WRITE, 3: READ | WRITE}
+_AT_REMOVEDIR = 0x200
 _RENAME_EXCHANGE = 2
-_OPEN_HOW_SIZE = 24
+_RENAME_FLAGS = 7
 # st_atime's and st_mtime's nanoseconds, in an array of two ``struct timespec``.
 _NANOSECONDS = struct.Struct("=8xq8xq")
 _NANOSECONDS_32 = struct.Struct("=4xi4xi")
+# Microseconds in an array of two ``struct timeval``; ``struct utimbuf`` has none.
+_MICROSECONDS = struct.Struct("=8xq8xq")
+_MICROSECONDS_32 = struct.Struct("=4xi4xi")
+_SECONDS = struct.Struct("=16x")
+_SECONDS_32 = struct.Struct("=8x")
 _NOW, _OMIT = 0x3FFFFFFF, 0x3FFFFFFE
 _SPECIAL_NAMES = (b"", b".", b"..")
 
 
-class Checks(Handlers):
-    """The checks, by names of calls."""
-
-    def __init__(self, shared: Shared, access: Access) -> None:
-        super().__init__(shared)
-        self._access = access
-
-    def guard(self, check: Callable[[Call], None], handler: Handler) -> Handler:
-        """Return a handler that does the check first."""
-
-        def guarded(call: Call) -> int | None:
-            check(call)
-            return handler(call)
-
-        return guarded
-
-    # Looking.
-
-    def look(self, call: Call) -> None:
-        """Any call on the file that the first argument is the path of."""
-        self._look(call, AT_FDCWD, call.arguments[0], 0)
-
-    def look_nofollow(self, call: Call) -> None:
-        """Any call on the file itself that the first argument is the path of."""
-        self._look(call, AT_FDCWD, call.arguments[0], AT_SYMLINK_NOFOLLOW)
-
-    def look_at(self, call: Call) -> None:
-        """Calls with a directory and a path, on the file itself."""
-        self._look(call, call.descriptor(0), call.arguments[1], AT_SYMLINK_NOFOLLOW)
-
-    def newfstatat(self, call: Call) -> None:
-        """fstatat(2)."""
-        self._look(call, call.descriptor(0), call.arguments[1], call.arguments[3])
-
-    def statx(self, call: Call) -> None:
-        """statx(2)."""
-        self._look(call, call.descriptor(0), call.arguments[1], call.arguments[2])
-
-    def fchownat(self, call: Call) -> None:
-        """fchownat(2)."""
-        self._look(call, call.descriptor(0), call.arguments[1], call.arguments[4])
-
-    def chdir(self, call: Call) -> None:
-        """chdir(2)."""
-        self._with(call, AT_FDCWD, call.arguments[0], 0, self._enter)
-
-    def fchdir(self, call: Call) -> None:
-        """fchdir(2)."""
-        self._with_open(call, call.descriptor(0), self._enter)
-
-    def _enter(self, call: Call, who: Credentials, found: Found) -> None:
-        if found.file >= 0 and stat.S_ISDIR(os.fstat(found.file).st_mode):
-            self._access.require(call, who, found.file, EXECUTE)
-
-    # Asking.
-
-    def access(self, call: Call) -> None:
-        """access(2)."""
-        path, mode = call.arguments[:2]
-        self._ask(call, AT_FDCWD, path, mode, 0)
-
-    def faccessat(self, call: Call) -> None:
-        """The system call of faccessat(2), which takes no flags."""
-        _, path, mode = call.arguments[:3]
-        self._ask(call, call.descriptor(0), path, mode, 0)
-
-    def faccessat2(self, call: Call) -> None:
-        """faccessat2(2)."""
-        _, path, mode, flags = call.arguments[:4]
-        self._ask(call, call.descriptor(0), path, mode, flags)
-
-    def _ask(self, call: Call, directory: int, path: int, mode: int, flags: int) -> None:
-        def ask(call: Call, who: Credentials, found: Found) -> None:
-            if mode & 7 and found.file >= 0:
-                self._access.require(call, who, found.file, mode & 7)
-
-        if mode & 0xFFFFFFFF & ~7 or flags & 0xFFFFFFFF & ~(
-            _AT_EACCESS | AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH
-        ):
-            return
-        who = self._identity.of(call.pid)
-        if not flags & _AT_EACCESS:
-            who = _as_real(who)
-        self._with(call, directory, path, flags, ask, who)
-
-    # Opening.
-
-    def open(self, call: Call) -> None:
-        """open(2)."""
-        path, flags = call.arguments[:2]
-        self._open(call, AT_FDCWD, path, flags)
-
-    def creat(self, call: Call) -> None:
-        """creat(2)."""
-        flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC
-        self._open(call, AT_FDCWD, call.arguments[0], flags)
-
-    def openat(self, call: Call) -> None:
-        """openat(2)."""
-        _, path, flags = call.arguments[:3]
-        self._open(call, call.descriptor(0), path, flags)
-
-    def openat2(self, call: Call) -> None:
-        """openat2(2); one that is to resolve its path in a special way is not checked."""
-        _, path, how, size = call.arguments[:4]
-        data = self._memory.read(call.pid, how, _OPEN_HOW_SIZE) if size >= _OPEN_HOW_SIZE else None
-        if data is not None:
-            flags, _, resolve = struct.unpack("=3Q", data)
-            if not resolve:
-                self._open(call, call.descriptor(0), path, flags)
-
-    def _open(self, call: Call, directory: int, path: int, flags: int) -> None:
-        def open_(call: Call, who: Credentials, found: Found) -> None:
-            if flags & O_PATH:
-                return
-            if found.file < 0:
-                if flags & os.O_CREAT and not flags & os.O_DIRECTORY:
-                    self._access.require(call, who, found.parent, WRITE | EXECUTE)
-                return
-            mode = os.fstat(found.file).st_mode
-            if flags & O_TMPFILE == O_TMPFILE:
-                if stat.S_ISDIR(mode):
-                    self._access.require(call, who, found.file, WRITE | EXECUTE)
-                return
-            want = _WANTED[flags & os.O_ACCMODE]
-            if flags & os.O_TRUNC:
-                want |= WRITE
-            is_directory = stat.S_ISDIR(mode)
-            if (
-                (flags & os.O_CREAT and (flags & os.O_EXCL or is_directory))
-                or stat.S_ISLNK(mode)
-                or (is_directory and want & WRITE)
-                or (flags & os.O_DIRECTORY and not is_directory)
-            ):
-                # EEXIST, ELOOP, EISDIR, ENOTDIR.
-                return
-            self._access.require(call, who, found.file, want)
-            if flags & os.O_NOATIME and not self._access.is_owner(call, who, found.file):
-                raise failure(errno.EPERM)
-
-        creates_new = flags & os.O_CREAT and flags & os.O_EXCL
-        nofollow = AT_SYMLINK_NOFOLLOW if flags & os.O_NOFOLLOW or creates_new else 0
-        self._with(call, directory, path, nofollow, open_)
-
-    def truncate(self, call: Call) -> None:
-        """truncate(2)."""
-
-        def truncate(call: Call, who: Credentials, found: Found) -> None:
-            if found.file >= 0 and stat.S_ISREG(os.fstat(found.file).st_mode):
-                self._access.require(call, who, found.file, WRITE)
-
-        self._with(call, AT_FDCWD, call.arguments[0], 0, truncate)
-
-    def execve(self, call: Call) -> None:
-        """execve(2)."""
-        self._execute(call, AT_FDCWD, call.arguments[0], 0)
-
-    def execveat(self, call: Call) -> None:
-        """execveat(2)."""
-        self._execute(call, call.descriptor(0), call.arguments[1], call.arguments[4])
-
-    def _execute(self, call: Call, directory: int, path: int, flags: int) -> None:
-        def execute(call: Call, who: Credentials, found: Found) -> None:
-            if found.file >= 0 and stat.S_ISREG(os.fstat(found.file).st_mode):
-                self._access.require(call, who, found.file, EXECUTE)
-
-        self._with(call, directory, path, flags, execute)
+class Checks(FileChecks):
+    """All checks, by names of calls."""
 
     # Changing directories.
 
@@ -216,11 +48,15 @@ class Checks(Handlers):
 
     def symlink(self, call: Call) -> None:
         """symlink(2)."""
-        self._make(call, AT_FDCWD, call.arguments[1])
+        target, path = call.arguments[:2]
+        if self._is_path(call, target):
+            self._make(call, AT_FDCWD, path)
 
     def symlinkat(self, call: Call) -> None:
         """symlinkat(2)."""
-        self._make(call, call.descriptor(1), call.arguments[2])
+        target, _, path = call.arguments[:3]
+        if self._is_path(call, target):
+            self._make(call, call.descriptor(1), path)
 
     def link(self, call: Call) -> None:
         """link(2)."""
@@ -230,6 +66,8 @@ class Checks(Handlers):
     def linkat(self, call: Call) -> None:
         """linkat(2)."""
         _, old, _, new, flags = call.arguments[:5]
+        if flags & INT & ~(_AT_SYMLINK_FOLLOW | AT_EMPTY_PATH):
+            return
         nofollow = 0 if flags & _AT_SYMLINK_FOLLOW else AT_SYMLINK_NOFOLLOW
         flags = nofollow | flags & AT_EMPTY_PATH
         self._link(call, call.descriptor(0), old, flags, call.descriptor(2), new)
@@ -240,7 +78,8 @@ class Checks(Handlers):
 
     def unlinkat(self, call: Call) -> None:
         """unlinkat(2)."""
-        self._unlink(call, call.descriptor(0), call.arguments[1])
+        if not call.arguments[2] & INT & ~_AT_REMOVEDIR:
+            self._unlink(call, call.descriptor(0), call.arguments[1])
 
     def rename(self, call: Call) -> None:
         """rename(2)."""
@@ -254,7 +93,15 @@ class Checks(Handlers):
     def renameat2(self, call: Call) -> None:
         """renameat2(2)."""
         _, old, _, new, flags = call.arguments[:5]
+        flags &= INT
+        if flags & ~_RENAME_FLAGS or (flags & _RENAME_EXCHANGE and flags & ~_RENAME_EXCHANGE):
+            return
         self._rename(call, call.descriptor(0), old, call.descriptor(2), new, flags)
+
+    def _is_path(self, call: Call, address: int) -> bool:
+        """Return whether a path is there: else it is EFAULT, ENOENT or ENAMETOOLONG."""
+        path = self._memory.read_string(call.pid, address)
+        return path is not None and 0 < len(path) < PATH_MAX
 
     def _make(self, call: Call, directory: int, path: int) -> None:
         def make(call: Call, who: Credentials, found: Found) -> None:
@@ -329,7 +176,8 @@ class Checks(Handlers):
 
     def fchmod(self, call: Call) -> None:
         """fchmod(2)."""
-        self._with_open(call, call.descriptor(0), self._change)
+        name = self._paths.open_file_name(call, call.descriptor(0))
+        self._with_file(call, name, self._change)
 
     def fchmodat(self, call: Call) -> None:
         """The system call of fchmodat(2), which takes no flags."""
@@ -340,12 +188,38 @@ class Checks(Handlers):
         self._with(call, call.descriptor(0), call.arguments[1], call.arguments[3], self._change)
 
     def utime(self, call: Call) -> None:
-        """utime(2), utimes(2)."""
-        self._touch(call, AT_FDCWD, call.arguments[0], not call.arguments[1], 0)
+        """utime(2)."""
+        self._set_old_times(call, AT_FDCWD, 0, _SECONDS)
+
+    def utimes(self, call: Call) -> None:
+        """utimes(2)."""
+        self._set_old_times(call, AT_FDCWD, 0, _MICROSECONDS)
 
     def futimesat(self, call: Call) -> None:
         """futimesat(2)."""
-        self._touch(call, call.descriptor(0), call.arguments[1], not call.arguments[2], 0)
+        self._set_old_times(call, call.descriptor(0), 1, _MICROSECONDS)
+
+    def utime_32(self, call: Call) -> None:
+        """utime(2) of 32-bit programs."""
+        self._set_old_times(call, AT_FDCWD, 0, _SECONDS_32)
+
+    def utimes_32(self, call: Call) -> None:
+        """utimes(2) of 32-bit programs."""
+        self._set_old_times(call, AT_FDCWD, 0, _MICROSECONDS_32)
+
+    def futimesat_32(self, call: Call) -> None:
+        """futimesat(2) of 32-bit programs."""
+        self._set_old_times(call, call.descriptor(0), 1, _MICROSECONDS_32)
+
+    def _set_old_times(
+        self, call: Call, directory: int, index: int, structure: struct.Struct
+    ) -> None:
+        path, times = call.arguments[index : index + 2]
+        if times:
+            data = self._memory.read(call.pid, times, structure.size)
+            if data is None or not all(0 <= part < 1000000 for part in structure.unpack(data)):
+                return
+        self._touch(call, directory, path, not times, 0)
 
     def utimensat(self, call: Call) -> None:
         """utimensat(2)."""
@@ -375,81 +249,13 @@ class Checks(Handlers):
                 raise failure(errno.EPERM)
             self._access.require(call, who, found.file, WRITE)
 
+        if flags & INT & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
+            return
         if path:
             self._with(call, directory, path, flags, touch)
-        else:
-            self._with_open(call, directory, touch)
+        elif directory >= 0 and not flags:
+            self._with_file(call, self._paths.open_file_name(call, directory), touch)
 
     def _change(self, call: Call, who: Credentials, found: Found) -> None:
         if found.file >= 0 and not self._access.is_owner(call, who, found.file):
             raise failure(errno.EPERM)
-
-    # What they have in common.
-
-    def _look(self, call: Call, directory: int, path: int, flags: int) -> None:
-        self._with(call, directory, path, flags, lambda call, who, found: None)
-
-    def _with(
-        self,
-        call: Call,
-        directory: int,
-        path: int,
-        flags: int,
-        check: Callable[[Call, Credentials, Found], None],
-        who: Credentials | None = None,
-    ) -> None:
-        """Do a check of what a path leads to. Raises OSError: EACCES, and what the check does."""
-        if who is None:
-            who = self._identity.of(call.pid)
-        if _is_root(who):
-            return
-        found = self._access.walk(call, who, directory, path, flags)
-        if found is not None:
-            with found:
-                check(call, who, found)
-
-    def _with_both(
-        self,
-        call: Call,
-        directory: int,
-        path: int,
-        flags: int,
-        new_directory: int,
-        new_path: int,
-        check: Callable[[Call, Credentials, Found, Found], None],
-    ) -> None:
-        who = self._identity.of(call.pid)
-        if _is_root(who):
-            return
-        found = self._access.walk(call, who, directory, path, flags)
-        if found is None:
-            return
-        with found:
-            new = self._access.walk(call, who, new_directory, new_path, AT_SYMLINK_NOFOLLOW)
-            if new is not None:
-                with new:
-                    check(call, who, found, new)
-
-    def _with_open(
-        self, call: Call, descriptor: int, check: Callable[[Call, Credentials, Found], None]
-    ) -> None:
-        who = self._identity.of(call.pid)
-        if _is_root(who):
-            return
-        found = self._access.open_file(call, descriptor)
-        if found is not None:
-            with found:
-                check(call, who, found)
-
-
-def _is_root(who: Credentials) -> bool:
-    return who.uids[3] == 0
-
-
-def _as_real(who: Credentials) -> Credentials:
-    """Return what access(2) asks for: the real IDs, and the capabilities that go with them."""
-    uid, gid = who.uids[0], who.gids[0]
-    effective = who.effective
-    if not who.securebits & SECURE_NO_SETUID_FIXUP:
-        effective = 0 if uid else who.permitted
-    return Credentials((uid,) * 4, (gid,) * 4, who.groups, who.permitted, effective, who.securebits)
