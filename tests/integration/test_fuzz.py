@@ -224,9 +224,7 @@ def assert_same(drivers: tuple[Driver, Driver], calls: list[Any]) -> None:
 
 
 ANY = settings(
-    max_examples=400,
-    phases=[__import__("hypothesis").Phase.generate],
-    print_blob=False,
+    max_examples=300,
     # New examples are for those who look for faults; CI is to say the same of the same sources.
     derandomize="CI" in os.environ,
     deadline=None,

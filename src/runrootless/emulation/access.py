@@ -40,15 +40,16 @@ class Found:
     """Where a walk has ended: O_PATH descriptors, each -1 where there is none.
 
     ``file`` is what the path leads to, and ``parent`` the directory in which it is called
-    ``name``. Closed when left.
+    ``name``; ``slash`` tells that the path ends with one. Closed when left.
     """
 
-    __slots__ = ("file", "name", "parent")
+    __slots__ = ("file", "name", "parent", "slash")
 
-    def __init__(self, parent: int, name: bytes, file: int) -> None:
+    def __init__(self, parent: int, name: bytes, file: int, slash: bool = False) -> None:
         self.parent = parent
         self.name = name
         self.file = file
+        self.slash = slash
 
     def __enter__(self) -> Found:
         return self
@@ -149,7 +150,7 @@ class Access(Handlers):
                         current = self._files.open_path(b"/", 0)
                     else:
                         current, parent = parent, -1
-            found = Found(parent, name, current)
+            found = Found(parent, name, current, path.endswith(b"/"))
             parent = current = -1
             return found
         finally:

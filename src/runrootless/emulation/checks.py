@@ -38,12 +38,20 @@ class Checks(FileChecks):
 
     # Changing directories.
 
-    def make(self, call: Call) -> None:
-        """mkdir(2), mknod(2)."""
+    def mkdir(self, call: Call) -> None:
+        """mkdir(2)."""
+        self._make(call, AT_FDCWD, call.arguments[0], True)
+
+    def mkdirat(self, call: Call) -> None:
+        """mkdirat(2)."""
+        self._make(call, call.descriptor(0), call.arguments[1], True)
+
+    def mknod(self, call: Call) -> None:
+        """mknod(2)."""
         self._make(call, AT_FDCWD, call.arguments[0])
 
-    def make_at(self, call: Call) -> None:
-        """mkdirat(2), mknodat(2)."""
+    def mknodat(self, call: Call) -> None:
+        """mknodat(2)."""
         self._make(call, call.descriptor(0), call.arguments[1])
 
     def symlink(self, call: Call) -> None:
@@ -103,9 +111,10 @@ class Checks(FileChecks):
         path = self._memory.read_string(call.pid, address)
         return path is not None and 0 < len(path) < PATH_MAX
 
-    def _make(self, call: Call, directory: int, path: int) -> None:
+    def _make(self, call: Call, directory: int, path: int, is_directory: bool = False) -> None:
         def make(call: Call, who: Credentials, found: Found) -> None:
-            if found.file < 0 and found.parent >= 0:
+            # Nothing but a directory is made by a name that ends with a slash: ENOENT.
+            if found.file < 0 and found.parent >= 0 and (is_directory or not found.slash):
                 self._access.require(call, who, found.parent, WRITE | EXECUTE)
 
         self._with(call, directory, path, AT_SYMLINK_NOFOLLOW, make)
@@ -114,7 +123,7 @@ class Checks(FileChecks):
         self, call: Call, directory: int, path: int, flags: int, new_directory: int, new_path: int
     ) -> None:
         def link(call: Call, who: Credentials, old: Found, new: Found) -> None:
-            if old.file >= 0 and new.parent >= 0 and new.file < 0:
+            if old.file >= 0 and new.parent >= 0 and new.file < 0 and not new.slash:
                 self._access.require_link(call, who, old.file)
                 self._access.require(call, who, new.parent, WRITE | EXECUTE)
 

@@ -123,6 +123,9 @@ class Creation(Handlers):
         return 0
 
     def _open(self, call: Call, directory: int, path: int, flags: int, mode: int) -> int | None:
+        if flags & O_PATH:
+            # The kernel drops most other flags then: open(2).
+            return None
         try:
             name, _ = self._paths.name(call, directory, path, 0)
         except OSError:
@@ -162,7 +165,7 @@ class Creation(Handlers):
 
         All else is the kernel's.
         """
-        if flags & (O_PATH | os.O_DIRECTORY):
+        if flags & os.O_DIRECTORY:
             return None
         if stat.S_ISCHR(self._files.mode()) and not self._files.device():
             status = os.stat(name)

@@ -190,7 +190,7 @@ class FileChecks(Handlers):
             if flags & os.O_NOATIME and not self._access.is_owner(call, who, found.file):
                 raise failure(errno.EPERM)
 
-        creates_new = flags & os.O_CREAT and flags & os.O_EXCL
+        creates_new = flags & os.O_CREAT and flags & os.O_EXCL and not flags & O_PATH
         nofollow = AT_SYMLINK_NOFOLLOW if flags & os.O_NOFOLLOW or creates_new else 0
         self._with(call, directory, path, nofollow, open_)
 
