@@ -246,6 +246,8 @@ class Checks(FileChecks):
             if data is None:
                 return
             nanoseconds = structure.unpack(data)
+            if not all(0 <= part < 10**9 or part in (_NOW, _OMIT) for part in nanoseconds):
+                return
         if nanoseconds != (_OMIT, _OMIT):
             is_now = nanoseconds == (_NOW, _NOW)
             self._touch(call, call.descriptor(0), path, is_now, flags)

@@ -114,6 +114,15 @@ class Metadata(Handlers):
                 name, nofollow = self._paths.name(call, call.descriptor(0), path, flags)
         except OSError:
             return None
+        if flags & UNKNOWN_FLAGS:
+            descriptor = call.descriptor(0)
+            if (
+                descriptor < 0
+                or name != self._paths.descriptor_name(call.pid, descriptor)
+                or not self._files.ignores(flags)
+            ):
+                return None
+            flags &= ~UNKNOWN_FLAGS
         if call.pid in self._readers:
             self._status_files.leave(call.pid)
         data = self._files.statx_buffer
