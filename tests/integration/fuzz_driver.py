@@ -28,7 +28,7 @@ NUMBERS = {
     "setreuid": 113, "setregid": 114, "setresuid": 117, "setresgid": 119, "setfsuid": 122,
     "setfsgid": 123, "setgroups": 116, "getxattr": 191, "lgetxattr": 192, "fgetxattr": 193,
     "listxattr": 194, "llistxattr": 195, "flistxattr": 196, "setxattr": 188, "removexattr": 197,
-    "getsockopt": 55, "capget": 125, "creat": 85, "access": 21, "faccessat": 269, "faccessat2": 439,
+    "getsockopt": 55, "capget": 125, "access": 21, "faccessat": 269, "faccessat2": 439,
     "readlink": 89, "readlinkat": 267, "chdir": 80, "fchdir": 81, "truncate": 76, "unlink": 87,
     "rmdir": 84, "unlinkat": 263, "rename": 82, "renameat": 264, "renameat2": 316, "link": 86,
     "linkat": 265, "chmod": 90, "fchmod": 91, "fchmodat": 268, "utime": 132, "utimensat": 280,
@@ -190,7 +190,7 @@ def call(name: str, arguments: list[Any], arena: Arena, there: dict[str, int]) -
     if result == -1 and ctypes.get_errno():
         number = ctypes.get_errno() or 0
         return errno.errorcode.get(number, number)
-    if name in ("open", "openat", "creat"):
+    if name in ("open", "openat"):
         os.close(result)
         return "opened"
     return [result, shown(name, result, buffers)]

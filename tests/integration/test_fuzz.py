@@ -115,7 +115,7 @@ OTHER = st.one_of(
     TEXT_POINTER,
     POINTER,
 )
-# Nobody is to wait for the other end of a fifo.
+# Nobody is to wait for the other end of a fifo, as creat(2) would.
 OPEN_FLAGS = st.one_of(
     st.sampled_from((0, 1, 2, 3, 0o1000, 0o1001, 0o101, 0o102, 0o301, 0o2001)),
     # The kernel's own bits for these calls, less O_ASYNC and O_DIRECT.
@@ -125,7 +125,6 @@ TIMES = st.sampled_from((["pointer", "null"], ["pointer", "read-only"], ["pointe
 USER_CALLS = (
     of("open", OTHER, OPEN_FLAGS, st.just(0o640)),
     of("openat", DESCRIPTOR, OTHER, OPEN_FLAGS, st.just(0o640)),
-    of("creat", OTHER.filter(lambda path: path[1] != "p"), st.just(0o600)),
     of("stat", OTHER, BUFFER),
     of("lstat", OTHER, BUFFER),
     of("newfstatat", DESCRIPTOR, OTHER, BUFFER, FLAGS),
