@@ -57,7 +57,7 @@ def run(options: Parsed) -> int:
     command = parsed.arguments or [os.environ.get("SHELL") or "/bin/sh"]
     try:
         choice = _choose(parsed.get("engine") or options.get("engine"))
-        if choice.name in ("notify", "thorough"):
+        if choice.name in engines.WITH_LISTENER:
             _prepare(command[0], options)
         before = choice.engine.emulate(
             options.get("log"), options.get("log-format"), options.is_on("debug")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import struct
 
 from runrootless.emulation.call import Call, require_valid
 from runrootless.emulation.devices import Devices
@@ -18,6 +19,7 @@ from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.process_files import ProcessFiles
 from runrootless.emulation.record import Record
 from runrootless.linux.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_PATH
+from runrootless.linux.memory import Memory
 from runrootless.linux.processes import creation_mask
 
 TYPE_CHECKING = False
@@ -30,7 +32,7 @@ O_TMPFILE = 0o20000000
 _CREATING = os.O_CREAT | O_TMPFILE
 _WRITING = _CREATING | os.O_TRUNC | os.O_ACCMODE
 _REOPENING = os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK | os.O_SYNC | os.O_DSYNC
-_OPEN_HOW_SIZE = 24
+_OPEN_HOW = struct.Struct("=3Q")
 
 
 class Creation(Handlers):
@@ -60,11 +62,11 @@ class Creation(Handlers):
     def openat2(self, call: Call) -> int | None:
         """openat2(2); a path that is to be resolved in a special way is the kernel's."""
         _, path, how, size = call.arguments[:4]
-        data = self._memory.read(call.pid, how, _OPEN_HOW_SIZE) if size >= _OPEN_HOW_SIZE else None
-        if data is None:
+        found = read_how(self._memory, call.pid, how, size)
+        if found is None or size > _OPEN_HOW.size:
             return None
-        flags, mode, resolve = (int.from_bytes(data[at : at + 8], "little") for at in (0, 8, 16))
-        if resolve or size > _OPEN_HOW_SIZE:
+        flags, mode, resolve = found
+        if resolve:
             return None
         return self._open(call, call.descriptor(0), path, flags, mode)
 
@@ -213,3 +215,12 @@ class Creation(Handlers):
             self._ownership.keep(handle, status.st_mode, status.st_dev, status.st_ino, record)
         finally:
             os.close(fd)
+
+
+def read_how(memory: Memory, pid: int, address: int, size: int) -> tuple[int, int, int] | None:
+    """Return flags, mode and resolve of a ``struct open_how``, None if that cannot be read."""
+    data = memory.read(pid, address, _OPEN_HOW.size) if size >= _OPEN_HOW.size else None
+    if data is None:
+        return None
+    flags, mode, resolve = _OPEN_HOW.unpack(data)
+    return flags, mode, resolve

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 from _thread import allocate_lock
 
-from runrootless.emulation.access import Access
 from runrootless.emulation.attribute_store import AttributeStore
 from runrootless.emulation.attributes import Attributes
 from runrootless.emulation.capabilities import Capabilities
-from runrootless.emulation.checks import Checks
 from runrootless.emulation.chown import Chown
 from runrootless.emulation.creation import Creation
 from runrootless.emulation.credential_table import CredentialTable
@@ -47,6 +45,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from runrootless.emulation.call import Call
+    from runrootless.emulation.checks import Checks
     from runrootless.emulation.roots import Views
 
     Handler: TypeAlias = Callable[[Call], int | None]
@@ -82,8 +81,12 @@ class Emulator:
         sending, receiving = Sending(shared, senders), Receiving(shared, senders)
         sockets = Sockets(shared, creation)
         self._metadata = metadata
-        self._access = Access(shared, self._process_files)
-        self._checks = Checks(shared, self._access) if thorough else None
+        self._checks: Checks | None = None
+        if thorough:
+            # Other agents do without these modules.
+            from runrootless.emulation.checks import Checks
+
+            self._checks = Checks(shared, self._process_files)
         self._components: dict[str, object] = {
             "identity": shared.identity,
             "metadata": metadata,
@@ -114,7 +117,8 @@ class Emulator:
         self._process_files.look()
         self._status_files.look()
         self._devices.look()
-        self._access.look()
+        if self._checks is not None:
+            self._checks.look_around()
         self._mounts.look()
 
     @property

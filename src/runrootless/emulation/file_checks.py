@@ -10,14 +10,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import struct
 
 from runrootless.emulation.access import EXECUTE, READ, WRITE, Access, Found
 from runrootless.emulation.call import Call, failure
-from runrootless.emulation.creation import O_TMPFILE
+from runrootless.emulation.creation import O_TMPFILE, read_how
 from runrootless.emulation.credentials import SECURE_NO_SETUID_FIXUP, Credentials
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.metadata import UNKNOWN_FLAGS
+from runrootless.emulation.process_files import ProcessFiles
 from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_PATH
 
 TYPE_CHECKING = False
@@ -32,15 +32,18 @@ INT = 0xFFFFFFFF
 """The bits of an int. Flags in it that are not known are EINVAL, which the kernel says first."""
 
 _SIGN = 0x80000000
-_OPEN_HOW_SIZE = 24
 
 
 class FileChecks(Handlers):
     """Checks of these calls."""
 
-    def __init__(self, shared: Shared, access: Access) -> None:
+    def __init__(self, shared: Shared, process_files: ProcessFiles) -> None:
         super().__init__(shared)
-        self._access = access
+        self._access = Access(shared, process_files)
+
+    def look_around(self) -> None:
+        """Find out what this host's rules are, once the agent has joined the container."""
+        self._access.look()
 
     def guard(self, check: Callable[[Call], None], handler: Handler) -> Handler:
         """Return a handler that does the check first."""
@@ -155,11 +158,9 @@ class FileChecks(Handlers):
     def openat2(self, call: Call) -> None:
         """openat2(2); one that is to resolve its path in a special way is not checked."""
         _, path, how, size = call.arguments[:4]
-        data = self._memory.read(call.pid, how, _OPEN_HOW_SIZE) if size >= _OPEN_HOW_SIZE else None
-        if data is not None:
-            flags, _, resolve = struct.unpack("=3Q", data)
-            if not resolve:
-                self._open(call, call.descriptor(0), path, flags)
+        found = read_how(self._memory, call.pid, how, size)
+        if found is not None and not found[2]:
+            self._open(call, call.descriptor(0), path, found[0])
 
     def _open(self, call: Call, directory: int, path: int, flags: int) -> None:
         def open_(call: Call, who: Credentials, found: Found) -> None:

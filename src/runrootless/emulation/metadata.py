@@ -114,15 +114,9 @@ class Metadata(Handlers):
                 name, nofollow = self._paths.name(call, call.descriptor(0), path, flags)
         except OSError:
             return None
-        if flags & UNKNOWN_FLAGS:
-            descriptor = call.descriptor(0)
-            if (
-                descriptor < 0
-                or name != self._paths.descriptor_name(call.pid, descriptor)
-                or not self._files.ignores(flags)
-            ):
-                return None
-            flags &= ~UNKNOWN_FLAGS
+        if not self._are_taken(call.pid, call.descriptor(0), name, flags):
+            return None
+        flags &= ~UNKNOWN_FLAGS
         if call.pid in self._readers:
             self._status_files.leave(call.pid)
         data = self._files.statx_buffer
@@ -164,13 +158,17 @@ class Metadata(Handlers):
             name, nofollow = self._paths.name(call, directory, path, flags)
         except OSError:
             return None
-        if flags & UNKNOWN_FLAGS and not (
-            directory >= 0
-            and name == self._paths.descriptor_name(call.pid, directory)
-            and self._files.ignores(flags & 0xFFFFFFFF)
-        ):
+        if not self._are_taken(call.pid, directory, name, flags):
             return None
         return self._stat(call, name, nofollow, buffer, convert)
+
+    def _are_taken(self, pid: int, directory: int, name: bytes, flags: int) -> bool:
+        """Return whether the kernel takes ``flags``: of descriptors also those it does not know."""
+        return not flags & UNKNOWN_FLAGS or (
+            directory >= 0
+            and name == self._paths.descriptor_name(pid, directory)
+            and self._files.ignores(flags & 0xFFFFFFFF)
+        )
 
     def stat_descriptor(
         self, call: Call, descriptor: int, buffer: int, convert: Convert | None = None

@@ -61,8 +61,8 @@ AUTO = "auto"
 # What ``auto`` takes, the best first, and what only who asks for it gets.
 _AUTOMATIC = ("notify", "proot")
 NAMES = (*_AUTOMATIC, "thorough", "zero", "none")
-# Those that need a listener of their own.
-_WITH_LISTENER = ("notify", "thorough")
+WITH_LISTENER = ("notify", "thorough")
+"""Those that have an agent, and need a seccomp listener of their own."""
 
 
 class Choice:
@@ -109,7 +109,7 @@ def choose(option: str, annotation: str) -> Choice:
 
 def _nested(choice: Choice) -> Choice:
     """Return what is to be taken where a choice was made that may have been made outside too."""
-    if choice.name in _WITH_LISTENER:
+    if choice.name in WITH_LISTENER:
         from runrootless.engines.notify import is_served
 
         if is_served():
