@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import mmap
 import os
 import struct
 from collections.abc import Callable, Iterator
@@ -39,10 +40,15 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ask]:
     emulator = new_emulator()
     emulator.joined(os.getpid())
     ((_, quick),) = emulator.quick_handlers().items()
+    pages = mmap.mmap(-1, 2 * mmap.PAGESIZE)
+    first = ctypes.addressof(ctypes.c_char.from_buffer(pages))
 
-    def ask_about(path: bytes | None, flags: int = 0, directory: int = AT_FDCWD) -> int | None:
-        text = None if path is None else ctypes.create_string_buffer(path)
-        address = 0 if text is None else ctypes.addressof(text)
+    def ask_about(
+        path: bytes | None, flags: int = 0, directory: int = AT_FDCWD, offset: int = 0
+    ) -> int | None:
+        text = (path or b"") + b"\0"
+        pages[offset : offset + len(text)] = text
+        address = 0 if path is None else first + offset
         arguments = (directory & 0xFFFFFFFFFFFFFFFF, address, 0, flags, 0, 0)
         return quick(NOTIFICATION.pack(1, os.getpid(), 0, 0, 0, 0, *arguments), listener)
 
@@ -70,6 +76,13 @@ def test_what_is_not_there_passes(ask: Ask, tmp_path: Path) -> None:
     assert ask(bytes(tmp_path / "absent")) is PASSES
     assert ask(b"absent") is PASSES
     assert ask(b"absent", directory=99999) is PASSES
+
+
+def test_a_path_that_goes_on_in_the_next_page_is_left(ask: Ask, recorded: bytes) -> None:
+    end = mmap.PAGESIZE - len(recorded)
+    assert ask(recorded, offset=end) == UNDECIDED
+    # With its terminating null byte it still lies in the page.
+    assert ask(recorded, offset=end - 1) == ANSWERED
 
 
 def test_a_file_with_a_record_is_answered(ask: Ask, recorded: bytes) -> None:
