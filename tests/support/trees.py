@@ -37,7 +37,7 @@ MESSAGE_BUS = "dbus"
 RECIPES: dict[str, list[str]] = {
     "debian": [],
     "tools": [
-        "--include=attr,dbus,debootstrap,libcap2-bin,mmdebstrap,procps,python3,rsync,sudo",
+        "--include=acl,attr,dbus,debootstrap,libcap2-bin,mmdebstrap,procps,python3,rsync,sudo",
     ],
     "servers": [
         "--skip=cleanup/apt",

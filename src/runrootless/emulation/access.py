@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 
+from runrootless.emulation.access_lists import ACCESS, AccessLists, permits
 from runrootless.emulation.call import failure
 from runrootless.emulation.credentials import (
     CAP_DAC_OVERRIDE,
@@ -34,6 +35,9 @@ EXECUTE = 1
 
 _LINKS_LIMIT = 40
 _SET_GROUP_ID = stat.S_ISGID | stat.S_IXGRP
+_OPEN_AND_STICKY = stat.S_ISVTX | stat.S_IWOTH
+# Of fs.protected_fifos and fs.protected_regular: in directories that a group may write to as well.
+_GROUPS_TOO = 2
 
 
 class Found:
@@ -63,19 +67,21 @@ class Found:
 class Access(Handlers):
     """Walks paths and looks at permissions, for processes other than root's."""
 
-    def __init__(self, shared: Shared, process_files: ProcessFiles) -> None:
+    def __init__(
+        self, shared: Shared, process_files: ProcessFiles, access_lists: AccessLists
+    ) -> None:
         super().__init__(shared)
         self._process_files = process_files
-        self._protects_hard_links = False
+        self._access_lists = access_lists
+        self._protects_hard_links = self._protects_symlinks = 0
+        self._protection = {stat.S_IFIFO: 0, stat.S_IFREG: 0}
 
     def look(self) -> None:
         """Find out what this host's rules are, once the agent has joined the container."""
-        try:
-            # Of the agent's /proc, which is its working directory.
-            with open("sys/fs/protected_hardlinks", "rb", buffering=0) as file:
-                self._protects_hard_links = file.read() != b"0\n"
-        except OSError:
-            self._protects_hard_links = False
+        self._protects_hard_links = _protection(b"hardlinks")
+        self._protects_symlinks = _protection(b"symlinks")
+        self._protection[stat.S_IFIFO] = _protection(b"fifos")
+        self._protection[stat.S_IFREG] = _protection(b"regular")
 
     def walk(
         self, call: Call, who: Credentials, directory: int, address: int, flags: int
@@ -86,7 +92,13 @@ class Access(Handlers):
         where ``who`` may not search a directory on the way.
         """
         path = self._memory.read_string(call.pid, address)
-        if path is None or len(path) >= PATH_MAX:
+        return None if path is None else self.walk_path(call, who, directory, path, flags)
+
+    def walk_path(
+        self, call: Call, who: Credentials, directory: int, path: bytes, flags: int
+    ) -> Found | None:
+        """Return where a path leads, as ``walk`` does for one in the caller's memory."""
+        if len(path) >= PATH_MAX:
             return None
         if not path:
             if not flags & AT_EMPTY_PATH:
@@ -136,6 +148,8 @@ class Access(Handlers):
                     links += 1
                     if links > _LINKS_LIMIT:
                         return None
+                    if self._protects_symlinks and not any(parts):
+                        self._require_follow(call, who, parent, current)
                     os.close(current)
                     current = -1
                     if self._process_files.concerns(status.st_dev):
@@ -182,22 +196,53 @@ class Access(Handlers):
             pass
         raise failure(errno.EPERM)
 
+    def require_create(self, call: Call, who: Credentials, found: Found) -> None:
+        """Raise EACCES unless ``who`` may open what is there with O_CREAT.
+
+        fs.protected_fifos and fs.protected_regular, proc(5): may_create_in_sticky() in
+        fs/namei.c.
+        """
+        mode = os.fstat(found.parent).st_mode
+        kind = stat.S_IFMT(os.fstat(found.file).st_mode)
+        level = self._protection.get(kind, 1)
+        if not mode & stat.S_ISVTX or not level:
+            return
+        owner = self.owner(call, found.file)
+        if owner in (who.uids[3], self.owner(call, found.parent)):
+            return
+        strict = level >= _GROUPS_TOO and kind in self._protection
+        if mode & stat.S_IWOTH or (strict and mode & stat.S_IWGRP):
+            raise failure(errno.EACCES)
+
     def owner(self, call: Call, file: int) -> int:
         """Return the user ID of a file's owner."""
         return self._owner(call, file, os.fstat(file))[0]
+
+    def _require_follow(self, call: Call, who: Credentials, directory: int, link: int) -> None:
+        """Raise EACCES unless ``who`` may follow a symlink: fs.protected_symlinks, proc(5)."""
+        if os.fstat(directory).st_mode & _OPEN_AND_STICKY == _OPEN_AND_STICKY:
+            owner = self.owner(call, link)
+            if owner not in (who.uids[3], self.owner(call, directory)):
+                raise failure(errno.EACCES)
 
     def _require(
         self, call: Call, who: Credentials, file: int, status: os.stat_result, want: int
     ) -> None:
         mode = status.st_mode
         owner, group = self._owner(call, file, status)
-        if who.uids[3] == owner:
-            granted = mode >> 6
+        fsuid = who.uids[3]
+        entries = None
+        if fsuid != owner and mode & stat.S_IRWXG:
+            entries = self._access_lists.get(b"self/fd/%d" % file, 0, ACCESS)
+        if entries is not None:
+            is_granted = permits(entries, fsuid, who.in_group, group, want)
+        elif fsuid == owner:
+            is_granted = not want & ~(mode >> 6)
         elif who.in_group(group):
-            granted = mode >> 3
+            is_granted = not want & ~(mode >> 3)
         else:
-            granted = mode
-        if not want & ~granted:
+            is_granted = not want & ~mode
+        if is_granted:
             return
         is_directory = stat.S_ISDIR(mode)
         reads = want == READ or (is_directory and not want & WRITE)
@@ -222,3 +267,13 @@ class Access(Handlers):
         if self._process_files.concerns(device):
             return self._process_files.owner(call, handle, 0) or (0, 0)
         return 0, 0
+
+
+def _protection(what: bytes) -> int:
+    """Return the level of a sysctl ``fs.protected_...``, 0 where there is none."""
+    try:
+        # Of the agent's /proc, which is its working directory.
+        with open(b"sys/fs/protected_" + what, "rb", buffering=0) as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 0

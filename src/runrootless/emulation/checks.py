@@ -11,9 +11,10 @@ import stat
 import struct
 
 from runrootless.emulation.access import EXECUTE, WRITE, Found
+from runrootless.emulation.attribute_checks import AttributeChecks
 from runrootless.emulation.call import Call, failure
 from runrootless.emulation.credentials import Credentials
-from runrootless.emulation.file_checks import INT, FileChecks
+from runrootless.emulation.file_checks import INT, is_root
 from runrootless.emulation.paths import PATH_MAX
 from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW
 
@@ -33,7 +34,7 @@ _NOW, _OMIT = 0x3FFFFFFF, 0x3FFFFFFE
 _SPECIAL_NAMES = (b"", b".", b"..")
 
 
-class Checks(FileChecks):
+class Checks(AttributeChecks):
     """All checks, by names of calls."""
 
     # Changing directories.
@@ -111,13 +112,28 @@ class Checks(FileChecks):
         path = self._memory.read_string(call.pid, address)
         return path is not None and 0 < len(path) < PATH_MAX
 
+    def require_new(self, call: Call, path: bytes) -> None:
+        """Require that the caller may make a file, which bind(2) does. Raises OSError: EACCES."""
+        who = self._identity.of(call.pid)
+        if is_root(who):
+            return
+        found = self._access.walk_path(call, who, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW)
+        if found is not None:
+            with found:
+                self._require_make(call, who, found)
+
     def _make(self, call: Call, directory: int, path: int, is_directory: bool = False) -> None:
         def make(call: Call, who: Credentials, found: Found) -> None:
-            # Nothing but a directory is made by a name that ends with a slash: ENOENT.
-            if found.file < 0 and found.parent >= 0 and (is_directory or not found.slash):
-                self._access.require(call, who, found.parent, WRITE | EXECUTE)
+            self._require_make(call, who, found, is_directory)
 
         self._with(call, directory, path, AT_SYMLINK_NOFOLLOW, make)
+
+    def _require_make(
+        self, call: Call, who: Credentials, found: Found, is_directory: bool = False
+    ) -> None:
+        # Nothing but a directory is made by a name that ends with a slash: ENOENT.
+        if found.file < 0 and found.parent >= 0 and (is_directory or not found.slash):
+            self._access.require(call, who, found.parent, WRITE | EXECUTE)
 
     def _link(
         self, call: Call, directory: int, path: int, flags: int, new_directory: int, new_path: int

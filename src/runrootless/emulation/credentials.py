@@ -34,6 +34,7 @@ CAP_SYS_CHROOT = 1 << 18
 CAP_SYS_ADMIN = 1 << 21
 CAP_SYS_RESOURCE = 1 << 24
 CAP_MKNOD = 1 << 27
+CAP_SETFCAP = 1 << 31
 ALL_CAPABILITIES = (1 << 64) - 1
 """Root's: whatever the kernel, and with it the spec, leaves of them."""
 

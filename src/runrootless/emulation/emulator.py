@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from _thread import allocate_lock
 
+from runrootless.emulation.access_lists import AccessLists
 from runrootless.emulation.attribute_store import AttributeStore
 from runrootless.emulation.attributes import Attributes
 from runrootless.emulation.capabilities import Capabilities
@@ -79,14 +80,16 @@ class Emulator:
         chown = Chown(shared)
         senders = Senders(shared.identity)
         sending, receiving = Sending(shared, senders), Receiving(shared, senders)
-        sockets = Sockets(shared, creation)
+        kept = Attributes(shared.files, attributes)
+        access_lists = AccessLists(shared.files, kept)
         self._metadata = metadata
         self._checks: Checks | None = None
         if thorough:
             # Other agents do without these modules.
             from runrootless.emulation.checks import Checks
 
-            self._checks = Checks(shared, self._process_files)
+            self._checks = Checks(shared, self._process_files, access_lists)
+        sockets = Sockets(shared, creation, self._checks)
         self._components: dict[str, object] = {
             "identity": shared.identity,
             "metadata": metadata,
@@ -100,7 +103,7 @@ class Emulator:
             "capabilities": Capabilities(shared),
             "process_options": ProcessOptions(shared),
             "execution": Execution(shared, self._devices, self._status_files),
-            "xattrs": Xattrs(shared, Attributes(shared.files, attributes)),
+            "xattrs": Xattrs(shared, kept, access_lists, self._checks),
             "sending": sending,
             "receiving": receiving,
             "sockets": sockets,

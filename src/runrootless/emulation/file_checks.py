@@ -12,6 +12,7 @@ import os
 import stat
 
 from runrootless.emulation.access import EXECUTE, READ, WRITE, Access, Found
+from runrootless.emulation.access_lists import AccessLists
 from runrootless.emulation.call import Call, failure
 from runrootless.emulation.creation import O_TMPFILE, read_how
 from runrootless.emulation.credentials import SECURE_NO_SETUID_FIXUP, Credentials
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from runrootless.emulation.emulator import Handler
 
 _AT_EACCESS = 0x200
+_IN_DONT_FOLLOW = 0x02000000
 _WANTED = {os.O_RDONLY: READ, os.O_WRONLY: WRITE, os.O_RDWR: READ | WRITE, 3: READ | WRITE}
 INT = 0xFFFFFFFF
 """The bits of an int. Flags in it that are not known are EINVAL, which the kernel says first."""
@@ -37,9 +39,11 @@ _SIGN = 0x80000000
 class FileChecks(Handlers):
     """Checks of these calls."""
 
-    def __init__(self, shared: Shared, process_files: ProcessFiles) -> None:
+    def __init__(
+        self, shared: Shared, process_files: ProcessFiles, access_lists: AccessLists
+    ) -> None:
         super().__init__(shared)
-        self._access = Access(shared, process_files)
+        self._access = Access(shared, process_files, access_lists)
 
     def look_around(self) -> None:
         """Find out what this host's rules are, once the agent has joined the container."""
@@ -107,6 +111,18 @@ class FileChecks(Handlers):
     def _enter(self, call: Call, who: Credentials, found: Found) -> None:
         if found.file >= 0 and stat.S_ISDIR(os.fstat(found.file).st_mode):
             self._access.require(call, who, found.file, EXECUTE)
+
+    def inotify_add_watch(self, call: Call) -> None:
+        """inotify_add_watch(2)."""
+
+        def watch(call: Call, who: Credentials, found: Found) -> None:
+            if found.file >= 0:
+                self._access.require(call, who, found.file, READ)
+
+        _, path, mask = call.arguments[:3]
+        self._with(
+            call, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW if mask & _IN_DONT_FOLLOW else 0, watch
+        )
 
     # Asking.
 
@@ -187,6 +203,8 @@ class FileChecks(Handlers):
             ):
                 # EEXIST, ELOOP, EISDIR, ENOTDIR.
                 return
+            if flags & os.O_CREAT and found.parent >= 0:
+                self._access.require_create(call, who, found)
             self._access.require(call, who, found.file, want)
             if flags & os.O_NOATIME and not self._access.is_owner(call, who, found.file):
                 raise failure(errno.EPERM)
@@ -239,7 +257,7 @@ class FileChecks(Handlers):
         """Do a check of what a path leads to. Raises OSError: EACCES, and what the check does."""
         if who is None:
             who = self._identity.of(call.pid)
-        if _is_root(who):
+        if is_root(who):
             return
         found = self._access.walk(call, who, directory, path, flags)
         if found is not None:
@@ -257,7 +275,7 @@ class FileChecks(Handlers):
         check: Callable[[Call, Credentials, Found, Found], None],
     ) -> None:
         who = self._identity.of(call.pid)
-        if _is_root(who):
+        if is_root(who):
             return
         found = self._access.walk(call, who, directory, path, flags)
         if found is None:
@@ -272,7 +290,7 @@ class FileChecks(Handlers):
         self, call: Call, name: bytes, check: Callable[[Call, Credentials, Found], None]
     ) -> None:
         who = self._identity.of(call.pid)
-        if _is_root(who):
+        if is_root(who):
             return
         found = self._access.find(name)
         if found is not None:
@@ -280,7 +298,8 @@ class FileChecks(Handlers):
                 check(call, who, found)
 
 
-def _is_root(who: Credentials) -> bool:
+def is_root(who: Credentials) -> bool:
+    """Return whether somebody is never refused."""
     return who.uids[3] == 0
 
 

@@ -16,6 +16,10 @@ from runrootless.linux.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW
 from runrootless.linux.pidfd import duplicate
 from runrootless.linux.processes import read_status, status_fields
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runrootless.emulation.checks import Checks
+
 _PATH_OFFSET = 2
 _ADDRESS_LIMIT = 110
 _MASK = 0xFFFFFFFF
@@ -26,9 +30,10 @@ _LENGTH = struct.Struct("=i")
 class Sockets(Handlers):
     """Handlers of socket calls."""
 
-    def __init__(self, shared: Shared, creation: Creation) -> None:
+    def __init__(self, shared: Shared, creation: Creation, checks: Checks | None) -> None:
         super().__init__(shared)
         self._creation = creation
+        self._checks = checks
 
     def bind(self, call: Call) -> None:
         """bind(2): the kernel makes the file, and whose it is is recorded when it is there."""
@@ -41,6 +46,8 @@ class Sockets(Handlers):
         path = data[_PATH_OFFSET:].partition(b"\0")[0]
         if not path:
             return
+        if self._checks is not None:
+            self._checks.require_new(call, path)
         name = self._paths.name_of(call.pid, AT_FDCWD, path)
         record = self._creation.owner(call, name)
         if record is None or self._files.stat(name, AT_SYMLINK_NOFOLLOW) == 0:

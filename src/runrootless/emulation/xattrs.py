@@ -9,6 +9,7 @@ import errno
 import os
 import struct
 
+from runrootless.emulation.access_lists import AccessLists, is_access_list
 from runrootless.emulation.attributes import (
     ABSENT_USER,
     NAME_LIMIT,
@@ -26,7 +27,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Locate = Callable[[Call], tuple[bytes, int]]
+    from runrootless.emulation.attribute_checks import AttributeChecks
+
+    Place = tuple[int, int | None, int]
+    Locate = Callable[[Call], Place]
 
 _NAME_SIZE = NAME_LIMIT + 1
 _VALUE_LIMIT = 65536
@@ -39,11 +43,24 @@ _ARGUMENTS_LIMIT = 4096
 
 
 class Xattrs(Handlers):
-    """Handlers of the xattr family."""
+    """Handlers of the xattr family.
 
-    def __init__(self, shared: Shared, attributes: Attributes) -> None:
+    A place is a descriptor or AT_FDCWD, the address of a path from there, and flags as to
+    ``Paths.name``; without a path it is what the descriptor is open for. ``checks`` are of
+    emulated users' permissions, None where nobody's are checked.
+    """
+
+    def __init__(
+        self,
+        shared: Shared,
+        attributes: Attributes,
+        access_lists: AccessLists,
+        checks: AttributeChecks | None,
+    ) -> None:
         super().__init__(shared)
         self._attributes = attributes
+        self._access_lists = access_lists
+        self._checks = checks
 
     def setxattr(self, call: Call) -> int | None:
         """setxattr(2)."""
@@ -121,37 +138,60 @@ class Xattrs(Handlers):
         self, call: Call, locate: Locate, address: int, value: int, size: int, flags: int
     ) -> int | None:
         flags &= 0xFFFFFFFF
-        attribute = self._kept_attribute(call, address)
-        if attribute is None or size > _VALUE_LIMIT or flags & ~_FLAGS:
+        attribute = self._attribute(call, address)
+        if not attribute or size > _VALUE_LIMIT or flags & ~_FLAGS:
             return None
-        if not self._credentials(call).can(CAP_SYS_ADMIN):
-            return -errno.EPERM
+        is_list = is_access_list(attribute)
+        if not is_list and not is_kept(attribute) and self._checks is None:
+            return None
         data = self._memory.read(call.pid, value, size)
         if data is None:
             return -errno.EFAULT
-        name, nofollow = locate(call)
+        place = locate(call)
+        if self._checks is not None:
+            self._checks.require_attribute(call, place, attribute, os.W_OK, data)
+        if is_list:
+            name, nofollow = self._name(call, place)
+            require_valid(call)
+            self._access_lists.set(name, nofollow, attribute, data)
+            return 0
+        if not is_kept(attribute):
+            return None
+        name, nofollow = self._name(call, place)
+        if not self._credentials(call).can(CAP_SYS_ADMIN):
+            return self._files.stat(name, nofollow) or -errno.EPERM
         require_valid(call)
         self._attributes.set(name, nofollow, attribute, data, flags)
         return 0
 
     def _get(self, call: Call, locate: Locate, address: int, buffer: int, size: int) -> int | None:
-        attribute = self._memory.read_string(call.pid, address, _NAME_SIZE)
-        if attribute is None:
+        attribute = self._attribute(call, address)
+        if not attribute:
             return None
+        place = locate(call)
+        if self._checks is not None:
+            self._checks.require_attribute(call, place, attribute, os.R_OK)
         if is_hidden(attribute):
             # Looked for under a name that no file has, for the sake of other errors.
-            name, nofollow = locate(call)
+            name, nofollow = self._name(call, place)
             os.getxattr(name, ABSENT_USER, follow_symlinks=not nofollow)
             return -errno.ENODATA
+        if is_access_list(attribute):
+            name, nofollow = self._name(call, place)
+            found = self._access_lists.get(name, nofollow, attribute)
+            return None if found is None else self._return(call, found, buffer, size)
         if not is_kept(attribute):
             return None
         if is_trusted(attribute) and not self._credentials(call).can(CAP_SYS_ADMIN):
             return -errno.ENODATA
-        name, nofollow = locate(call)
+        name, nofollow = self._name(call, place)
         return self._return(call, self._attributes.get(name, nofollow, attribute), buffer, size)
 
     def _list(self, call: Call, locate: Locate, buffer: int, size: int) -> int | None:
-        name, nofollow = locate(call)
+        place = locate(call)
+        if self._checks is not None:
+            self._checks.require_search(call, place)
+        name, nofollow = self._name(call, place)
         try:
             names = self._attributes.names(name, nofollow)
         except OSError:
@@ -163,12 +203,22 @@ class Xattrs(Handlers):
         return self._return(call, b"".join(entry + b"\0" for entry in names), buffer, size)
 
     def _remove(self, call: Call, locate: Locate, address: int) -> int | None:
-        attribute = self._kept_attribute(call, address)
-        if attribute is None:
+        attribute = self._attribute(call, address)
+        if not attribute:
             return None
+        place = locate(call)
+        if self._checks is not None:
+            self._checks.require_attribute(call, place, attribute, os.W_OK)
+        if is_access_list(attribute):
+            name, nofollow = self._name(call, place)
+            require_valid(call)
+            self._access_lists.remove(name, nofollow, attribute)
+            return 0
+        if not is_kept(attribute):
+            return None
+        name, nofollow = self._name(call, place)
         if not self._credentials(call).can(CAP_SYS_ADMIN):
-            return -errno.EPERM
-        name, nofollow = locate(call)
+            return self._files.stat(name, nofollow) or -errno.EPERM
         require_valid(call)
         self._attributes.remove(name, nofollow, attribute)
         return 0
@@ -182,33 +232,44 @@ class Xattrs(Handlers):
                 return -errno.EFAULT
         return len(data)
 
-    def _kept_attribute(self, call: Call, address: int) -> bytes | None:
-        """Return the name of an attribute that the emulation keeps, None for others."""
+    def _attribute(self, call: Call, address: int) -> bytes | None:
+        """Return an attribute's name, None or nothing where the kernel refuses it."""
         attribute = self._memory.read_string(call.pid, address, _NAME_SIZE)
-        return attribute if attribute and is_kept(attribute) else None
+        return attribute if attribute and len(attribute) <= NAME_LIMIT else None
 
     def _credentials(self, call: Call) -> Credentials:
         return self._identity.of(call.pid)
 
-    def _follow(self, call: Call) -> tuple[bytes, int]:
-        return self._paths.name(call, AT_FDCWD, call.arguments[0], 0)
+    def _follow(self, call: Call) -> Place:
+        return AT_FDCWD, call.arguments[0], 0
 
-    def _nofollow(self, call: Call) -> tuple[bytes, int]:
-        return self._paths.name(call, AT_FDCWD, call.arguments[0], AT_SYMLINK_NOFOLLOW)
+    def _nofollow(self, call: Call) -> Place:
+        return AT_FDCWD, call.arguments[0], AT_SYMLINK_NOFOLLOW
 
-    def _descriptor(self, call: Call) -> tuple[bytes, int]:
-        return self._paths.open_file_name(call, call.descriptor(0)), 0
+    def _descriptor(self, call: Call) -> Place:
+        # EBADF of one that is not open is said before what this file may be asked.
+        descriptor = call.descriptor(0)
+        self._paths.open_file_name(call, descriptor)
+        return descriptor, None, 0
 
-    def _at(self, call: Call) -> tuple[bytes, int]:
+    def _at(self, call: Call) -> Place:
         directory, path, flags = call.descriptor(0), call.arguments[1], call.arguments[2]
-        if self._is_empty(call):
+        if not self._is_empty(call):
+            return directory, path, flags & AT_SYMLINK_NOFOLLOW
+        return directory, None, 0
+
+    def _name(self, call: Call, place: Place) -> tuple[bytes, int]:
+        """Return a name and its AT_SYMLINK_NOFOLLOW flag, as ``Paths.name`` does."""
+        directory, path, flags = place
+        if path is None:
             if directory == AT_FDCWD:
                 return self._paths.descriptor_name(call.pid, directory), 0
             return self._paths.open_file_name(call, directory), 0
         name, nofollow = self._paths.name(call, directory, path, flags)
-        result = self._files.stat(name, nofollow)
-        if result < 0:
-            raise failure(-self._paths.explain(call, directory, name, result))
+        if directory != AT_FDCWD:
+            result = self._files.stat(name, nofollow)
+            if result < 0:
+                raise failure(-self._paths.explain(call, directory, name, result))
         return name, nofollow
 
     def _is_empty(self, call: Call) -> bool:
