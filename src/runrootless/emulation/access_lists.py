@@ -85,6 +85,30 @@ class AccessLists:
         os.removexattr(name, attribute, follow_symlinks=not nofollow)
         self._forget(name, nofollow, attribute)
 
+    def named_default(self, directory: bytes) -> bytes | None:
+        """Return the named entries that new files in a directory inherit, None for none."""
+        value = self._files.getxattr(directory, _DEFAULT, 0)
+        if value.__class__ is int and value != -errno.ERANGE:
+            return None
+        try:
+            return self._attributes.get(directory, 0, _DEFAULT)
+        except OSError:
+            return None
+
+    def inherit(self, directory: bytes, handle: bytes, is_directory: bool) -> None:
+        """Give a new file what it inherits from its directory: acl(5), "Object creation".
+
+        The kernel has given it the rest. ``handle`` is a name that leads to the file. Raises
+        OSError as setxattr(2) does.
+        """
+        named = self.named_default(directory)
+        if named is None or self._files.getxattr(handle, ACCESS, 0).__class__ is int:
+            # Nothing, or to a symlink.
+            return
+        self._attributes.set(handle, 0, ACCESS, named, 0)
+        if is_directory:
+            self._attributes.set(handle, 0, _DEFAULT, named, 0)
+
     def _forget(self, name: bytes, nofollow: int, attribute: bytes) -> None:
         try:
             self._attributes.remove(name, nofollow, attribute)

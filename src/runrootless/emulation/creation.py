@@ -1,9 +1,9 @@
 """New files: whose they are.
 
 The kernel makes every new file root's, which is right for most. The calls that make
-one are let through unless the creator is somebody else, or the directory passes its
-group on (set-group-ID): then the agent makes the file in the caller's name and
-records the owner before anybody sees it.
+one are let through unless the creator is somebody else, or the directory passes on its
+group (set-group-ID) or named entries of its default access control list: then the agent
+makes the file in the caller's name and records that before anybody sees it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import stat
 import struct
 
+from runrootless.emulation.access_lists import AccessLists
 from runrootless.emulation.call import Call, require_valid
 from runrootless.emulation.devices import Devices
 from runrootless.emulation.handlers import Handlers, Shared
@@ -38,8 +39,15 @@ _OPEN_HOW = struct.Struct("=3Q")
 class Creation(Handlers):
     """Handlers of the calls that make files."""
 
-    def __init__(self, shared: Shared, devices: Devices, process_files: ProcessFiles) -> None:
+    def __init__(
+        self,
+        shared: Shared,
+        devices: Devices,
+        process_files: ProcessFiles,
+        access_lists: AccessLists,
+    ) -> None:
         super().__init__(shared)
+        self._access_lists = access_lists
         self._devices = devices
         self._process_files = process_files
 
@@ -91,17 +99,22 @@ class Creation(Handlers):
         return self._symlink(call, target, call.descriptor(1), path)
 
     def owner(self, call: Call, name: bytes) -> Record | None:
-        """Return who a new file ``name`` of the caller's belongs to; None is root, in all."""
+        """Return who a new file ``name`` of the caller's belongs to.
+
+        None where there is nothing to record: it is root's in all.
+        """
         credentials = self._identity.of(call.pid)
         uid, gid = credentials.uids[3], credentials.gids[3]
-        parent = name.rstrip(b"/").rpartition(b"/")[0] or b"/"
+        parent = parent_of(name)
         if self._files.stat(parent, 0) < 0:
             return None
         if self._files.mode() & stat.S_ISGID:
             device, inode, mode, _ = self._files.found()
             found = self._ownership.find(parent, 0, mode, device, inode)
             gid = found.gid if found is not None else 0
-        return Record(uid, gid) if uid or gid else None
+        if uid or gid or self._access_lists.named_default(parent) is not None:
+            return Record(uid, gid)
+        return None
 
     def make(
         self, call: Call, directory: int, name: bytes, record: Record, make: Callable[[], object]
@@ -121,7 +134,7 @@ class Creation(Handlers):
             os.umask(old_mask)
         fd = self._files.open_path(name.rstrip(b"/"), AT_SYMLINK_NOFOLLOW)
         if fd >= 0:
-            self._keep(fd, record)
+            self._keep(fd, name, record)
         return 0
 
     def _open(self, call: Call, directory: int, path: int, flags: int, mode: int) -> int | None:
@@ -139,7 +152,9 @@ class Creation(Handlers):
                 return self._open_existing(call, name, flags, nofollow)
         if not flags & _CREATING:
             return None
-        record = self.owner(call, name + b"/." if temporary else name)
+        if temporary:
+            name += b"/."
+        record = self.owner(call, name)
         if record is None or (not temporary and self._files.stat(name, 0) == 0):
             return None
         mask = creation_mask(call.pid)
@@ -147,7 +162,8 @@ class Creation(Handlers):
         old_mask = os.umask(mask)
         try:
             # Never waiting: should it be a fifo by now, the agent must not hang.
-            fd = os.open(name, flags & 0x7FFFFFFF | os.O_NONBLOCK | os.O_NOCTTY, mode & 0o7777)
+            place = parent_of(name) if temporary else name
+            fd = os.open(place, flags & 0x7FFFFFFF | os.O_NONBLOCK | os.O_NOCTTY, mode & 0o7777)
         except OSError:
             # The kernel will tell the caller the same.
             return None
@@ -156,7 +172,7 @@ class Creation(Handlers):
         try:
             if not flags & os.O_NONBLOCK:
                 os.set_blocking(fd, True)
-            self._keep(os.dup(fd), record)
+            self._keep(os.dup(fd), name, record)
             call.answer_with_fd(fd, flags & os.O_CLOEXEC)
         finally:
             os.close(fd)
@@ -207,14 +223,20 @@ class Creation(Handlers):
             return b"", None
         return name, self.owner(call, name)
 
-    def _keep(self, fd: int, record: Record) -> None:
-        """Record the owner of an open file, and close it."""
+    def _keep(self, fd: int, name: bytes, record: Record) -> None:
+        """Record what there is to record of a new file, which is open, and close it."""
         try:
             status = os.fstat(fd)
             handle = b"self/fd/%d" % fd
             self._ownership.keep(handle, status.st_mode, status.st_dev, status.st_ino, record)
+            self._access_lists.inherit(parent_of(name), handle, stat.S_ISDIR(status.st_mode))
         finally:
             os.close(fd)
+
+
+def parent_of(name: bytes) -> bytes:
+    """Return the name of the directory that a file is made in."""
+    return name.rstrip(b"/").rpartition(b"/")[0] or b"/"
 
 
 def read_how(memory: Memory, pid: int, address: int, size: int) -> tuple[int, int, int] | None:

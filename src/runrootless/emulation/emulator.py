@@ -75,13 +75,13 @@ class Emulator:
         self._status_files = StatusFiles(shared.files)
         self._process_files = ProcessFiles(shared.files, shared.identity, self._status_files)
         self._mounts = Mounts(shared, self._status_files, views)
-        creation = Creation(shared, self._devices, self._process_files)
+        kept = Attributes(shared.files, attributes)
+        access_lists = AccessLists(shared.files, kept)
+        creation = Creation(shared, self._devices, self._process_files, access_lists)
         metadata = Metadata(shared, self._process_files, self._status_files)
         chown = Chown(shared)
         senders = Senders(shared.identity)
         sending, receiving = Sending(shared, senders), Receiving(shared, senders)
-        kept = Attributes(shared.files, attributes)
-        access_lists = AccessLists(shared.files, kept)
         self._metadata = metadata
         self._checks: Checks | None = None
         if thorough:

@@ -13,7 +13,7 @@ import os
 import stat
 
 from runrootless.emulation.call import Call
-from runrootless.emulation.creation import Creation
+from runrootless.emulation.creation import Creation, parent_of
 from runrootless.emulation.credentials import CAP_MKNOD
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.record import Record
@@ -68,7 +68,7 @@ class Nodes(Handlers):
 
     def _make_device(self, name: bytes, mode: int) -> None:
         permissions = stat.S_IMODE(mode)
-        if self._ownership.lasts_beside(os.stat(_parent(name)).st_dev):
+        if self._ownership.lasts_beside(os.stat(parent_of(name)).st_dev):
             try:
                 os.mknod(name, permissions | stat.S_IFCHR, 0)
                 return
@@ -77,10 +77,6 @@ class Nodes(Handlers):
         os.mknod(name, permissions | stat.S_IFREG)
 
 
-def _parent(name: bytes) -> bytes:
-    return os.path.dirname(name.rstrip(b"/")) or b"/"
-
-
 def _could_be_made(name: bytes) -> bool:
     """Return whether there is room for a file: the kernel looks there before at privileges."""
-    return not name.endswith(b"/") and not os.path.lexists(name) and os.path.isdir(_parent(name))
+    return not name.endswith(b"/") and not os.path.lexists(name) and os.path.isdir(parent_of(name))
