@@ -27,7 +27,9 @@ NUMBERS = {
     "getresuid": 118, "getresgid": 120, "getgroups": 115, "setuid": 105, "setgid": 106,
     "setreuid": 113, "setregid": 114, "setresuid": 117, "setresgid": 119, "setfsuid": 122,
     "setfsgid": 123, "setgroups": 116, "getxattr": 191, "lgetxattr": 192, "fgetxattr": 193,
-    "listxattr": 194, "llistxattr": 195, "flistxattr": 196, "setxattr": 188, "removexattr": 197,
+    "listxattr": 194, "llistxattr": 195, "flistxattr": 196, "setxattr": 188,
+    "lsetxattr": 189, "fsetxattr": 190, "removexattr": 197, "lremovexattr": 198,
+    "fremovexattr": 199, "statfs": 137,
     "getsockopt": 55, "capget": 125, "access": 21, "faccessat": 269, "faccessat2": 439,
     "readlink": 89, "readlinkat": 267, "chdir": 80, "fchdir": 81, "truncate": 76, "unlink": 87,
     "rmdir": 84, "unlinkat": 263, "rename": 82, "renameat": 264, "renameat2": 316, "link": 86,
@@ -142,6 +144,8 @@ def value_of(argument: Any, arena: Arena, there: dict[str, int]) -> tuple[int, A
         return arena.pointer(what), None
     if kind == "descriptor":
         return there[what], None
+    if kind == "value":
+        return arena.text(bytes.fromhex(what)), None
     if kind == "ids":
         array: Any = (ctypes.c_uint * max(1, len(what)))(*what)
     else:
@@ -196,6 +200,15 @@ def call(name: str, arguments: list[Any], arena: Arena, there: dict[str, int]) -
     return [result, shown(name, result, buffers)]
 
 
+def attributes(name: str) -> Any:
+    """Return the extended attributes of a file."""
+    try:
+        attributes = sorted(os.listxattr(name, follow_symlinks=False))
+        return [[one, os.getxattr(name, one, follow_symlinks=False).hex()] for one in attributes]
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
+
+
 def state(names: list[str]) -> list[Any]:
     """Return what is there after all."""
     found: list[Any] = []
@@ -205,7 +218,7 @@ def state(names: list[str]) -> list[Any]:
         except OSError as error:
             found.append([name, errno.errorcode[error.errno or 0]])
         else:
-            found.append([name, oct(s.st_mode), s.st_uid, s.st_gid, s.st_rdev])
+            found.append([name, oct(s.st_mode), s.st_uid, s.st_gid, s.st_rdev, attributes(name)])
     return found
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -58,11 +59,45 @@ XATTR = st.sampled_from(
     ("user.x", "trusted.x", "security.x", "security.capability", "user.rootlesscontainers", "x", "")
 ).map(lambda name: ["path", name])  # fmt: skip
 SIZE = st.sampled_from((0, 1, 20, 512))
+SET_XATTR = st.sampled_from(
+    ("user.x", "trusted.x", "security.x", "security.capability", "x", "",
+     "system.posix_acl_access", "system.posix_acl_default")
+).map(lambda name: ["path", name])  # fmt: skip
+# Of access control lists: more often than not in the order in which they are to be.
+ENTRY = st.tuples(
+    st.sampled_from((2, 2, 2, 8, 8, 8, 1, 16, 64)),
+    st.sampled_from((0, 2, 4, 6, 7, 8)),
+    st.sampled_from((0, 5, 7, 8, 2**32 - 1)),
+)
+ENTRIES = st.lists(ENTRY, max_size=3).map(
+    lambda entries: sorted([(1, 6, 0), (4, 4, 0), (16, 6, 0), (32, 4, 0), *entries])
+)
+CAPABILITY = struct.pack("<5I", 0x02000001, 1, 0, 0, 0)
+VALUE = st.one_of(
+    st.sampled_from((b"", b"a", CAPABILITY, CAPABILITY[:-1])),
+    *[
+        st.tuples(st.just(struct.pack("<I", version)), ENTRIES).map(
+            lambda found: found[0] + b"".join(struct.pack("<HHI", *entry) for entry in found[1])
+        )
+        for version in (2, 2, 1)
+    ],
+)
+# A value, its size and flags.
+SETTING = st.one_of(
+    st.tuples(VALUE, st.sampled_from((0, 0, 0, 1, 2, 4))).map(
+        lambda found: [["value", found[0].hex()], len(found[0]), found[1]]
+    ),
+    st.tuples(POINTER, st.sampled_from((0, 1, 36, 65537)), st.just(0)).map(list),
+)
 IDS = st.lists(ID, max_size=4)
 
 
 def of(name: str, *arguments: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.tuples(st.just(name), st.tuples(*arguments)).map(lambda c: [c[0], list(c[1])])
+
+
+def setting(name: str, place: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.tuples(place, SET_XATTR, SETTING).map(lambda c: [name, [c[0], c[1], *c[2]]])
 
 
 FILE_CALLS = (
@@ -89,6 +124,12 @@ FILE_CALLS = (
     of("listxattr", PATH, BUFFER, SIZE),
     of("llistxattr", PATH, BUFFER, SIZE),
     of("flistxattr", OPENED, BUFFER, SIZE),
+    setting("setxattr", PATH),
+    setting("lsetxattr", PATH),
+    setting("fsetxattr", OPENED),
+    of("removexattr", PATH, SET_XATTR),
+    of("lremovexattr", PATH, SET_XATTR),
+    of("fremovexattr", OPENED, SET_XATTR),
 )
 ID_CALLS = (
     *(of(name) for name in ("getuid", "geteuid", "getgid", "getegid")),
@@ -154,6 +195,15 @@ USER_CALLS = (
     of("fchmodat", DESCRIPTOR, OTHER, st.just(0o666)),
     of("utime", OTHER, TIMES),
     of("utimensat", DESCRIPTOR, OTHER, TIMES, st.sampled_from((0, 0x100, 0x1000))),
+    of("statfs", OTHER, BUFFER),
+    of("getxattr", OTHER, SET_XATTR, BUFFER, SIZE),
+    of("fgetxattr", OPENED, SET_XATTR, BUFFER, SIZE),
+    of("llistxattr", OTHER, BUFFER, SIZE),
+    setting("setxattr", OTHER),
+    setting("lsetxattr", OTHER),
+    setting("fsetxattr", OPENED),
+    of("removexattr", OTHER, SET_XATTR),
+    of("fremovexattr", OPENED, SET_XATTR),
 )
 BECOME = st.sampled_from(
     ((5, 5, []), (7, 5, []), (7, 8, []), (5, 8, []), (5, 5, [8, 9]), (0, 0, []))

@@ -31,12 +31,27 @@ _VERSION = struct.pack("<I", 2)
 _ENTRY = struct.Struct("<HHI")
 _USER_OBJ, _USER, _GROUP_OBJ, _GROUP, _MASK, _OTHER = 1, 2, 4, 8, 16, 32
 _NAMED = (_USER, _GROUP)
+_TAGS = (_USER_OBJ, _USER, _GROUP_OBJ, _GROUP, _MASK, _OTHER)
 _NO_ID = 0xFFFFFFFF
 
 
 def is_access_list(attribute: bytes) -> bool:
     """Return whether an attribute holds an access control list."""
     return attribute in (ACCESS, _DEFAULT)
+
+
+def is_refused(attribute: bytes, value: bytes | None, is_directory: bool) -> bool:
+    """Return whether the kernel refuses a list, None for none, whoever sets it, or ignores it.
+
+    do_set_acl() in fs/posix_acl.c.
+    """
+    entries = _unpack(value) if value else []
+    if entries is None:
+        return True
+    for tag, _, number in entries:
+        if tag not in _TAGS or (tag in _NAMED and number == _NO_ID):
+            return True
+    return attribute == _DEFAULT and not is_directory
 
 
 class AccessLists:

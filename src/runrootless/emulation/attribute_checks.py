@@ -11,7 +11,7 @@ import stat
 import struct
 
 from runrootless.emulation.access import WRITE, Found
-from runrootless.emulation.access_lists import is_access_list
+from runrootless.emulation.access_lists import is_access_list, is_refused
 from runrootless.emulation.call import Call, failure
 from runrootless.emulation.credentials import CAP_SETFCAP, Credentials
 from runrootless.emulation.file_checks import FileChecks
@@ -73,7 +73,12 @@ class AttributeChecks(FileChecks):
             if not self._identity.may(call.pid, who, CAP_SETFCAP):
                 raise failure(errno.EPERM)
         elif is_access_list(attribute):
-            if writes and not stat.S_ISLNK(mode) and not self._access.is_owner(call, who, file):
+            if (
+                writes
+                and not stat.S_ISLNK(mode)
+                and not is_refused(attribute, value, stat.S_ISDIR(mode))
+                and not self._access.is_owner(call, who, file)
+            ):
                 raise failure(errno.EPERM)
         elif not attribute.startswith(_OTHERS):
             if attribute.startswith(b"user.") and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):

@@ -187,7 +187,7 @@ class FileChecks(Handlers):
                     self._access.require(call, who, found.parent, WRITE | EXECUTE)
                 return
             mode = os.fstat(found.file).st_mode
-            if flags & O_TMPFILE == O_TMPFILE:
+            if flags & O_TMPFILE:
                 if stat.S_ISDIR(mode):
                     self._access.require(call, who, found.file, WRITE | EXECUTE)
                 return
@@ -209,6 +209,12 @@ class FileChecks(Handlers):
             if flags & os.O_NOATIME and not self._access.is_owner(call, who, found.file):
                 raise failure(errno.EPERM)
 
+        if flags & O_TMPFILE and (
+            flags & (os.O_CREAT | os.O_DIRECTORY) != os.O_DIRECTORY
+            or flags & os.O_ACCMODE == os.O_RDONLY
+        ):
+            # EINVAL.
+            return
         creates_new = flags & os.O_CREAT and flags & os.O_EXCL and not flags & O_PATH
         nofollow = AT_SYMLINK_NOFOLLOW if flags & os.O_NOFOLLOW or creates_new else 0
         self._with(call, directory, path, nofollow, open_)
