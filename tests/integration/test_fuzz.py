@@ -43,6 +43,8 @@ DESCRIPTOR = st.sampled_from(
 ).map(lambda kind: ["descriptor", kind])  # fmt: skip
 # Since Linux 6.13 the calls on descriptors take AT_FDCWD as well, which emulation does not.
 OPENED = DESCRIPTOR.filter(lambda descriptor: descriptor[1] != "cwd")
+# Of a socket itself the kernel says EAGAIN where a security attribute is to be set.
+SETTABLE = OPENED.filter(lambda descriptor: descriptor[1] != "socket")
 ID = st.sampled_from((0, 1, 7, 8, 65534, 65536, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF))
 FLAGS = st.one_of(
     st.sampled_from((0, 0x100, 0x1000, 0x1100, 0x800, 0x400, 0x2000)),
@@ -126,10 +128,10 @@ FILE_CALLS = (
     of("flistxattr", OPENED, BUFFER, SIZE),
     setting("setxattr", PATH),
     setting("lsetxattr", PATH),
-    setting("fsetxattr", OPENED),
+    setting("fsetxattr", SETTABLE),
     of("removexattr", PATH, SET_XATTR),
     of("lremovexattr", PATH, SET_XATTR),
-    of("fremovexattr", OPENED, SET_XATTR),
+    of("fremovexattr", SETTABLE, SET_XATTR),
 )
 ID_CALLS = (
     *(of(name) for name in ("getuid", "geteuid", "getgid", "getegid")),
@@ -201,9 +203,9 @@ USER_CALLS = (
     of("llistxattr", OTHER, BUFFER, SIZE),
     setting("setxattr", OTHER),
     setting("lsetxattr", OTHER),
-    setting("fsetxattr", OPENED),
+    setting("fsetxattr", SETTABLE),
     of("removexattr", OTHER, SET_XATTR),
-    of("fremovexattr", OPENED, SET_XATTR),
+    of("fremovexattr", SETTABLE, SET_XATTR),
 )
 BECOME = st.sampled_from(
     ((5, 5, []), (7, 5, []), (7, 8, []), (5, 8, []), (5, 5, [8, 9]), (0, 0, []))

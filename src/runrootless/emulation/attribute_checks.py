@@ -75,8 +75,8 @@ class AttributeChecks(FileChecks):
         elif is_access_list(attribute):
             if (
                 writes
-                and not stat.S_ISLNK(mode)
                 and not is_refused(attribute, value, stat.S_ISDIR(mode))
+                and self._files.getxattr(b"self/fd/%d" % file, attribute, 0) != -errno.EOPNOTSUPP
                 and not self._access.is_owner(call, who, file)
             ):
                 raise failure(errno.EPERM)

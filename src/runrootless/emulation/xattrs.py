@@ -182,9 +182,9 @@ class Xattrs(Handlers):
             return None if found is None else self._return(call, found, buffer, size)
         if not is_kept(attribute):
             return None
-        if is_trusted(attribute) and not self._credentials(call).can(CAP_SYS_ADMIN):
-            return -errno.ENODATA
         name, nofollow = self._name(call, place)
+        if is_trusted(attribute) and not self._credentials(call).can(CAP_SYS_ADMIN):
+            return self._files.stat(name, nofollow) or -errno.ENODATA
         return self._return(call, self._attributes.get(name, nofollow, attribute), buffer, size)
 
     def _list(self, call: Call, locate: Locate, buffer: int, size: int) -> int | None:
