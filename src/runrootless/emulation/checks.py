@@ -17,6 +17,7 @@ from runrootless.emulation.credentials import Credentials
 from runrootless.emulation.file_checks import INT, is_root
 from runrootless.emulation.paths import PATH_MAX
 from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW
+from runrootless.linux.processes import descriptor_mount
 
 _AT_SYMLINK_FOLLOW = 0x400
 _AT_REMOVEDIR = 0x200
@@ -139,11 +140,14 @@ class Checks(AttributeChecks):
         self, call: Call, directory: int, path: int, flags: int, new_directory: int, new_path: int
     ) -> None:
         def link(call: Call, who: Credentials, old: Found, new: Found) -> None:
-            if old.file >= 0 and new.parent >= 0 and new.file < 0 and not new.slash:
+            if new.parent < 0 or new.file >= 0 or new.slash:
+                return
+            # Else it is EXDEV.
+            if descriptor_mount(old.file) == descriptor_mount(new.parent):
                 self._access.require_link(call, who, old.file)
                 self._access.require(call, who, new.parent, WRITE | EXECUTE)
 
-        self._with_both(call, directory, path, flags, new_directory, new_path, link)
+        self._with_both(call, directory, path, flags, new_directory, new_path, link, True)
 
     def _unlink(self, call: Call, directory: int, path: int) -> None:
         self._with(call, directory, path, AT_SYMLINK_NOFOLLOW, self._remove)
@@ -174,6 +178,9 @@ class Checks(AttributeChecks):
         self, call: Call, who: Credentials, old: Found, new: Found, flags: int
     ) -> None:
         if old.file < 0 or old.parent < 0 or new.parent < 0:
+            return
+        if descriptor_mount(old.parent) != descriptor_mount(new.parent):
+            # EXDEV.
             return
         if old.name in _SPECIAL_NAMES or new.name in _SPECIAL_NAMES:
             return

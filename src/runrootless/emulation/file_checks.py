@@ -183,7 +183,7 @@ class FileChecks(Handlers):
             if flags & O_PATH:
                 return
             if found.file < 0:
-                if flags & os.O_CREAT and not flags & os.O_DIRECTORY:
+                if flags & os.O_CREAT:
                     self._access.require(call, who, found.parent, WRITE | EXECUTE)
                 return
             mode = os.fstat(found.file).st_mode
@@ -209,11 +209,7 @@ class FileChecks(Handlers):
             if flags & os.O_NOATIME and not self._access.is_owner(call, who, found.file):
                 raise failure(errno.EPERM)
 
-        if flags & O_TMPFILE and (
-            flags & (os.O_CREAT | os.O_DIRECTORY) != os.O_DIRECTORY
-            or flags & os.O_ACCMODE == os.O_RDONLY
-        ):
-            # EINVAL.
+        if not flags & O_PATH and _is_invalid(flags):
             return
         creates_new = flags & os.O_CREAT and flags & os.O_EXCL and not flags & O_PATH
         nofollow = AT_SYMLINK_NOFOLLOW if flags & os.O_NOFOLLOW or creates_new else 0
@@ -279,7 +275,12 @@ class FileChecks(Handlers):
         new_directory: int,
         new_path: int,
         check: Callable[[Call, Credentials, Found, Found], None],
+        has_to_be: bool = False,
     ) -> None:
+        """Do a check of what two paths lead to.
+
+        ``has_to_be`` where the kernel does not look at the second one if the first leads nowhere.
+        """
         who = self._identity.of(call.pid)
         if is_root(who):
             return
@@ -287,6 +288,8 @@ class FileChecks(Handlers):
         if found is None:
             return
         with found:
+            if has_to_be and found.file < 0:
+                return
             new = self._access.walk(call, who, new_directory, new_path, AT_SYMLINK_NOFOLLOW)
             if new is not None:
                 with new:
@@ -302,6 +305,17 @@ class FileChecks(Handlers):
         if found is not None:
             with found:
                 check(call, who, found)
+
+
+def _is_invalid(flags: int) -> bool:
+    """Return whether the kernel refuses flags of open(2), whatever the file: EINVAL.
+
+    build_open_flags() in fs/open.c.
+    """
+    if flags & O_TMPFILE:
+        makes_in = flags & (os.O_CREAT | os.O_DIRECTORY) == os.O_DIRECTORY
+        return not makes_in or flags & os.O_ACCMODE == os.O_RDONLY
+    return bool(flags & os.O_CREAT and flags & os.O_DIRECTORY)
 
 
 def is_root(who: Credentials) -> bool:
