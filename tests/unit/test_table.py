@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,9 @@ from runrootless.emulation.table import (
 from runrootless.linux import seccomp, syscall_numbers
 from runrootless.linux.seccomp import AUDIT_ARCHITECTURES
 
-GENERATOR = Path(__file__).parents[2] / "scripts/generate_syscall_numbers.py"
+CHECKOUT = Path(__file__).parents[2]
+GENERATOR = CHECKOUT / "scripts/generate_syscall_numbers.py"
+SEMANTICS = CHECKOUT / "docs/semantics.md"
 
 
 @pytest.fixture
@@ -34,6 +37,14 @@ def test_every_call_has_a_handler(emulator: Emulator) -> None:
         for name, _, _ in rows(machine):
             number = syscall_numbers.NUMBERS[machine].get(name)
             assert number is None or callable(handlers[seccomp.NUMBER.pack(number, architecture)])
+
+
+@pytest.mark.parametrize("machine", AUDIT_ARCHITECTURES)
+def test_every_call_is_documented(machine: str) -> None:
+    named = set(re.findall(r"\w+", SEMANTICS.read_text()))
+    calls = {name for name, _, _ in rows(machine, thorough=True)}
+    # 32-bit programs have further ones of the same meaning.
+    assert {c for c in calls if not {c, re.sub(r"(_time64|32|64)$", "", c)} & named} == set()
 
 
 def test_one_handler_for_one_call() -> None:

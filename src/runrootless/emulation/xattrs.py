@@ -19,7 +19,7 @@ from runrootless.emulation.attributes import (
     is_trusted,
 )
 from runrootless.emulation.call import Call, failure, require_valid
-from runrootless.emulation.credentials import CAP_SYS_ADMIN, Credentials
+from runrootless.emulation.credentials import CAP_SYS_ADMIN
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW
 
@@ -158,8 +158,7 @@ class Xattrs(Handlers):
         if not is_kept(attribute):
             return None
         name, nofollow = self._name(call, place)
-        if not self._credentials(call).can(CAP_SYS_ADMIN):
-            return self._files.stat(name, nofollow) or -errno.EPERM
+        self._require_administrator(call, name, nofollow, errno.EPERM)
         require_valid(call)
         self._attributes.set(name, nofollow, attribute, data, flags)
         return 0
@@ -183,8 +182,8 @@ class Xattrs(Handlers):
         if not is_kept(attribute):
             return None
         name, nofollow = self._name(call, place)
-        if is_trusted(attribute) and not self._credentials(call).can(CAP_SYS_ADMIN):
-            return self._files.stat(name, nofollow) or -errno.ENODATA
+        if is_trusted(attribute):
+            self._require_administrator(call, name, nofollow, errno.ENODATA)
         return self._return(call, self._attributes.get(name, nofollow, attribute), buffer, size)
 
     def _list(self, call: Call, locate: Locate, buffer: int, size: int) -> int | None:
@@ -198,7 +197,7 @@ class Xattrs(Handlers):
             return None
         if names is None:
             return None
-        if not self._credentials(call).can(CAP_SYS_ADMIN):
+        if not self._is_administrator(call):
             names = [entry for entry in names if not is_trusted(entry)]
         return self._return(call, b"".join(entry + b"\0" for entry in names), buffer, size)
 
@@ -217,8 +216,7 @@ class Xattrs(Handlers):
         if not is_kept(attribute):
             return None
         name, nofollow = self._name(call, place)
-        if not self._credentials(call).can(CAP_SYS_ADMIN):
-            return self._files.stat(name, nofollow) or -errno.EPERM
+        self._require_administrator(call, name, nofollow, errno.EPERM)
         require_valid(call)
         self._attributes.remove(name, nofollow, attribute)
         return 0
@@ -237,8 +235,13 @@ class Xattrs(Handlers):
         attribute = self._memory.read_string(call.pid, address, _NAME_SIZE)
         return attribute if attribute and len(attribute) <= NAME_LIMIT else None
 
-    def _credentials(self, call: Call) -> Credentials:
-        return self._identity.of(call.pid)
+    def _is_administrator(self, call: Call) -> bool:
+        return self._identity.of(call.pid).can(CAP_SYS_ADMIN)
+
+    def _require_administrator(self, call: Call, name: bytes, nofollow: int, error: int) -> None:
+        """Raise ``error`` unless the caller has CAP_SYS_ADMIN, and first what stat(2) does."""
+        if not self._is_administrator(call):
+            raise failure(-self._files.stat(name, nofollow) or error)
 
     def _follow(self, call: Call) -> Place:
         return AT_FDCWD, call.arguments[0], 0
