@@ -179,7 +179,7 @@ class Creation(Handlers):
         return Call.ANSWERED
 
     def _open_existing(self, call: Call, name: bytes, flags: int, nofollow: int) -> int | None:
-        """Open what an emulated device node stands for, or what a process's status is to be.
+        """Open what an emulated device node stands for, or what a process's file is to say.
 
         All else is the kernel's.
         """
@@ -193,7 +193,7 @@ class Creation(Handlers):
         elif flags & _WRITING:
             return None
         else:
-            fd = self._process_files.open_status(name, nofollow)
+            fd = self._process_files.open_copy(name, nofollow)
         if fd is None:
             return None
         try:

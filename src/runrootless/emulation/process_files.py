@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from runrootless.emulation.credential_table import State
     from runrootless.emulation.credentials import Credentials
 
+_LIMITS_SIZE = 4096
 _PUBLIC_DIRECTORY = stat.S_IFDIR | 0o555
 """The mode of PID, PID/task and others, which belong to the process in any case: the
 kernel's ``task_dump_owner``."""
 
 _STATUS = b"status"
+_LIMITS = b"limits"
 _LIMIT_NAME = b"\nMax realtime timeout"
 
 
@@ -66,7 +68,7 @@ class ProcessFiles:
         if fd < 0:
             return None
         try:
-            _, status, credentials, dumpable = self._process(fd)
+            _, status, credentials, (_, _, dumpable) = self._process(fd)
             is_public = status.st_mode == _PUBLIC_DIRECTORY
             if is_public and name.startswith(b"/") and not flags & AT_SYMLINK_NOFOLLOW:
                 self._status_files.show(call, fd, credentials)
@@ -78,29 +80,31 @@ class ProcessFiles:
             return 0, 0
         return credentials.uids[1], credentials.gids[1]
 
-    def open_status(self, name: bytes, flags: int) -> int | None:
-        """Return a new descriptor to read what a process's status file is to say.
+    def open_copy(self, name: bytes, flags: int) -> int | None:
+        """Return a new descriptor to read what a process's status or limits file is to say.
 
         None where that is what the kernel says, and for all other files.
         """
-        if not name.endswith(_STATUS):
+        if not name.endswith((_STATUS, _LIMITS)):
             return None
         fd = self._files.open_path(name, flags)
         if fd < 0:
             return None
         try:
-            path, _, credentials, _ = self._process(fd)
+            path, _, credentials, (soft, hard, _) = self._process(fd)
             directory, _, file = path.rpartition(b"/")
-            if file != _STATUS or not os.path.basename(directory).isdigit():
+            if not os.path.basename(directory).isdigit():
                 return None
-            return self._status_files.open_copy(fd, credentials)
+            if file == _LIMITS:
+                return _open_limits(fd, soft, hard)
+            return self._status_files.open_copy(fd, credentials) if file == _STATUS else None
         except (OSError, ValueError):
             return None
         finally:
             os.close(fd)
 
-    def _process(self, fd: int) -> tuple[bytes, os.stat_result, Credentials, int]:
-        """Return an open file's path and status, and its process's credentials and dumpability.
+    def _process(self, fd: int) -> tuple[bytes, os.stat_result, Credentials, State]:
+        """Return an open file's path and status, and its process's credentials and state.
 
         Raises OSError, and ValueError where it is no process's file.
         """
@@ -112,10 +116,10 @@ class ProcessFiles:
         if status.st_dev == self._agent_device:
             # The number in the path is the agent's too, wherever this is mounted.
             pid = int(os.path.basename(_thread(path)))
-            credentials, (_, _, dumpable) = self._identity.of(pid), self._identity.state(pid)
+            credentials, state = self._identity.of(pid), self._identity.state(pid)
         else:
-            credentials, (_, _, dumpable) = self._look_up(path)
-        return path, status, credentials, dumpable
+            credentials, state = self._look_up(path)
+        return path, status, credentials, state
 
     def _look_up(self, path: bytes) -> tuple[Credentials, State]:
         """Return what is known of the process or thread whose file is at ``path``.
@@ -125,9 +129,36 @@ class ProcessFiles:
         """
         directory = _thread(path)
         with open(directory + b"/limits", "rb", buffering=0) as file:
-            text = file.read(4096)
+            text = file.read(_LIMITS_SIZE)
         soft = text.partition(_LIMIT_NAME)[2].split(maxsplit=1)[0]
         return self._identity.of_limit(INFINITY if soft == b"unlimited" else int(soft), directory)
+
+
+def _open_limits(limits: int, soft: int, hard: int) -> int | None:
+    """Return a new descriptor to read a copy of a limits file with another RLIMIT_RTTIME.
+
+    ``limits`` is an O_PATH descriptor of the file, ``soft`` and ``hard`` are in microseconds.
+    None where that would say what the file does. Raises OSError.
+    """
+    with open(b"self/fd/%d" % limits, "rb", buffering=0) as file:
+        text = file.read(_LIMITS_SIZE)
+    before, name, rest = text.partition(_LIMIT_NAME)
+    line, end, after = rest.partition(b"\n")
+    # As proc_pid_limits() in fs/proc/base.c has it.
+    new = b"%-5s %-20s %-20s %-10s" % (b"", _in_words(soft), _in_words(hard), b"us")
+    if line == new:
+        return None
+    copy = os.memfd_create("limits", os.MFD_CLOEXEC)
+    try:
+        os.fchmod(copy, 0o444)
+        os.write(copy, before + name + new + end + after)
+        return os.open(b"self/fd/%d" % copy, os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(copy)
+
+
+def _in_words(limit: int) -> bytes:
+    return b"unlimited" if limit == INFINITY else b"%d" % limit
 
 
 def _is_open_for_none(name: bytes) -> bool:
