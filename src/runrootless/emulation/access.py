@@ -230,19 +230,7 @@ class Access(Handlers):
     ) -> None:
         mode = status.st_mode
         owner, group = self._owner(call, file, status)
-        fsuid = who.uids[3]
-        entries = None
-        if fsuid != owner and mode & stat.S_IRWXG:
-            entries = self._access_lists.get(b"self/fd/%d" % file, 0, ACCESS)
-        if entries is not None:
-            is_granted = permits(entries, fsuid, who.in_group, group, want)
-        elif fsuid == owner:
-            is_granted = not want & ~(mode >> 6)
-        elif who.in_group(group):
-            is_granted = not want & ~(mode >> 3)
-        else:
-            is_granted = not want & ~mode
-        if is_granted:
+        if self._is_granted(who, file, mode, owner, group, want):
             return
         is_directory = stat.S_ISDIR(mode)
         reads = want == READ or (is_directory and not want & WRITE)
@@ -257,6 +245,19 @@ class Access(Handlers):
             if name == b"fd" and process in status_fields(read_status(call.pid), b"NStgid"):
                 return
         raise failure(errno.EACCES)
+
+    def _is_granted(
+        self, who: Credentials, file: int, mode: int, owner: int, group: int, want: int
+    ) -> bool:
+        """Return whether mode and access control list grant ``want``: acl_permission_check()."""
+        fsuid = who.uids[3]
+        if fsuid == owner:
+            return not want & ~(mode >> 6)
+        if mode & stat.S_IRWXG:
+            entries = self._access_lists.get(b"self/fd/%d" % file, 0, ACCESS)
+            if entries is not None:
+                return permits(entries, fsuid, who.in_group, group, want)
+        return not want & ~(mode >> 3 if who.in_group(group) else mode)
 
     def _owner(self, call: Call, file: int, status: os.stat_result) -> tuple[int, int]:
         handle = b"self/fd/%d" % file

@@ -15,6 +15,7 @@ from runrootless.emulation.access_lists import is_access_list, is_refused
 from runrootless.emulation.call import Call, failure
 from runrootless.emulation.credentials import CAP_SETFCAP, Credentials
 from runrootless.emulation.file_checks import FileChecks
+from runrootless.linux.files import AT_FDCWD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,10 +53,13 @@ class AttributeChecks(FileChecks):
                 self._require_of_file(call, who, found.file, attribute, want, value)
 
         directory, path, flags = place
-        if path is None:
-            self._with_file(call, self._paths.descriptor_name(call.pid, directory), check)
-        else:
+        if path is not None:
             self._with(call, directory, path, flags, check)
+        elif directory == AT_FDCWD:
+            self._with_file(call, self._paths.descriptor_name(call.pid, directory), check)
+        elif directory >= 0:
+            # EBADF of a place (O_PATH) is said before what the file may be asked.
+            self._with_file(call, self._paths.open_file_name(call, directory), check)
 
     def _require_of_file(
         self,
@@ -80,18 +84,16 @@ class AttributeChecks(FileChecks):
                 and not self._access.is_owner(call, who, file)
             ):
                 raise failure(errno.EPERM)
-        elif not attribute.startswith(_OTHERS):
-            if attribute.startswith(b"user.") and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        elif attribute.startswith(b"user."):
+            is_directory = stat.S_ISDIR(mode)
+            if not is_directory and not stat.S_ISREG(mode):
                 # For everybody: EPERM, ENODATA.
                 return
-            is_sticky = stat.S_ISDIR(mode) and mode & stat.S_ISVTX
-            if (
-                attribute.startswith(b"user.")
-                and writes
-                and is_sticky
-                and not self._access.is_owner(call, who, file)
-            ):
+            is_sticky = is_directory and mode & stat.S_ISVTX
+            if writes and is_sticky and not self._access.is_owner(call, who, file):
                 raise failure(errno.EPERM)
+            self._access.require(call, who, file, want)
+        elif not attribute.startswith(_OTHERS):
             self._access.require(call, who, file, want)
 
 

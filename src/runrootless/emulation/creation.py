@@ -152,9 +152,8 @@ class Creation(Handlers):
                 return self._open_existing(call, name, flags, nofollow)
         if not flags & _CREATING:
             return None
-        if temporary:
-            name += b"/."
-        record = self.owner(call, name)
+        made = name + b"/." if temporary else name
+        record = self.owner(call, made)
         if record is None or (not temporary and self._files.stat(name, 0) == 0):
             return None
         mask = creation_mask(call.pid)
@@ -162,8 +161,7 @@ class Creation(Handlers):
         old_mask = os.umask(mask)
         try:
             # Never waiting: should it be a fifo by now, the agent must not hang.
-            place = parent_of(name) if temporary else name
-            fd = os.open(place, flags & 0x7FFFFFFF | os.O_NONBLOCK | os.O_NOCTTY, mode & 0o7777)
+            fd = os.open(name, flags & 0x7FFFFFFF | os.O_NONBLOCK | os.O_NOCTTY, mode & 0o7777)
         except OSError:
             # The kernel will tell the caller the same.
             return None
@@ -172,7 +170,7 @@ class Creation(Handlers):
         try:
             if not flags & os.O_NONBLOCK:
                 os.set_blocking(fd, True)
-            self._keep(os.dup(fd), name, record)
+            self._keep(os.dup(fd), made, record)
             call.answer_with_fd(fd, flags & os.O_CLOEXEC)
         finally:
             os.close(fd)

@@ -10,7 +10,7 @@ import stat
 
 from runrootless.emulation.credential_table import INFINITY
 from runrootless.emulation.identity import Identity
-from runrootless.emulation.status_files import StatusFiles
+from runrootless.emulation.status_files import StatusFiles, open_text
 from runrootless.linux.files import AT_SYMLINK_NOFOLLOW, Files
 
 TYPE_CHECKING = False
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from runrootless.emulation.credential_table import State
     from runrootless.emulation.credentials import Credentials
 
-_LIMITS_SIZE = 4096
 _PUBLIC_DIRECTORY = stat.S_IFDIR | 0o555
 """The mode of PID, PID/task and others, which belong to the process in any case: the
 kernel's ``task_dump_owner``."""
 
 _STATUS = b"status"
 _LIMITS = b"limits"
+_LIMITS_SIZE = 4096
 _LIMIT_NAME = b"\nMax realtime timeout"
 
 
@@ -148,13 +148,7 @@ def _open_limits(limits: int, soft: int, hard: int) -> int | None:
     new = b"%-5s %-20s %-20s %-10s" % (b"", _in_words(soft), _in_words(hard), b"us")
     if line == new:
         return None
-    copy = os.memfd_create("limits", os.MFD_CLOEXEC)
-    try:
-        os.fchmod(copy, 0o444)
-        os.write(copy, before + name + new + end + after)
-        return os.open(b"self/fd/%d" % copy, os.O_RDONLY | os.O_CLOEXEC)
-    finally:
-        os.close(copy)
+    return open_text("limits", before + name + new + end + after)
 
 
 def _in_words(limit: int) -> bytes:

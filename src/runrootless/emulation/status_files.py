@@ -92,14 +92,8 @@ class StatusFiles:
         """
         if _shown_ids(credentials) == _shown_ids(ROOT):
             return None
-        file = os.memfd_create("status", os.MFD_CLOEXEC)
-        copy = _Copy(status, file)
-        try:
-            os.fchmod(file, 0o444)
-            copy.renew(credentials)
-            return os.open(b"self/fd/%d" % file, os.O_RDONLY | os.O_CLOEXEC)
-        finally:
-            copy.remove()
+        with open(b"self/fd/%d" % status, "rb", buffering=0) as file:
+            return open_text("status", _with_ids(file.read(_SIZE_LIMIT), credentials))
 
     def leave(self, reader: int) -> None:
         """Take note that a thread reads no longer what was shown to it."""
@@ -202,6 +196,17 @@ class StatusFiles:
             copy.readers -= 1
             if not copy.readers:
                 copy.remove()
+
+
+def open_text(name: str, text: bytes) -> int:
+    """Return a new descriptor to read a text in place of the file ``name``. Raises OSError."""
+    file = os.memfd_create(name, os.MFD_CLOEXEC)
+    try:
+        os.fchmod(file, 0o444)
+        os.write(file, text)
+        return os.open(b"self/fd/%d" % file, os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(file)
 
 
 class _Copy:

@@ -141,8 +141,7 @@ class Xattrs(Handlers):
         attribute = self._attribute(call, address)
         if not attribute or size > _VALUE_LIMIT or flags & ~_FLAGS:
             return None
-        is_list = is_access_list(attribute)
-        if not is_list and not is_kept(attribute) and self._checks is None:
+        if self._checks is None and not (is_access_list(attribute) or is_kept(attribute)):
             return None
         data = self._memory.read(call.pid, value, size)
         if data is None:
@@ -150,17 +149,13 @@ class Xattrs(Handlers):
         place = locate(call)
         if self._checks is not None:
             self._checks.require_attribute(call, place, attribute, os.W_OK, data)
-        if is_list:
-            name, nofollow = self._name(call, place)
-            require_valid(call)
-            self._access_lists.set(name, nofollow, attribute, data)
-            return 0
-        if not is_kept(attribute):
+        found = self._file_to_change(call, place, attribute)
+        if found is None:
             return None
-        name, nofollow = self._name(call, place)
-        self._require_administrator(call, name, nofollow, errno.EPERM)
-        require_valid(call)
-        self._attributes.set(name, nofollow, attribute, data, flags)
+        if is_access_list(attribute):
+            self._access_lists.set(*found, attribute, data)
+        else:
+            self._attributes.set(*found, attribute, data, flags)
         return 0
 
     def _get(self, call: Call, locate: Locate, address: int, buffer: int, size: int) -> int | None:
@@ -208,18 +203,30 @@ class Xattrs(Handlers):
         place = locate(call)
         if self._checks is not None:
             self._checks.require_attribute(call, place, attribute, os.W_OK)
+        found = self._file_to_change(call, place, attribute)
+        if found is None:
+            return None
         if is_access_list(attribute):
-            name, nofollow = self._name(call, place)
-            require_valid(call)
-            self._access_lists.remove(name, nofollow, attribute)
-            return 0
-        if not is_kept(attribute):
+            self._access_lists.remove(*found, attribute)
+        else:
+            self._attributes.remove(*found, attribute)
+        return 0
+
+    def _file_to_change(
+        self, call: Call, place: Place, attribute: bytes
+    ) -> tuple[bytes, int] | None:
+        """Return a file of which an attribute is to be changed, as ``Paths.name`` does.
+
+        None where the attribute is the kernel's. Raises OSError, EPERM among others.
+        """
+        is_administrators = is_kept(attribute)
+        if not is_administrators and not is_access_list(attribute):
             return None
         name, nofollow = self._name(call, place)
-        self._require_administrator(call, name, nofollow, errno.EPERM)
+        if is_administrators:
+            self._require_administrator(call, name, nofollow, errno.EPERM)
         require_valid(call)
-        self._attributes.remove(name, nofollow, attribute)
-        return 0
+        return name, nofollow
 
     def _return(self, call: Call, data: bytes, buffer: int, size: int) -> int:
         if size:
@@ -250,10 +257,8 @@ class Xattrs(Handlers):
         return AT_FDCWD, call.arguments[0], AT_SYMLINK_NOFOLLOW
 
     def _descriptor(self, call: Call) -> Place:
-        # EBADF of one that is not open is said before what this file may be asked.
-        descriptor = call.descriptor(0)
-        self._paths.open_file_name(call, descriptor)
-        return descriptor, None, 0
+        # AT_FDCWD is none of these calls' descriptors.
+        return max(call.descriptor(0), -1), None, 0
 
     def _at(self, call: Call) -> Place:
         directory, path, flags = call.descriptor(0), call.arguments[1], call.arguments[2]
