@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from runrootless.emulation.access_lists import ACCESS, AccessLists, is_refused, permits
 from runrootless.emulation.attribute_store import AttributeStore
 from runrootless.emulation.attributes import Attributes
-from runrootless.linux.files import Files
+from runrootless.linux.files import O_PATH, Files
 
 DEFAULT = b"system.posix_acl_default"
 NO_ID = 0xFFFFFFFF
@@ -60,8 +60,17 @@ def test_what_the_kernel_refuses_whoever_asks() -> None:
     assert is_refused(ACCESS, acl((64, 4, 0)), False)
 
 
+def held(path: Path) -> int:
+    return os.open(path, O_PATH)
+
+
+pytestmark = pytest.mark.usefixtures("as_an_agent")
+
+
 @pytest.fixture
-def lists() -> AccessLists:
+def lists(monkeypatch: pytest.MonkeyPatch) -> AccessLists:
+    # From where the agent finds what it has open.
+    monkeypatch.chdir("/proc")
     files = Files()
     return AccessLists(files, Attributes(files, AttributeStore()))
 
@@ -69,15 +78,15 @@ def lists() -> AccessLists:
 def test_the_kernel_has_all_but_the_names(lists: AccessLists, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.touch(0o600)
-    name = bytes(path)
-    lists.set(name, 0, ACCESS, LIST)
+    file = held(path)
+    lists.set(file, ACCESS, LIST)
     assert path.stat().st_mode & 0o777 == 0o660
     native = os.getxattr(path, ACCESS)
     assert native == acl((1, 6, NO_ID), (4, 4, NO_ID), (16, 6, NO_ID), (32, 0, NO_ID))
-    assert lists.get(name, 0, ACCESS) == LIST
+    assert lists.get(file, ACCESS) == LIST
     # What the mode says goes, as in any list.
     path.chmod(0o640)
-    assert lists.get(name, 0, ACCESS) == LIST.replace(
+    assert lists.get(file, ACCESS) == LIST.replace(
         struct.pack("<HH", 16, 6), struct.pack("<HH", 16, 4)
     )
 
@@ -85,36 +94,37 @@ def test_the_kernel_has_all_but_the_names(lists: AccessLists, tmp_path: Path) ->
 def test_names_without_their_list_do_not_count(lists: AccessLists, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.touch()
-    name = bytes(path)
-    lists.set(name, 0, ACCESS, LIST)
+    file = held(path)
+    lists.set(file, ACCESS, LIST)
     # By somebody who does not know.
     os.removexattr(path, ACCESS)
-    assert lists.get(name, 0, ACCESS) is None
+    assert lists.get(file, ACCESS) is None
     path.chmod(0o644)
-    lists.set(name, 0, ACCESS, LIST)
-    lists.remove(name, 0, ACCESS)
-    assert lists.get(name, 0, ACCESS) is None
+    lists.set(file, ACCESS, LIST)
+    lists.remove(file, ACCESS)
+    assert lists.get(file, ACCESS) is None
     assert os.listxattr(path) == []
 
 
 def test_a_list_that_is_refused_changes_nothing(lists: AccessLists, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.touch()
-    name = bytes(path)
-    lists.set(name, 0, ACCESS, LIST)
+    file = held(path)
+    lists.set(file, ACCESS, LIST)
     with pytest.raises(OSError, match="Invalid argument"):
-        lists.set(name, 0, ACCESS, acl((1, 6, NO_ID), (2, 4, 9), (4, 4, NO_ID), (32, 0, NO_ID)))
-    assert lists.get(name, 0, ACCESS) == LIST
+        lists.set(file, ACCESS, acl((1, 6, NO_ID), (2, 4, 9), (4, 4, NO_ID), (32, 0, NO_ID)))
+    assert lists.get(file, ACCESS) == LIST
 
 
 def test_what_new_files_inherit(lists: AccessLists, tmp_path: Path) -> None:
-    assert lists.named_default(bytes(tmp_path)) is None
-    lists.set(bytes(tmp_path), 0, DEFAULT, LIST)
+    parent = held(tmp_path)
+    assert lists.named_default(parent) is None
+    lists.set(parent, DEFAULT, LIST)
     file, directory = tmp_path / "file", tmp_path / "directory"
     file.touch(0o666)
     directory.mkdir()
     for path in (file, directory):
-        lists.inherit(bytes(tmp_path), bytes(path), path.is_dir())
-        assert lists.get(bytes(path), 0, ACCESS) == LIST
-    assert lists.get(bytes(directory), 0, DEFAULT) == LIST
-    assert lists.get(bytes(file), 0, DEFAULT) is None
+        lists.inherit(parent, held(path))
+        assert lists.get(held(path), ACCESS) == LIST
+    assert lists.get(held(directory), DEFAULT) == LIST
+    assert lists.get(held(file), DEFAULT) is None

@@ -74,7 +74,6 @@ def test_a_file_without_a_record_passes(ask: Ask) -> None:
 
 def test_what_is_not_there_passes(ask: Ask, tmp_path: Path) -> None:
     assert ask(bytes(tmp_path / "absent")) is PASSES
-    assert ask(b"absent") is PASSES
     assert ask(b"absent", directory=99999) is PASSES
 
 
@@ -109,8 +108,9 @@ def test_a_path_from_a_directory(ask: Ask, recorded: bytes) -> None:
 
 
 def test_a_path_from_the_working_directory(ask: Ask, recorded: bytes) -> None:
-    assert ask(b"absent") is PASSES
     assert ask(os.path.relpath(recorded)) == ANSWERED
+    # In a procfs, "self" and the like are not the same for all.
+    assert ask(b"absent") == UNDECIDED
 
 
 @pytest.mark.parametrize("path", [b"/proc/self/comm", b"/dev/fd/0", b"/dev/null"])

@@ -22,7 +22,8 @@ from runrootless.emulation.credentials import (
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.paths import PATH_MAX
 from runrootless.emulation.process_files import ProcessFiles
-from runrootless.linux.files import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW
+from runrootless.emulation.walk import Found, Nowhere
+from runrootless.linux.files import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, handle
 from runrootless.linux.processes import read_status, status_fields
 
 TYPE_CHECKING = False
@@ -33,35 +34,10 @@ READ = 4
 WRITE = 2
 EXECUTE = 1
 
-_LINKS_LIMIT = 40
 _SET_GROUP_ID = stat.S_ISGID | stat.S_IXGRP
 _OPEN_AND_STICKY = stat.S_ISVTX | stat.S_IWOTH
 # Of fs.protected_fifos and fs.protected_regular: in directories that a group may write to as well.
 _GROUPS_TOO = 2
-
-
-class Found:
-    """Where a walk has ended: O_PATH descriptors, each -1 where there is none.
-
-    ``file`` is what the path leads to, and ``parent`` the directory in which it is called
-    ``name``; ``slash`` tells that the path ends with one. Closed when left.
-    """
-
-    __slots__ = ("file", "name", "parent", "slash")
-
-    def __init__(self, parent: int, name: bytes, file: int, slash: bool = False) -> None:
-        self.parent = parent
-        self.name = name
-        self.file = file
-        self.slash = slash
-
-    def __enter__(self) -> Found:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for fd in (self.parent, self.file):
-            if fd >= 0:
-                os.close(fd)
 
 
 class Access(Handlers):
@@ -100,77 +76,28 @@ class Access(Handlers):
         """Return where a path leads, as ``walk`` does for one in the caller's memory."""
         if len(path) >= PATH_MAX:
             return None
-        if not path:
-            if not flags & AT_EMPTY_PATH:
-                return None
-            return self.find(self._paths.descriptor_name(call.pid, directory))
-        follows = not flags & AT_SYMLINK_NOFOLLOW or path.endswith(b"/")
-        if path.startswith(b"/"):
-            name = self._paths.name_of(call.pid, directory, path, flags & AT_SYMLINK_NOFOLLOW)
-            place, _, path = name.partition(b"/")
-            # Else the caller's own directory in the agent's /proc.
-            place = place or b"/"
-        else:
-            place = self._paths.descriptor_name(call.pid, directory)
-        start = self._files.open_path(place, 0)
-        return self._walk(call, who, start, path, follows) if start >= 0 else None
-
-    def find(self, name: bytes) -> Found | None:
-        """Return the file that the agent knows by a name, None if there is none."""
-        file = self._files.open_path(name, 0)
-        return Found(-1, b"", file) if file >= 0 else None
+        try:
+            if path:
+                return self._walk(call, who, directory, path, not flags & AT_SYMLINK_NOFOLLOW)
+        except Nowhere:
+            return None
+        if not flags & AT_EMPTY_PATH:
+            return None
+        return Found(-1, b"", self._paths.open_descriptor(call.pid, directory))
 
     def _walk(
-        self, call: Call, who: Credentials, start: int, path: bytes, follows: bool
-    ) -> Found | None:
-        parts = path.split(b"/")[::-1]
-        parent, current, name, links = -1, start, b"", 0
-        try:
-            while parts:
-                part = parts.pop()
-                if not part:
-                    continue
-                if parent >= 0:
-                    os.close(parent)
-                parent, current, name = current, -1, part
-                status = os.fstat(parent)
-                if not stat.S_ISDIR(status.st_mode):
-                    return None
-                self._require(call, who, parent, status, EXECUTE)
-                child = b"self/fd/%d/%b" % (parent, part)
-                current = self._files.open_path(child, AT_SYMLINK_NOFOLLOW)
-                if current < 0:
-                    if any(parts):
-                        return None
-                    break
-                status = os.fstat(current)
-                if stat.S_ISLNK(status.st_mode) and (follows or any(parts)):
-                    links += 1
-                    if links > _LINKS_LIMIT:
-                        return None
-                    if self._protects_symlinks and not any(parts):
-                        self._require_follow(call, who, parent, current)
-                    os.close(current)
-                    current = -1
-                    if self._process_files.concerns(status.st_dev):
-                        # What it says is not where it leads.
-                        current = self._files.open_path(child, 0)
-                        if current < 0:
-                            return None
-                        continue
-                    text = os.readlink(child)
-                    parts += text.split(b"/")[::-1]
-                    if text.startswith(b"/"):
-                        current = self._files.open_path(b"/", 0)
-                    else:
-                        current, parent = parent, -1
-            found = Found(parent, name, current, path.endswith(b"/"))
-            parent = current = -1
-            return found
-        finally:
-            for fd in (parent, current):
-                if fd >= 0:
-                    os.close(fd)
+        self, call: Call, who: Credentials, directory: int, path: bytes, follows: bool
+    ) -> Found:
+        def search(parent: int, status: os.stat_result) -> None:
+            self._require(call, who, parent, status, EXECUTE)
+
+        def follow(parent: int, link: int) -> None:
+            self._require_follow(call, who, parent, link)
+
+        protects = self._protects_symlinks
+        return self._paths.walk(
+            call.pid, directory, path, follows, search, follow if protects else None
+        )
 
     def require(self, call: Call, who: Credentials, file: int, want: int) -> None:
         """Raise EACCES unless ``who`` may do what ``want`` (READ, WRITE, EXECUTE) says."""
@@ -241,7 +168,7 @@ class Access(Handlers):
             return
         if is_directory and self._process_files.concerns(status.st_dev):
             # Its own descriptors are everybody's to see: proc_fd_permission() in fs/proc/fd.c.
-            process, name = os.readlink(b"self/fd/%d" % file).split(b"/")[-2:]
+            process, name = os.readlink(handle(file)).split(b"/")[-2:]
             if name == b"fd" and process in status_fields(read_status(call.pid), b"NStgid"):
                 return
         raise failure(errno.EACCES)
@@ -254,19 +181,18 @@ class Access(Handlers):
         if fsuid == owner:
             return not want & ~(mode >> 6)
         if mode & stat.S_IRWXG:
-            entries = self._access_lists.get(b"self/fd/%d" % file, 0, ACCESS)
+            entries = self._access_lists.get(file, ACCESS)
             if entries is not None:
                 return permits(entries, fsuid, who.in_group, group, want)
         return not want & ~(mode >> 3 if who.in_group(group) else mode)
 
     def _owner(self, call: Call, file: int, status: os.stat_result) -> tuple[int, int]:
-        handle = b"self/fd/%d" % file
         device = status.st_dev
-        record = self._ownership.find(handle, 0, status.st_mode, device, status.st_ino)
+        record = self._ownership.find(file, status.st_mode, device, status.st_ino)
         if record is not None:
             return record.uid, record.gid
         if self._process_files.concerns(device):
-            return self._process_files.owner(call, handle, 0) or (0, 0)
+            return self._process_files.owner(call, file, False) or (0, 0)
         return 0, 0
 
 

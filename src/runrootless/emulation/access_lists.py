@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import struct
 
 from runrootless.emulation.attributes import Attributes
-from runrootless.linux.files import Files
+from runrootless.linux.files import Files, handle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,13 +56,13 @@ def is_refused(attribute: bytes, value: bytes | None, is_directory: bool) -> boo
 
 
 class AccessLists:
-    """Keeps lists. Files are given as to ``Attributes``."""
+    """Keeps the lists of open files."""
 
     def __init__(self, files: Files, attributes: Attributes) -> None:
         self._files = files
         self._attributes = attributes
 
-    def set(self, name: bytes, nofollow: int, attribute: bytes, value: bytes) -> None:
+    def set(self, file: int, attribute: bytes, value: bytes) -> None:
         """Set a list. Raises OSError as setxattr(2) does."""
         entries = _unpack(value)
         named = [entry for entry in entries or () if entry[0] in _NAMED]
@@ -71,62 +72,61 @@ class AccessLists:
             else:
                 # For the kernel to say what else is wrong with it.
                 value = _pack(_with_known_id(entry) for entry in entries)
-        os.setxattr(name, attribute, value, follow_symlinks=not nofollow)
+        os.setxattr(handle(file), attribute, value)
         if named:
-            self._attributes.set(name, nofollow, attribute, _pack(named), 0)
+            self._attributes.set(file, attribute, _pack(named), 0)
         else:
-            self._forget(name, nofollow, attribute)
+            self._forget(file, attribute)
 
-    def get(self, name: bytes, nofollow: int, attribute: bytes) -> bytes | None:
+    def get(self, file: int, attribute: bytes) -> bytes | None:
         """Return a file's list, None if it has none."""
-        value = self._files.getxattr(name, attribute, nofollow)
+        value = self._files.getxattr(file, attribute)
         try:
             if value == -errno.ERANGE:
-                value = os.getxattr(name, attribute, follow_symlinks=not nofollow)
+                value = os.getxattr(handle(file), attribute)
             entries = None if isinstance(value, int) else _unpack(value)
             if isinstance(value, int) or not entries:
                 return None
             # Without a mask there is no named entry: somebody else has set another list.
             if any(tag == _MASK for tag, _, _ in entries):
-                named = _unpack(self._attributes.get(name, nofollow, attribute))
+                named = _unpack(self._attributes.get(file, attribute))
                 return _pack(sorted(entries + (named or []), key=lambda entry: entry[0]))
         except OSError:
             # No named entries.
             pass
         return None if isinstance(value, int) else value
 
-    def remove(self, name: bytes, nofollow: int, attribute: bytes) -> None:
+    def remove(self, file: int, attribute: bytes) -> None:
         """Remove a list. Raises OSError as removexattr(2) does."""
-        os.removexattr(name, attribute, follow_symlinks=not nofollow)
-        self._forget(name, nofollow, attribute)
+        os.removexattr(handle(file), attribute)
+        self._forget(file, attribute)
 
-    def named_default(self, directory: bytes) -> bytes | None:
+    def named_default(self, directory: int) -> bytes | None:
         """Return the named entries that new files in a directory inherit, None for none."""
-        value = self._files.getxattr(directory, _DEFAULT, 0)
+        value = self._files.getxattr(directory, _DEFAULT)
         if value.__class__ is int and value != -errno.ERANGE:
             return None
         try:
-            return self._attributes.get(directory, 0, _DEFAULT)
+            return self._attributes.get(directory, _DEFAULT)
         except OSError:
             return None
 
-    def inherit(self, directory: bytes, handle: bytes, is_directory: bool) -> None:
+    def inherit(self, directory: int, file: int) -> None:
         """Give a new file what it inherits from its directory: acl(5), "Object creation".
 
-        The kernel has given it the rest. ``handle`` is a name that leads to the file. Raises
-        OSError as setxattr(2) does.
+        The kernel has given it the rest. Raises OSError as setxattr(2) does.
         """
         named = self.named_default(directory)
-        if named is None or self._files.getxattr(handle, ACCESS, 0).__class__ is int:
+        if named is None or self._files.getxattr(file, ACCESS).__class__ is int:
             # Nothing, or to a symlink.
             return
-        self._attributes.set(handle, 0, ACCESS, named, 0)
-        if is_directory:
-            self._attributes.set(handle, 0, _DEFAULT, named, 0)
+        self._attributes.set(file, ACCESS, named, 0)
+        if stat.S_ISDIR(os.fstat(file).st_mode):
+            self._attributes.set(file, _DEFAULT, named, 0)
 
-    def _forget(self, name: bytes, nofollow: int, attribute: bytes) -> None:
+    def _forget(self, file: int, attribute: bytes) -> None:
         try:
-            self._attributes.remove(name, nofollow, attribute)
+            self._attributes.remove(file, attribute)
         except OSError:
             # There are no named entries.
             pass

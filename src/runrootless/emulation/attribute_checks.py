@@ -10,11 +10,12 @@ import os
 import stat
 import struct
 
-from runrootless.emulation.access import WRITE, Found
+from runrootless.emulation.access import WRITE
 from runrootless.emulation.access_lists import is_access_list, is_refused
 from runrootless.emulation.call import Call, failure
 from runrootless.emulation.credentials import CAP_SETFCAP, Credentials
 from runrootless.emulation.file_checks import FileChecks
+from runrootless.emulation.walk import Found
 from runrootless.linux.files import AT_FDCWD
 
 TYPE_CHECKING = False
@@ -56,10 +57,10 @@ class AttributeChecks(FileChecks):
         if path is not None:
             self._with(call, directory, path, flags, check)
         elif directory == AT_FDCWD:
-            self._with_file(call, self._paths.descriptor_name(call.pid, directory), check)
+            self._with_file(call, self._paths.open_descriptor(call.pid, directory), check)
         elif directory >= 0:
             # EBADF of a place (O_PATH) is said before what the file may be asked.
-            self._with_file(call, self._paths.open_file_name(call, directory), check)
+            self._with_file(call, self._paths.open_file(call, directory), check)
 
     def _require_of_file(
         self,
@@ -80,7 +81,7 @@ class AttributeChecks(FileChecks):
             if (
                 writes
                 and not is_refused(attribute, value, stat.S_ISDIR(mode))
-                and self._files.getxattr(b"self/fd/%d" % file, attribute, 0) != -errno.EOPNOTSUPP
+                and self._files.getxattr(file, attribute) != -errno.EOPNOTSUPP
                 and not self._access.is_owner(call, who, file)
             ):
                 raise failure(errno.EPERM)

@@ -15,7 +15,7 @@ import stat
 from runrootless.emulation.attribute_store import AttributeStore
 from runrootless.emulation.call import failure
 from runrootless.emulation.ownership import ATTRIBUTE
-from runrootless.linux.files import Files
+from runrootless.linux.files import Files, handle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,29 +56,26 @@ def is_hidden(attribute: bytes) -> bool:
 
 
 class Attributes:
-    """Finds and keeps attributes, wherever they are kept.
-
-    Files are given by ``name`` and ``nofollow``, which is 0 where a symlink is followed.
-    """
+    """Finds and keeps attributes of open files, wherever they are kept."""
 
     def __init__(self, files: Files, store: AttributeStore) -> None:
         self._files = files
         self._store = store
 
-    def set(self, name: bytes, nofollow: int, attribute: bytes, value: bytes, flags: int) -> None:
+    def set(self, file: int, attribute: bytes, value: bytes, flags: int) -> None:
         """Set an attribute. ``flags`` and the OSError that is raised are setxattr(2)'s."""
         kept = _kept_name(attribute)
         try:
             if kept != ABSENT_USER:
-                os.setxattr(name, kept, value, flags, follow_symlinks=not nofollow)
+                os.setxattr(handle(file), kept, value, flags)
                 return
             # Refused for the same reasons, except that the name is too long with its prefix.
-            os.removexattr(name, kept, follow_symlinks=not nofollow)
+            os.removexattr(handle(file), kept)
             raise failure(errno.ENODATA)
         except OSError as error:
             if kept == ABSENT_USER and error.errno == errno.ENODATA:
                 raise failure(errno.ERANGE) from None
-            place = self._place_of_refused(name, nofollow, attribute, error)
+            place = self._place_of_refused(file, attribute, error)
         there = self._find(place)
         if flags & os.XATTR_CREATE and attribute in there:
             raise failure(errno.EEXIST)
@@ -86,54 +83,54 @@ class Attributes:
             raise failure(errno.ENODATA)
         self._store.keep(*place, attribute, value)
 
-    def get(self, name: bytes, nofollow: int, attribute: bytes) -> bytes:
+    def get(self, file: int, attribute: bytes) -> bytes:
         """Return the value of an attribute. Raises OSError as getxattr(2) does."""
         kept = _kept_name(attribute)
-        value = self._files.getxattr(name, kept, nofollow)
+        value = self._files.getxattr(file, kept)
         if value == -errno.ERANGE and kept != ABSENT_USER:
-            return os.getxattr(name, kept, follow_symlinks=not nofollow)
+            return os.getxattr(handle(file), kept)
         if isinstance(value, int):
-            place = self._place_beside(name, nofollow)
+            place = self._place_beside(file)
             beside = self._find(place).get(attribute) if place else None
             if beside is not None:
                 return beside
             if place or value != -errno.ENODATA:
                 # What the file system says of those that the file could have.
-                value = self._files.getxattr(name, _absent_name(attribute), nofollow)
+                value = self._files.getxattr(file, _absent_name(attribute))
         if isinstance(value, int):
             raise failure(-value)
         return value
 
-    def names(self, name: bytes, nofollow: int) -> list[bytes] | None:
+    def names(self, file: int) -> list[bytes] | None:
         """Return the names of all attributes of a file, None where the kernel's list is right.
 
         Raises OSError as listxattr(2) does.
         """
-        listed = os.listxattr(name, follow_symlinks=not nofollow)
+        listed = os.listxattr(handle(file))
         there = [os.fsencode(entry) for entry in listed]
         # Of the names that are kept here, a label of the host's is no attribute inside.
         shown = [entry for entry in there if not is_hidden(entry) and not is_kept(entry)]
         names = [entry.removeprefix(_PREFIX) for entry in there if entry.startswith(_PREFIX)]
         kept = [entry for entry in names if is_kept(entry)]
         if not any(map(is_hidden, there)):
-            place = self._place_beside(name, nofollow)
+            place = self._place_beside(file)
             kept += self._find(place) if place else []
         if not kept and len(shown) == len(there):
             return None
         return list(dict.fromkeys(shown + kept))
 
-    def remove(self, name: bytes, nofollow: int, attribute: bytes) -> None:
+    def remove(self, file: int, attribute: bytes) -> None:
         """Remove an attribute. Raises OSError as removexattr(2) does."""
         try:
-            os.removexattr(name, _kept_name(attribute), follow_symlinks=not nofollow)
+            os.removexattr(handle(file), _kept_name(attribute))
         except OSError as error:
-            place = self._place_of_refused(name, nofollow, attribute, error)
+            place = self._place_of_refused(file, attribute, error)
             if attribute not in self._find(place):
                 raise failure(errno.ENODATA) from None
             self._store.remove(*place, attribute)
 
     def _place_of_refused(
-        self, name: bytes, nofollow: int, attribute: bytes, error: OSError
+        self, file: int, attribute: bytes, error: OSError
     ) -> tuple[int, int, int]:
         """Return what the store knows a file by for which a user attribute has been refused.
 
@@ -142,24 +139,24 @@ class Attributes:
         """
         place = None
         if error.errno in (errno.EPERM, errno.EOPNOTSUPP):
-            place = self._place_beside(name, nofollow)
+            place = self._place_beside(file)
         if place is None:
             raise error
-        answer = self._files.getxattr(name, _absent_name(attribute), nofollow)
+        answer = self._files.getxattr(file, _absent_name(attribute))
         if isinstance(answer, int) and answer != -errno.ENODATA:
             raise failure(-answer)
         return place
 
-    def _place_beside(self, name: bytes, nofollow: int) -> tuple[int, int, int] | None:
+    def _place_beside(self, file: int) -> tuple[int, int, int] | None:
         """Return what the store knows a file by: device, inode, time of birth.
 
         None for a file that can carry user attributes.
         """
         # Of one that can it is said that this is no name: EINVAL. So one call is enough for most.
-        answer = self._files.getxattr(name, _USER, nofollow)
+        answer = self._files.getxattr(file, _USER)
         if answer != -errno.ENODATA and answer != -errno.EOPNOTSUPP:
             return None
-        identity = self._files.identity(name, nofollow)
+        identity = self._files.identity(file)
         if identity is None:
             return None
         mode, device, inode, birth = identity

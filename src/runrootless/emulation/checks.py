@@ -10,12 +10,13 @@ import os
 import stat
 import struct
 
-from runrootless.emulation.access import EXECUTE, WRITE, Found
+from runrootless.emulation.access import EXECUTE, WRITE
 from runrootless.emulation.attribute_checks import AttributeChecks
 from runrootless.emulation.call import Call, failure
 from runrootless.emulation.credentials import Credentials
 from runrootless.emulation.file_checks import INT, is_root
 from runrootless.emulation.paths import PATH_MAX
+from runrootless.emulation.walk import Found
 from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW
 from runrootless.linux.processes import descriptor_mount
 
@@ -208,8 +209,8 @@ class Checks(AttributeChecks):
 
     def fchmod(self, call: Call) -> None:
         """fchmod(2)."""
-        name = self._paths.open_file_name(call, call.descriptor(0))
-        self._with_file(call, name, self._change)
+        file = self._paths.open_file(call, call.descriptor(0))
+        self._with_file(call, file, self._change)
 
     def fchmodat(self, call: Call) -> None:
         """The system call of fchmodat(2), which takes no flags."""
@@ -288,7 +289,7 @@ class Checks(AttributeChecks):
         if path:
             self._with(call, directory, path, flags, touch)
         elif directory >= 0 and not flags:
-            self._with_file(call, self._paths.open_file_name(call, directory), touch)
+            self._with_file(call, self._paths.open_file(call, directory), touch)
 
     def _change(self, call: Call, who: Credentials, found: Found) -> None:
         if found.file >= 0 and not self._access.is_owner(call, who, found.file):

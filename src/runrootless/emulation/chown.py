@@ -10,7 +10,7 @@ from runrootless.emulation.call import Call, failure, require_valid
 from runrootless.emulation.credentials import CAP_CHOWN, NO_CHANGE, Credentials
 from runrootless.emulation.handlers import Handlers
 from runrootless.emulation.record import NOTHING, Record
-from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW
+from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, handle
 
 _CAPABILITIES = b"security.capability"
 
@@ -39,42 +39,32 @@ class Chown(Handlers):
     def fchown(self, call: Call) -> int:
         """fchown(2)."""
         _, uid, gid = call.arguments[:3]
-        descriptor = call.descriptor(0)
-        # The caller's own descriptor holds the file.
-        name = self._paths.open_file_name(call, descriptor)
-        require_valid(call)
-        self._change(call, name, uid, gid)
+        file = self._paths.open_file(call, call.descriptor(0))
+        try:
+            self._change(call, file, uid, gid)
+        finally:
+            os.close(file)
         return 0
 
     def _chown_path(
         self, call: Call, directory: int, path: int, uid: int, gid: int, flags: int
     ) -> int:
-        name, flags = self._paths.name(call, directory, path, flags)
-        return self._chown(call, directory, name, uid, gid, flags)
-
-    def _chown(
-        self, call: Call, directory: int, name: bytes, uid: int, gid: int, flags: int
-    ) -> int:
-        # From here on the file is held: whatever happens to its name, it is one and the same.
-        fd = self._files.open_path(name, flags)
-        if fd < 0:
-            return self._paths.explain(call, directory, name, fd)
+        file = self._paths.open(call, directory, path, flags)
         try:
-            require_valid(call)
-            self._change(call, b"self/fd/%d" % fd, uid, gid)
+            self._change(call, file, uid, gid)
         finally:
-            os.close(fd)
+            os.close(file)
         return 0
 
-    def _change(self, call: Call, handle: bytes, uid: int, gid: int) -> None:
+    def _change(self, call: Call, file: int, uid: int, gid: int) -> None:
         uid &= 0xFFFFFFFF
         gid &= 0xFFFFFFFF
         credentials = self._identity.of(call.pid)
-        result = self._files.stat(handle, 0)
+        result = self._files.stat(file)
         if result < 0:
             raise failure(-result)
         device, inode, mode, kernel_uid = self._files.found()
-        old = self._ownership.find(handle, 0, mode, device, inode) or NOTHING
+        old = self._ownership.find(file, mode, device, inode) or NOTHING
         new_uid = old.uid if uid == NO_CHANGE else uid
         new_gid = old.gid if gid == NO_CHANGE else gid
         changes = new_uid != old.uid or new_gid != old.gid
@@ -84,12 +74,13 @@ class Chown(Handlers):
         ):
             raise failure(errno.EPERM)
         is_regular = stat.S_ISREG(mode)
+        require_valid(call)
         try:
             if is_regular:
-                self._drop_capabilities(handle)
+                self._drop_capabilities(file)
             if changes or not is_regular:
                 new = old.with_owner(new_uid, new_gid)
-                self._ownership.keep(handle, mode, device, inode, new)
+                self._ownership.keep(file, mode, device, inode, new)
         except PermissionError:
             # A file of someone else's on the host looks like root's: it may be "given" to root.
             if changes or not kernel_uid:
@@ -100,11 +91,11 @@ class Chown(Handlers):
             if mode & stat.S_IXGRP:
                 kept &= ~stat.S_ISGID
             if kept != mode:
-                os.chmod(handle, stat.S_IMODE(kept))
+                os.chmod(handle(file), stat.S_IMODE(kept))
 
-    def _drop_capabilities(self, handle: bytes) -> None:
+    def _drop_capabilities(self, file: int) -> None:
         """Take a regular file's capabilities. Raises OSError where nobody may change it: EROFS."""
-        result = self._files.removexattr(handle, _CAPABILITIES)
+        result = self._files.removexattr(file, _CAPABILITIES)
         if result not in (0, -errno.ENODATA, -errno.EOPNOTSUPP):
             raise failure(-result)
 

@@ -8,7 +8,6 @@ makes the file in the caller's name and records that before anybody sees it.
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import struct
@@ -19,6 +18,7 @@ from runrootless.emulation.devices import Devices
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.process_files import ProcessFiles
 from runrootless.emulation.record import Record
+from runrootless.emulation.walk import Found, open_child
 from runrootless.linux.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_PATH
 from runrootless.linux.memory import Memory
 from runrootless.linux.processes import creation_mask
@@ -98,100 +98,134 @@ class Creation(Handlers):
         target, _, path = call.arguments[:3]
         return self._symlink(call, target, call.descriptor(1), path)
 
-    def owner(self, call: Call, name: bytes) -> Record | None:
-        """Return who a new file ``name`` of the caller's belongs to.
+    def owner(self, call: Call, parent: int) -> Record | None:
+        """Return who a new file of the caller's in an open directory belongs to.
 
         None where there is nothing to record: it is root's in all.
         """
         credentials = self._identity.of(call.pid)
         uid, gid = credentials.uids[3], credentials.gids[3]
-        parent = parent_of(name)
-        if self._files.stat(parent, 0) < 0:
+        if self._files.stat(parent) < 0:
             return None
         if self._files.mode() & stat.S_ISGID:
             device, inode, mode, _ = self._files.found()
-            found = self._ownership.find(parent, 0, mode, device, inode)
+            found = self._ownership.find(parent, mode, device, inode)
             gid = found.gid if found is not None else 0
         if uid or gid or self._access_lists.named_default(parent) is not None:
             return Record(uid, gid)
         return None
 
     def make(
-        self, call: Call, directory: int, name: bytes, record: Record, make: Callable[[], object]
+        self,
+        call: Call,
+        found: Found,
+        record: Record,
+        make: Callable[[], object],
+        undo: Callable[..., None] = os.unlink,
     ) -> int:
         """Make a file that is not opened, with the caller's mask, and record its owner.
 
-        ``make`` does it; ``record`` is what to keep of it. Return 0 or a negative error number.
+        ``make`` makes it where ``found`` says, ``record`` is what to keep of it, and ``undo``
+        removes it again where that fails. Return 0. Raises OSError as the call does.
         """
         mask = creation_mask(call.pid)
         require_valid(call)
         old_mask = os.umask(mask)
         try:
             make()
-        except OSError as error:
-            return self._paths.explain(call, directory, name, -(error.errno or errno.EIO))
         finally:
             os.umask(old_mask)
-        fd = self._files.open_path(name.rstrip(b"/"), AT_SYMLINK_NOFOLLOW)
-        if fd >= 0:
-            self._keep(fd, name, record)
+        file = -1
+        try:
+            file = open_child(found.parent, found.name)
+            if file >= 0:
+                self._keep(file, found.parent, record)
+        except BaseException:
+            _undo(found, file, undo)
+            raise
+        finally:
+            if file >= 0:
+                os.close(file)
         return 0
 
     def _open(self, call: Call, directory: int, path: int, flags: int, mode: int) -> int | None:
         if flags & O_PATH:
             # The kernel drops most other flags then: open(2).
             return None
+        temporary = flags & O_TMPFILE == O_TMPFILE
+        nofollow = AT_SYMLINK_NOFOLLOW if flags & os.O_NOFOLLOW else 0
         try:
-            name, _ = self._paths.name(call, directory, path, 0)
+            if flags & os.O_CREAT and not temporary:
+                creates_new = flags & os.O_EXCL
+                found = self._paths.find(call, directory, path, not (nofollow or creates_new))
+            else:
+                file = self._paths.open(call, directory, path, nofollow)
+                found = Found(-1, b"", file)
         except OSError:
             return None
-        temporary = flags & O_TMPFILE == O_TMPFILE
-        if not temporary and not flags & os.O_EXCL:
-            nofollow = AT_SYMLINK_NOFOLLOW if flags & os.O_NOFOLLOW else 0
-            if self._files.stat(name, nofollow) == 0:
-                return self._open_existing(call, name, flags, nofollow)
-        if not flags & _CREATING:
-            return None
-        made = name + b"/." if temporary else name
-        record = self.owner(call, made)
-        if record is None or (not temporary and self._files.stat(name, 0) == 0):
+        with found:
+            if temporary:
+                return self._open_new(call, found.file, b".", flags, mode)
+            if found.file >= 0:
+                return None if flags & os.O_EXCL else self._open_existing(call, found.file, flags)
+            if found.slash or not found.has_room():
+                return None
+            # Whoever else makes it meanwhile: then this fails, and the kernel opens the other's.
+            flags |= os.O_EXCL
+            return self._open_new(call, found.parent, found.name, flags, mode, found)
+
+    def _open_new(
+        self,
+        call: Call,
+        parent: int,
+        name: bytes,
+        flags: int,
+        mode: int,
+        found: Found | None = None,
+    ) -> int | None:
+        """Make a file in a directory and open it, if there is an owner to record.
+
+        ``found`` is where it has a name.
+        """
+        record = self.owner(call, parent)
+        if record is None:
             return None
         mask = creation_mask(call.pid)
         require_valid(call)
         old_mask = os.umask(mask)
         try:
-            # Never waiting: should it be a fifo by now, the agent must not hang.
-            fd = os.open(name, flags & 0x7FFFFFFF | os.O_NONBLOCK | os.O_NOCTTY, mode & 0o7777)
+            fd = os.open(name, flags & 0x7FFFFFFF | os.O_NOCTTY, mode & 0o7777, dir_fd=parent)
         except OSError:
             # The kernel will tell the caller the same.
             return None
         finally:
             os.umask(old_mask)
         try:
-            if not flags & os.O_NONBLOCK:
-                os.set_blocking(fd, True)
-            self._keep(os.dup(fd), made, record)
+            self._keep(fd, parent, record)
             call.answer_with_fd(fd, flags & os.O_CLOEXEC)
+        except BaseException:
+            # No room for the record, or no descriptor left: open(2) makes no file then.
+            if found is not None:
+                _undo(found, fd, os.unlink)
+            raise
         finally:
             os.close(fd)
         return Call.ANSWERED
 
-    def _open_existing(self, call: Call, name: bytes, flags: int, nofollow: int) -> int | None:
+    def _open_existing(self, call: Call, file: int, flags: int) -> int | None:
         """Open what an emulated device node stands for, or what a process's file is to say.
 
         All else is the kernel's.
         """
         if flags & os.O_DIRECTORY:
             return None
-        if stat.S_ISCHR(self._files.mode()) and not self._files.device():
-            status = os.stat(name)
-            fd = self._devices.open(
-                name, flags & _REOPENING, status.st_mode, status.st_dev, status.st_ino
-            )
+        status = os.fstat(file)
+        if stat.S_ISCHR(status.st_mode) and not status.st_rdev:
+            fd = self._devices.open(file, flags & _REOPENING, status)
         elif flags & _WRITING:
             return None
         else:
-            fd = self._process_files.open_copy(name, nofollow)
+            fd = self._process_files.open_copy(file)
         if fd is None:
             return None
         try:
@@ -202,39 +236,57 @@ class Creation(Handlers):
         return Call.ANSWERED
 
     def _mkdir(self, call: Call, directory: int, path: int, mode: int) -> int | None:
-        name, record = self._name_and_owner(call, directory, path)
-        if record is None:
-            return None
-        return self.make(call, directory, name, record, lambda: os.mkdir(name, mode & 0o7777))
+        with self._find(call, directory, path) as found:
+            record = self.owner(call, found.parent) if found.has_room() else None
+            if record is None:
+                return None
+            return self.make(
+                call,
+                found,
+                record,
+                lambda: os.mkdir(found.name, mode & 0o7777, dir_fd=found.parent),
+                os.rmdir,
+            )
 
     def _symlink(self, call: Call, target: int, directory: int, path: int) -> int | None:
-        name, record = self._name_and_owner(call, directory, path)
         text = self._memory.read_string(call.pid, target)
-        if record is None or not text:
+        if not text:
             return None
-        return self.make(call, directory, name, record, lambda: os.symlink(text, name))
+        with self._find(call, directory, path) as found:
+            can_be = found.has_room() and not found.slash
+            record = self.owner(call, found.parent) if can_be else None
+            if record is None:
+                return None
+            return self.make(
+                call, found, record, lambda: os.symlink(text, found.name, dir_fd=found.parent)
+            )
 
-    def _name_and_owner(self, call: Call, directory: int, path: int) -> tuple[bytes, Record | None]:
+    def _find(self, call: Call, directory: int, path: int) -> Found:
+        """Return where a path leads, which is not followed; nowhere where that is an error."""
         try:
-            name, _ = self._paths.name(call, directory, path, 0)
+            return self._paths.find(call, directory, path, False)
         except OSError:
-            return b"", None
-        return name, self.owner(call, name)
+            # The kernel will tell the caller the same.
+            return Found(-1, b"", -1)
 
-    def _keep(self, fd: int, name: bytes, record: Record) -> None:
-        """Record what there is to record of a new file, which is open, and close it."""
-        try:
-            status = os.fstat(fd)
-            handle = b"self/fd/%d" % fd
-            self._ownership.keep(handle, status.st_mode, status.st_dev, status.st_ino, record)
-            self._access_lists.inherit(parent_of(name), handle, stat.S_ISDIR(status.st_mode))
-        finally:
-            os.close(fd)
+    def _keep(self, file: int, parent: int, record: Record) -> None:
+        """Record what there is to record of a new file in a directory. Raises OSError."""
+        self._ownership.keep_new(file, record)
+        self._access_lists.inherit(parent, file)
 
 
-def parent_of(name: bytes) -> bytes:
-    """Return the name of the directory that a file is made in."""
-    return name.rstrip(b"/").rpartition(b"/")[0] or b"/"
+def _undo(found: Found, file: int, undo: Callable[..., None]) -> None:
+    """Remove a file that was made, and cannot be as it should be, if it is still there.
+
+    ``file`` is a descriptor of it, or -1 where none was to be had.
+    """
+    try:
+        there = os.stat(found.name, dir_fd=found.parent, follow_symlinks=False)
+        if file < 0 or os.path.samestat(there, os.fstat(file)):
+            undo(found.name, dir_fd=found.parent)
+    except OSError:
+        # Somebody else has removed it.
+        pass
 
 
 def read_how(memory: Memory, pid: int, address: int, size: int) -> tuple[int, int, int] | None:

@@ -14,10 +14,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from _thread import allocate_lock
 
 from runrootless.emulation.call import failure
 from runrootless.emulation.ownership import Ownership
-from runrootless.linux.files import AT_SYMLINK_NOFOLLOW, Files
+from runrootless.emulation.paths import Paths
+from runrootless.emulation.walk import open_child
+from runrootless.linux.files import AT_FDCWD, O_PATH, handle
 from runrootless.linux.mounts import MNT_DETACH, MS_BIND, mount, unmount
 
 _MEMORY_MAJOR = 1
@@ -31,9 +34,10 @@ _MOUNTS_LIMIT = 512
 class Devices:
     """Knows the real devices and where they are mounted on emulated nodes."""
 
-    def __init__(self, files: Files, ownership: Ownership) -> None:
-        self._files = files
+    def __init__(self, paths: Paths, ownership: Ownership) -> None:
+        self._paths = paths
         self._ownership = ownership
+        self._lock = allocate_lock()
         self._directory = -1
         self._processes = -1
         self._furnished: list[_Furnished] = []
@@ -42,37 +46,46 @@ class Devices:
 
     def look(self) -> None:
         """Keep hold of the container's /dev and /proc, once the agent has joined it."""
-        self._directory = self._files.open_path(b"/dev", 0)
-        self._processes = self._files.open_path(b"/proc", 0)
+        self._directory = _open_directory("/dev")
+        self._processes = _open_directory("/proc")
 
-    def open(self, name: bytes, flags: int, mode: int, device: int, inode: int) -> int | None:
-        """Return a new descriptor of what the whiteout ``name`` stands for.
+    def open(self, file: int, flags: int, status: os.stat_result) -> int | None:
+        """Return a new descriptor of what a whiteout, which is open, stands for.
 
-        None where it stands for nothing that this machine has. ``mode``, ``device`` and
-        ``inode`` are what stat(2) said of it. Only memory devices are opened: for them it
-        does not matter who does. Raises OSError as open(2), and EPERM for other devices.
+        None where it stands for nothing that this machine has. ``status`` is what stat(2)
+        said of it. Only memory devices are opened: for them it does not matter who does.
+        Raises OSError as open(2), and EPERM for other devices.
         """
-        record = self._ownership.find(name, 0, mode, device, inode)
+        record = self._ownership.find(file, status.st_mode, status.st_dev, status.st_ino)
         if record is None or not record.device_type:
             return None
         major, minor = os.major(record.device), os.minor(record.device)
         kind = "char" if record.device_type == stat.S_IFCHR else "block"
-        if kind == "char" and major == _MEMORY_MAJOR and self._directory >= 0:
-            real = b"self/fd/%d/%b" % (self._directory, _MEMORY_DEVICES.get(minor, b""))
-            if _is_device(real, record.device_type, record.device):
-                return os.open(real, flags)
+        name = _MEMORY_DEVICES.get(minor)
+        if kind == "char" and major == _MEMORY_MAJOR and name and self._directory >= 0:
+            real = open_child(self._directory, name)
+            try:
+                if real >= 0 and _is_device(real, record.device_type, record.device):
+                    return os.open(handle(real), flags)
+            finally:
+                if real >= 0:
+                    os.close(real)
         if os.path.lexists(f"/sys/dev/{kind}/{major}:{minor}"):
             raise failure(errno.EPERM)
         return None
 
-    def furnish(self, pid: int, root: bytes) -> None:
+    def furnish(self, pid: int, root: int) -> None:
         """Cover the emulated nodes in the /dev of a directory that a thread makes its root.
 
-        ``root`` is a name of the directory. What cannot be covered is left as it is.
+        ``root`` is a descriptor of the directory. What cannot be covered is left as it is.
         """
+        with self._lock:
+            self._furnish(pid, root)
+
+    def _furnish(self, pid: int, root: int) -> None:
         try:
             directory = os.open(
-                root + b"/dev", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+                "dev", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root
             )
         except OSError:
             return
@@ -84,10 +97,10 @@ class Devices:
                 for _, entry in zip(range(_NODES_LIMIT), entries, strict=False):
                     if len(mounts) >= room:
                         break
-                    covered = self._cover(b"self/fd/%d/" % directory, os.fsencode(entry.name))
+                    covered = self._cover(pid, directory, os.fsencode(entry.name))
                     if covered >= 0:
                         mounts.append(covered)
-            where = _identity(root + b"/.")
+            where = _identity(os.fstat(root))
             namespace = os.readlink("thread-self/ns/mnt")
         except OSError:
             where, namespace = (0, 0), ""
@@ -107,39 +120,44 @@ class Devices:
 
     def tidy(self) -> None:
         """Remove the mounts of roots that no process has any more, in the current view."""
+        if not self._lock.acquire(False):
+            # Another thread is at it, or waits for a file system: the next call will do.
+            return
         try:
             namespace = os.readlink("thread-self/ns/mnt")
+            for furnished in list(self._furnished):
+                if furnished.namespace == namespace and not self._in_use(furnished):
+                    furnished.unmount()
+                    self._furnished.remove(furnished)
+            self.mounted = bool(self._furnished)
         except OSError:
             return
-        for furnished in list(self._furnished):
-            if furnished.namespace == namespace and not self._in_use(furnished):
-                furnished.unmount()
-                self._furnished.remove(furnished)
-        self.mounted = bool(self._furnished)
+        finally:
+            self._lock.release()
 
-    def _cover(self, directory: bytes, name: bytes) -> int:
+    def _cover(self, pid: int, directory: int, name: bytes) -> int:
         """Mount the caller's device of this name on an emulated node.
 
         Return an O_PATH descriptor of the mount, -1 where there is none.
         """
-        fd = self._files.open_path(directory + name, AT_SYMLINK_NOFOLLOW)
-        if fd < 0:
-            return -1
+        real = file = -1
         try:
-            status = os.fstat(fd)
+            file = open_child(directory, name)
+            status = os.fstat(file)
             if status.st_rdev or not (stat.S_ISCHR(status.st_mode) or stat.S_ISREG(status.st_mode)):
                 return -1
-            handle = b"self/fd/%d" % fd
-            record = self._ownership.find(handle, 0, status.st_mode, status.st_dev, status.st_ino)
-            real = b"/dev/" + name
+            record = self._ownership.find(file, status.st_mode, status.st_dev, status.st_ino)
+            real = self._paths.open_path(pid, AT_FDCWD, b"/dev/" + name, 0)
             if record is None or not _is_device(real, record.device_type, record.device):
                 return -1
-            mount(real, handle, None, MS_BIND, None)
+            mount(handle(real), handle(file), None, MS_BIND, None)
+            return open_child(directory, name)
         except OSError:
             return -1
         finally:
-            os.close(fd)
-        return self._files.open_path(directory + name, AT_SYMLINK_NOFOLLOW)
+            for fd in (real, file):
+                if fd >= 0:
+                    os.close(fd)
 
     def _in_use(self, furnished: _Furnished) -> bool:
         users = furnished.users
@@ -152,7 +170,7 @@ class Devices:
         if users:
             return True
         # Its children may live on.
-        processes = b"self/fd/%d" % self._processes
+        processes = handle(self._processes)
         try:
             names = os.listdir(processes)
         except OSError:
@@ -163,7 +181,7 @@ class Devices:
 
     def _uses(self, process: bytes, where: tuple[int, int]) -> bool:
         try:
-            return _identity(process + b"/root") == where
+            return _identity(os.stat(process + b"/root")) == where
         except OSError:
             return False
 
@@ -184,7 +202,7 @@ class _Furnished:
     def unmount(self) -> None:
         for fd in self.mounts:
             try:
-                unmount(b"self/fd/%d" % fd, MNT_DETACH)
+                unmount(handle(fd), MNT_DETACH)
             except OSError:
                 # Somebody else has done so.
                 pass
@@ -195,17 +213,19 @@ class _Furnished:
             os.close(fd)
 
 
-def _identity(name: bytes) -> tuple[int, int]:
-    status = os.stat(name)
+def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _is_device(name: bytes, kind: int, device: int) -> bool:
-    """Return whether a name leads to the real device of this type (as in st_mode) and number."""
-    if not device:
-        return False
+def _open_directory(path: str) -> int:
+    """Return a descriptor of a directory of the container's, -1 if it has none."""
     try:
-        status = os.stat(name)
+        return os.open(path, O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
-        return False
-    return stat.S_IFMT(status.st_mode) == kind and status.st_rdev == device
+        return -1
+
+
+def _is_device(file: int, kind: int, device: int) -> bool:
+    """Return whether an open file is the real device of this type (as in st_mode) and number."""
+    status = os.fstat(file)
+    return bool(device) and stat.S_IFMT(status.st_mode) == kind and status.st_rdev == device

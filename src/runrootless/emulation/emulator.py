@@ -71,9 +71,10 @@ class Emulator:
         shared = Shared(table, owners)
         self.lock = allocate_lock()
         self._identity = shared.identity
-        self._devices = Devices(shared.files, shared.ownership)
-        self._status_files = StatusFiles(shared.files)
-        self._process_files = ProcessFiles(shared.files, shared.identity, self._status_files)
+        self._procfs = shared.procfs
+        self._devices = Devices(shared.paths, shared.ownership)
+        self._status_files = StatusFiles()
+        self._process_files = ProcessFiles(shared.procfs, shared.identity, self._status_files)
         self._mounts = Mounts(shared, self._status_files, views)
         kept = Attributes(shared.files, attributes)
         access_lists = AccessLists(shared.files, kept)
@@ -117,7 +118,7 @@ class Emulator:
     def joined(self, pid: int) -> None:
         """Take note that the agent has joined the container of process ``pid``. Raises OSError."""
         self._identity.joined(pid)
-        self._process_files.look()
+        self._procfs.look()
         self._status_files.look()
         self._devices.look()
         if self._checks is not None:
@@ -145,7 +146,7 @@ class Emulator:
         """
         machine = os.uname().machine
         key = seccomp.NUMBER.pack(NUMBERS[machine]["newfstatat"], AUDIT_ARCHITECTURES[machine])
-        quick = quick_newfstatat(self._metadata, self._status_files.readers, self.lock)
+        quick = quick_newfstatat(self._metadata, self._procfs, self._status_files.readers)
         return {key: quick if self._checks is None else for_root_only(quick)}
 
     def handlers(self) -> dict[bytes, Handler]:

@@ -15,7 +15,7 @@ from runrootless.emulation.devices import Devices
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.record import NOTHING
 from runrootless.emulation.status_files import StatusFiles
-from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD
+from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, handle
 
 _SET_ID = stat.S_ISUID | stat.S_ISGID
 _ELF_MAGIC = b"\x7fELF"
@@ -44,45 +44,47 @@ class Execution(Handlers):
             self._devices.tidy()
         self._status_files.leave_ended()
         try:
-            name, _ = self._paths.name(call, directory, path, flags)
-            owner = group = None
-            if self._files.stat(name, 0) < 0:
-                return
-            if self._files.mode() & _SET_ID:
-                owner, group = self._set_ids(name, os.stat(name))
+            file = self._paths.open(call, directory, path, flags)
         except OSError:
             # The kernel will find the same and tell the caller.
             return
+        try:
+            owner, group = self._set_ids(file)
+        except OSError:
+            return
+        finally:
+            os.close(file)
         self._identity.change_by_exec(call, owner, group)
 
-    def _set_ids(self, name: bytes, status: os.stat_result) -> tuple[int | None, int | None]:
+    def _set_ids(self, file: int) -> tuple[int | None, int | None]:
         """Return the owner and the group that a file makes its process; None where it does not.
 
         Raises OSError where the file cannot be read.
         """
+        status = os.fstat(file)
         mode = status.st_mode
-        if not stat.S_ISREG(mode) or not mode & 0o111:
+        if not (mode & _SET_ID and stat.S_ISREG(mode) and mode & 0o111):
             return None, None
-        if not _is_binary(name) or _ignores_set_id(name, status.st_dev):
+        if not _is_binary(file) or _ignores_set_id(file, status.st_dev):
             return None, None
-        record = self._ownership.find(name, 0, mode, status.st_dev, status.st_ino) or NOTHING
+        record = self._ownership.find(file, mode, status.st_dev, status.st_ino) or NOTHING
         # Without the execute bit of the group, set-group-ID means something else.
         set_group = mode & stat.S_ISGID and mode & stat.S_IXGRP
         return record.uid if mode & stat.S_ISUID else None, record.gid if set_group else None
 
 
-def _is_binary(name: bytes) -> bool:
+def _is_binary(file: int) -> bool:
     """Return whether the kernel runs a file itself: scripts have no set-user-ID."""
-    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    fd = os.open(handle(file), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         return os.read(fd, len(_ELF_MAGIC)) == _ELF_MAGIC
     finally:
         os.close(fd)
 
 
-def _ignores_set_id(name: bytes, device: int) -> bool:
+def _ignores_set_id(file: int, device: int) -> bool:
     """Return whether a file lies on a nosuid mount of the container's own.
 
     The root file system is one by the host's choice where the bundle lies on such a mount.
     """
-    return bool(os.statvfs(name).f_flag & os.ST_NOSUID) and device != os.stat("/").st_dev
+    return bool(os.fstatvfs(file).f_flag & os.ST_NOSUID) and device != os.stat("/").st_dev

@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 
-from runrootless.emulation.access import EXECUTE, READ, WRITE, Access, Found
+from runrootless.emulation.access import EXECUTE, READ, WRITE, Access
 from runrootless.emulation.access_lists import AccessLists
 from runrootless.emulation.call import Call, failure
 from runrootless.emulation.creation import O_TMPFILE, read_how
@@ -19,6 +19,7 @@ from runrootless.emulation.credentials import SECURE_NO_SETUID_FIXUP, Credential
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.metadata import UNKNOWN_FLAGS
 from runrootless.emulation.process_files import ProcessFiles
+from runrootless.emulation.walk import Found
 from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_PATH
 
 TYPE_CHECKING = False
@@ -106,7 +107,8 @@ class FileChecks(Handlers):
         """fchdir(2)."""
         descriptor = call.descriptor(0)
         if descriptor >= 0:
-            self._with_file(call, self._paths.descriptor_name(call.pid, descriptor), self._enter)
+            file = self._paths.open_descriptor(call.pid, descriptor)
+            self._with_file(call, file, self._enter)
 
     def _enter(self, call: Call, who: Credentials, found: Found) -> None:
         if found.file >= 0 and stat.S_ISDIR(os.fstat(found.file).st_mode):
@@ -296,14 +298,12 @@ class FileChecks(Handlers):
                     check(call, who, found, new)
 
     def _with_file(
-        self, call: Call, name: bytes, check: Callable[[Call, Credentials, Found], None]
+        self, call: Call, file: int, check: Callable[[Call, Credentials, Found], None]
     ) -> None:
-        who = self._identity.of(call.pid)
-        if is_root(who):
-            return
-        found = self._access.find(name)
-        if found is not None:
-            with found:
+        """Do a check of an open file, whose descriptor this closes. Raises OSError."""
+        with Found(-1, b"", file) as found:
+            who = self._identity.of(call.pid)
+            if not is_root(who):
                 check(call, who, found)
 
 

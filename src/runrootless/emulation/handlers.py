@@ -5,6 +5,7 @@ from __future__ import annotations
 from runrootless.emulation.identity import Identity
 from runrootless.emulation.ownership import Ownership
 from runrootless.emulation.paths import Paths
+from runrootless.emulation.procfs import Procfs
 from runrootless.linux.files import Files
 from runrootless.linux.memory import Memory
 
@@ -15,14 +16,18 @@ if TYPE_CHECKING:
 
 
 class Shared:
-    """Memory, files, who owns them and who processes are, as one container's handlers see them."""
+    """Memory, files, who owns them and who processes are, as one container's handlers see them.
 
-    __slots__ = ("files", "identity", "memory", "ownership", "paths")
+    Several threads share it.
+    """
+
+    __slots__ = ("files", "identity", "memory", "ownership", "paths", "procfs")
 
     def __init__(self, table: CredentialTable, owners: OwnerStore) -> None:
         self.memory = Memory()
         self.files = Files()
-        self.paths = Paths(self.memory, self.files)
+        self.procfs = Procfs()
+        self.paths = Paths(self.memory, self.files, self.procfs)
         self.ownership = Ownership(self.files, owners)
         self.identity = Identity(self.memory, table)
 

@@ -63,6 +63,9 @@ _STATX_TYPE_INODE = 0x101
 UNKNOWN_FLAGS = 0xFFFFFFFF & ~0x7900
 """All but AT_SYMLINK_NOFOLLOW, AT_NO_AUTOMOUNT, AT_EMPTY_PATH and AT_STATX_SYNC_TYPE."""
 
+_SYNC_TYPE = 0x6000
+"""``AT_STATX_SYNC_TYPE``."""
+
 
 class Metadata(Handlers):
     """Handlers of the stat family."""
@@ -76,8 +79,8 @@ class Metadata(Handlers):
         self._readers = status_files.readers
         self.plain: dict[bytes, bytes] = {}
         """By st_dev and st_ino, those of which the kernel tells the truth, and their st_ctime."""
-        # Likewise: st_ctime, and what to show instead of what the kernel says.
-        self._settled: dict[bytes, tuple[bytes, bytes]] = {}
+        self.settled: dict[bytes, tuple[bytes, bytes]] = {}
+        """Likewise: st_ctime, and what to show instead of what the kernel says."""
 
     def stat(self, call: Call) -> int | None:
         """stat(2)."""
@@ -107,32 +110,30 @@ class Metadata(Handlers):
         """statx(2)."""
         _, path, flags, mask, buffer = call.arguments[:5]
         flags &= 0xFFFFFFFF
+        file, by_path = self._open(call, call.descriptor(0), path, flags)
+        if file < 0:
+            return None
         try:
-            if not path and flags & AT_EMPTY_PATH:
-                name, nofollow = self._paths.descriptor_name(call.pid, call.descriptor(0)), 0
-            else:
-                name, nofollow = self._paths.name(call, call.descriptor(0), path, flags)
-        except OSError:
-            return None
-        if not self._are_taken(call.pid, call.descriptor(0), name, flags):
-            return None
-        flags &= ~UNKNOWN_FLAGS
-        if call.pid in self._readers:
-            self._status_files.leave(call.pid)
+            return self._statx(call, file, flags, mask, buffer, by_path)
+        finally:
+            os.close(file)
+
+    def _statx(
+        self, call: Call, file: int, flags: int, mask: int, buffer: int, by_path: bool
+    ) -> int | None:
         data = self._files.statx_buffer
         # The type and the inode number are needed to find the record.
-        kernel_flags = flags & ~(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) | nofollow
         wanted = mask & 0xFFFFFFFF | _STATX_TYPE_INODE
-        if self._files.statx(name, kernel_flags, wanted) < 0:
+        if self._files.statx(file, flags & _SYNC_TYPE, wanted) < 0:
             return None
         uid, gid, mode = _STATX_OWNER_MODE.unpack_from(data, _STATX_OWNER_OFFSET)
         (inode,) = _DEVICE.unpack_from(data, _STATX_INODE_OFFSET)
         device = os.makedev(*_STATX_RDEV.unpack_from(data, _STATX_DEV_OFFSET))
-        record = self._ownership.find(name, nofollow, mode, device, inode)
+        record = self._ownership.find(file, mode, device, inode)
         if record is None:
             owner = _ROOT
             if self._process_files.concerns(device):
-                owner = self._process_files.owner(call, name, nofollow) or _ROOT
+                owner = self._process_files.owner(call, file, by_path) or _ROOT
             if (uid, gid) == owner:
                 return None
             _STATX_OWNER_MODE.pack_into(data, _STATX_OWNER_OFFSET, *owner, mode)
@@ -154,74 +155,95 @@ class Metadata(Handlers):
         convert: Convert | None = None,
     ) -> int | None:
         """Answer any call that asks by path; ``convert`` makes its structure of struct stat."""
+        file, by_path = self._open(call, directory, path, flags)
+        if file < 0:
+            return None
         try:
-            name, nofollow = self._paths.name(call, directory, path, flags)
-        except OSError:
-            return None
-        if not self._are_taken(call.pid, directory, name, flags):
-            return None
-        return self._stat(call, name, nofollow, buffer, convert)
-
-    def _are_taken(self, pid: int, directory: int, name: bytes, flags: int) -> bool:
-        """Return whether the kernel takes ``flags``: of descriptors also those it does not know."""
-        return not flags & UNKNOWN_FLAGS or (
-            directory >= 0
-            and name == self._paths.descriptor_name(pid, directory)
-            and self._files.ignores(flags & 0xFFFFFFFF)
-        )
+            return self._stat(call, file, buffer, convert, by_path)
+        finally:
+            os.close(file)
 
     def stat_descriptor(
         self, call: Call, descriptor: int, buffer: int, convert: Convert | None = None
     ) -> int | None:
         """Answer any call that asks by descriptor."""
-        name = self._paths.descriptor_name(call.pid, descriptor)
-        return self._stat(call, name, 0, buffer, convert)
+        self._leave(call)
+        try:
+            file = self._paths.open_descriptor(call.pid, descriptor)
+        except OSError:
+            return None
+        try:
+            return self._stat(call, file, buffer, convert, False)
+        finally:
+            os.close(file)
 
-    def _stat(
-        self, call: Call, name: bytes, flags: int, buffer: int, convert: Convert | None
-    ) -> int | None:
+    def _open(self, call: Call, directory: int, address: int, flags: int) -> tuple[int, bool]:
+        """Return a descriptor of the file that is asked for, -1 where the kernel is to answer.
+
+        And whether it is asked for by a path from the root that is followed.
+        """
+        try:
+            is_null = bool(flags & AT_EMPTY_PATH) and not address
+            path = b"" if is_null else self._paths.read(call, address)
+            if flags & UNKNOWN_FLAGS and (
+                path or directory < 0 or not self._files.ignores(flags & 0xFFFFFFFF)
+            ):
+                # Of descriptors the kernel may take flags that it does not know.
+                return -1, False
+            by_path = path.startswith(b"/") and not flags & AT_SYMLINK_NOFOLLOW
+            self._leave(call)
+            return self._paths.open_path(call.pid, directory, path, flags), by_path
+        except OSError:
+            return -1, False
+
+    def _leave(self, call: Call) -> None:
+        """Take what was shown to the caller alone out of its way."""
         if call.pid in self._readers:
             self._status_files.leave(call.pid)
-        if self._files.stat(name, flags) < 0:
+
+    def _stat(
+        self, call: Call, file: int, buffer: int, convert: Convert | None, by_path: bool
+    ) -> int | None:
+        if self._files.stat(file) < 0:
             return None
         data = self._files.stat_buffer
-        shown = self.shown(name, flags, data)
+        shown = self.shown(file, data)
         if shown is OF_PROCESS:
-            owner = self._process_files.owner(call, name, flags)
-            shown, _ = self._recorded(name, flags, data, owner or _ROOT)
+            owner = self._process_files.owner(call, file, by_path)
+            shown, _ = self._recorded(file, data, owner or _ROOT)
         if shown is None:
             return None
         data[SHOWN] = shown
         return self._write(call, buffer, convert(data) if convert else data)
 
-    def shown(self, name: bytes, flags: int, data: bytearray) -> bytes | None:
-        """Return what to show of a file, from st_mode to st_rdev; None if that is the truth.
+    def shown(self, file: int, data: bytearray) -> bytes | None:
+        """Return what to show of an open file, from st_mode to st_rdev; None if that is the truth.
 
         OF_PROCESS is for those in /proc, whose owner depends on more. Of others it is
         remembered until st_ctime is another one: no attribute changes without it.
         """
-        file, changed = SAME_FILE.unpack_from(data)
-        if self.plain.get(file) == changed:
+        key, changed = SAME_FILE.unpack_from(data)
+        if self.plain.get(key) == changed:
             return None
-        settled = self._settled.get(file)
+        settled = self.settled.get(key)
         if settled is not None and settled[0] == changed:
             return settled[1]
-        if self._process_files.concerns(_DEVICE_INODE.unpack(file)[0]):
+        if self._process_files.concerns(_DEVICE_INODE.unpack(key)[0]):
             return OF_PROCESS
-        shown, carried = self._recorded(name, flags, data, _ROOT)
+        shown, carried = self._recorded(file, data, _ROOT)
         if carried:
             seconds, nanoseconds = _CHANGE.unpack_from(data)
             # A file that has just changed may change again without its time doing so.
             since = time.time() - seconds - nanoseconds / 1e9
             if since > (_TICKS if nanoseconds else _EVEN_SECONDS):
                 if shown is None:
-                    _remember(self.plain, file, changed)
+                    _remember(self.plain, key, changed)
                 else:
-                    _remember(self._settled, file, (changed, shown))
+                    _remember(self.settled, key, (changed, shown))
         return shown
 
     def _recorded(
-        self, name: bytes, flags: int, data: bytearray, owner: tuple[int, int]
+        self, file: int, data: bytearray, owner: tuple[int, int]
     ) -> tuple[bytes | None, bool]:
         """Return the same of a file that is ``owner``'s, unless there is a record of it.
 
@@ -230,7 +252,7 @@ class Metadata(Handlers):
         device, inode = _DEVICE_INODE.unpack_from(data)
         truth = data[SHOWN]
         (mode,) = _MODE.unpack_from(truth)
-        record, carried = self._ownership.find_with_place(name, flags, mode, device, inode)
+        record, carried = self._ownership.find_with_place(file, mode, device, inode)
         shown = truth[:]
         if record is not None:
             owner = record.uid, record.gid
@@ -247,7 +269,7 @@ class Metadata(Handlers):
         return 0 if self._memory.write(call.pid, buffer, data) else -errno.EFAULT
 
 
-def _remember(known: dict[bytes, Known], file: bytes, what: Known) -> None:
+def _remember(known: dict[bytes, Known], key: bytes, what: Known) -> None:
     if len(known) >= _SETTLED_LIMIT:
         known.clear()
-    known[file] = what
+    known[key] = what

@@ -18,7 +18,7 @@ from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.record import Record
 from runrootless.emulation.status_files import StatusFiles
 from runrootless.linux.capabilities import is_effective
-from runrootless.linux.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW
+from runrootless.linux.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW, handle
 from runrootless.linux.mounts import (
     MNT_DETACH,
     MS_BIND,
@@ -111,17 +111,14 @@ class Mounts(Handlers):
         if not self._trees or flags & _NOT_BY_THE_AGENT:
             return None
         nofollow = AT_SYMLINK_NOFOLLOW if flags & UMOUNT_NOFOLLOW else 0
-        name, _ = self._paths.name(call, AT_FDCWD, target, 0)
-        fd = self._files.open_path(name, nofollow)
-        if fd < 0:
-            return None
+        fd = self._paths.open(call, AT_FDCWD, target, nofollow)
         try:
             mount_id = descriptor_mount(fd)
             if mount_id not in self._trees or not _may_mount(call.pid):
                 return None
             require_valid(call)
             # Were it the file system alone, nothing mounted below would be in the way.
-            unmount(b"self/fd/%d" % fd, MNT_DETACH)
+            unmount(handle(fd), MNT_DETACH)
             self._trees.discard(mount_id)
         finally:
             os.close(fd)
@@ -129,49 +126,50 @@ class Mounts(Handlers):
 
     def _denied(self, call: Call, target: int) -> int:
         # The kernel looks for the directory before it looks at the privilege.
-        name, _ = self._paths.name(call, AT_FDCWD, target, 0)
-        return min(self._files.stat(name, 0), 0) or -errno.EPERM
+        os.close(self._paths.open(call, AT_FDCWD, target, 0))
+        return -errno.EPERM
 
     def _mount_own(self, call: Call, target: int, kind: bytes, flags: int) -> int | None:
         """Bind the container's own file system of this type; None where there is a reason not to.
 
         That is for a process with another namespace than the file system shows.
         """
-        path, device, namespace, number = self._own[kind]
+        own, device, namespace, number = self._own[kind]
         if os.stat(f"{call.pid}/ns/{namespace}").st_ino != number:
             return None
-        name, _ = self._paths.name(call, AT_FDCWD, target, 0)
-        fd = self._files.open_path(name, 0)
-        if fd < 0:
-            return None
+        path = self._paths.read(call, target)
+        fd = self._paths.open_path(call.pid, AT_FDCWD, path, 0)
         try:
             # In another mount namespace it is another mount.
-            source = self._views.open_outside(call.pid, path)
+            source = self._views.open_outside(call.pid, own)
             try:
                 if os.fstat(source).st_dev != device:
                     return None
                 require_valid(call)
-                has_others_below = _bind(b"self/fd/%d" % source, b"self/fd/%d" % fd)
+                has_others_below = _bind(handle(source), handle(fd))
             finally:
                 os.close(source)
         except FileNotFoundError:
             return None
         finally:
             os.close(fd)
-        self._finish(name, flags, has_others_below)
+        self._finish(call, path, flags, has_others_below)
         return 0
 
-    def _finish(self, name: bytes, flags: int, has_others_below: bool) -> None:
+    def _finish(self, call: Call, path: bytes, flags: int, has_others_below: bool) -> None:
         """Give a new bind mount the flags that were asked for, besides those it has."""
-        if has_others_below:
-            fd = self._files.open_path(name, 0)
-            self._trees.add(descriptor_mount(fd))
+        # What is mounted there now.
+        fd = self._paths.open_path(call.pid, AT_FDCWD, path, 0)
+        try:
+            if has_others_below:
+                self._trees.add(descriptor_mount(fd))
+            there = os.fstatvfs(fd).f_flag
+            kept = sum(flag for flag, reported in _OWN_FLAGS.items() if there & reported)
+            wanted = kept | flags & sum(_OWN_FLAGS)
+            if wanted != kept:
+                mount(None, handle(fd), None, MS_REMOUNT | MS_BIND | wanted, None)
+        finally:
             os.close(fd)
-        there = os.statvfs(name).f_flag
-        kept = sum(flag for flag, reported in _OWN_FLAGS.items() if there & reported)
-        wanted = kept | flags & sum(_OWN_FLAGS)
-        if wanted != kept:
-            mount(None, name, None, MS_REMOUNT | MS_BIND | wanted, None)
 
     def _mount_without_owner(
         self, call: Call, target: int, kind: bytes, flags: int, data: int
@@ -185,15 +183,23 @@ class Mounts(Handlers):
         owner = {option[:3]: int(option[4:]) for option in ids if option[4:].isdigit()}
         if len(owner) != len(ids) or not any(owner.values()):
             return None
-        name, _ = self._paths.name(call, AT_FDCWD, target, 0)
+        path = self._paths.read(call, target)
         source = self._memory.read_string(call.pid, call.arguments[0]) or kind
         rest = b",".join(option for option in options if option not in ids)
-        require_valid(call)
-        mount(source, name, kind, flags, rest)
+        fd = self._paths.open_path(call.pid, AT_FDCWD, path, 0)
+        try:
+            require_valid(call)
+            mount(source, handle(fd), kind, flags, rest)
+        finally:
+            os.close(fd)
         if kind == b"tmpfs":
-            status = os.stat(name)
-            record = Record(owner.get(b"uid", 0), owner.get(b"gid", 0))
-            self._ownership.keep(name, status.st_mode, status.st_dev, status.st_ino, record)
+            # What is mounted there now.
+            fd = self._paths.open_path(call.pid, AT_FDCWD, path, 0)
+            try:
+                record = Record(owner.get(b"uid", 0), owner.get(b"gid", 0))
+                self._ownership.keep_new(fd, record)
+            finally:
+                os.close(fd)
         return 0
 
 

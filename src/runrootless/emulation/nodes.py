@@ -13,10 +13,11 @@ import os
 import stat
 
 from runrootless.emulation.call import Call
-from runrootless.emulation.creation import Creation, parent_of
+from runrootless.emulation.creation import Creation
 from runrootless.emulation.credentials import CAP_MKNOD
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.record import Record
+from runrootless.emulation.walk import Found
 from runrootless.linux.files import AT_FDCWD
 
 _DEVICE_TYPES = (stat.S_IFCHR, stat.S_IFBLK)
@@ -48,35 +49,36 @@ class Nodes(Handlers):
         is_device = kind in _DEVICE_TYPES and (kind == stat.S_IFBLK or device != 0)
         if kind not in _TYPES:
             return None
-        name, _ = self._paths.name(call, directory, path, 0)
-        record = self._creation.owner(call, name)
-        if is_device:
-            credentials = self._identity.of(call.pid)
-            may = self._identity.may(call.pid, credentials, CAP_MKNOD)
-            if not may and _could_be_made(name):
-                return -errno.EPERM
-            record = record or Record()
-            record = Record(record.uid, record.gid, kind, device)
+        with self._paths.find(call, directory, path, False) as found:
+            if not found.has_room() or found.slash:
+                # The kernel looks there before at privileges.
+                return None
+            if is_device:
+                credentials = self._identity.of(call.pid)
+                if not self._identity.may(call.pid, credentials, CAP_MKNOD):
+                    return -errno.EPERM
+            record = self._creation.owner(call, found.parent)
+            if is_device:
+                record = record or Record()
+                record = Record(record.uid, record.gid, kind, device)
+                return self._creation.make(
+                    call, found, record, lambda: self._make_device(found, mode)
+                )
+            if record is None:
+                return None
             return self._creation.make(
-                call, directory, name, record, lambda: self._make_device(name, mode)
+                call,
+                found,
+                record,
+                lambda: os.mknod(found.name, mode, device, dir_fd=found.parent),
             )
-        if record is None:
-            return None
-        return self._creation.make(
-            call, directory, name, record, lambda: os.mknod(name, mode, device)
-        )
 
-    def _make_device(self, name: bytes, mode: int) -> None:
+    def _make_device(self, found: Found, mode: int) -> None:
         permissions = stat.S_IMODE(mode)
-        if self._ownership.lasts_beside(os.stat(parent_of(name)).st_dev):
+        if self._ownership.lasts_beside(os.fstat(found.parent).st_dev):
             try:
-                os.mknod(name, permissions | stat.S_IFCHR, 0)
+                os.mknod(found.name, permissions | stat.S_IFCHR, 0, dir_fd=found.parent)
                 return
             except OSError:
                 pass
-        os.mknod(name, permissions | stat.S_IFREG)
-
-
-def _could_be_made(name: bytes) -> bool:
-    """Return whether there is room for a file: the kernel looks there before at privileges."""
-    return not name.endswith(b"/") and not os.path.lexists(name) and os.path.isdir(parent_of(name))
+        os.mknod(found.name, permissions | stat.S_IFREG, dir_fd=found.parent)

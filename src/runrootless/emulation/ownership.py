@@ -10,11 +10,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from _thread import allocate_lock
 
 from runrootless.emulation.call import failure
 from runrootless.emulation.owner_store import OwnerStore
 from runrootless.emulation.record import NOTHING, Record, decode, encode
-from runrootless.linux.files import AT_SYMLINK_NOFOLLOW, Files
+from runrootless.emulation.walk import open_child
+from runrootless.linux.files import Files
 
 ATTRIBUTE = b"user.rootlesscontainers"
 
@@ -32,25 +34,25 @@ class Ownership:
         self._files = files
         self._store = store
         self._expected: list[tuple[bytes, int, Record]] = []
+        self._lock = allocate_lock()
         self._decoded: dict[bytes, Record | None] = {}
 
-    def find(self, name: bytes, flags: int, mode: int, device: int, inode: int) -> Record | None:
-        """Return the record of the file that was found as ``name``, or None.
+    def find(self, file: int, mode: int, device: int, inode: int) -> Record | None:
+        """Return the record of an open file, or None.
 
-        ``flags`` tells by AT_SYMLINK_NOFOLLOW how ``name`` is resolved; ``mode``,
-        ``device`` and ``inode`` are what stat(2) said of the file.
+        ``mode``, ``device`` and ``inode`` are what stat(2) said of it.
         """
-        return self.find_with_place(name, flags, mode, device, inode)[0]
+        return self.find_with_place(file, mode, device, inode)[0]
 
     def find_with_place(
-        self, name: bytes, flags: int, mode: int, device: int, inode: int
+        self, file: int, mode: int, device: int, inode: int
     ) -> tuple[Record | None, bool]:
         """Return the same, and whether the file itself carries its record or would do so.
 
         Then st_ctime changes with the record.
         """
         if mode & _TYPE_MASK in _FILE_TYPES_WITH_ATTRIBUTES:
-            value = self._files.getxattr(name, ATTRIBUTE, flags)
+            value = self._files.getxattr(file, ATTRIBUTE)
             if value.__class__ is bytes:
                 try:
                     return self._decoded[value], True
@@ -58,11 +60,9 @@ class Ownership:
                     return self._decode(value), True
             if value == -errno.ENODATA:
                 return None, True
-        return self._find_beside(name, flags, mode, device, inode), False
+        return self._find_beside(file, mode, device, inode), False
 
-    def _find_beside(
-        self, name: bytes, flags: int, mode: int, device: int, inode: int
-    ) -> Record | None:
+    def _find_beside(self, file: int, mode: int, device: int, inode: int) -> Record | None:
         if self._expected:
             self._settle()
         found = self._store.find(device, inode)
@@ -72,61 +72,77 @@ class Ownership:
         if record.device_type and mode & _TYPE_MASK not in _TYPES_OF_DEVICES:
             # On a file system without times of birth: the inode number is another file's by now.
             return None
-        return record if birth == self._files.birth_time(name, flags) else None
+        return record if birth == self._files.birth_time(file) else None
 
-    def keep(self, handle: bytes, mode: int, device: int, inode: int, record: Record) -> None:
-        """Keep the record of the file that ``handle`` leads to.
+    def keep(self, file: int, mode: int, device: int, inode: int, record: Record) -> None:
+        """Keep the record of an open file.
 
-        ``handle`` is a name that ends in a /proc link to an open descriptor, so that
-        it is followed just once. Raises OSError as chown(2) would: EROFS, EPERM, ENOSPC.
+        Raises OSError as chown(2) would: EROFS, EPERM, ENOSPC.
         """
         if stat.S_IFMT(mode) in _FILE_TYPES_WITH_ATTRIBUTES:
             if record == NOTHING:
-                result = self._files.removexattr(handle, ATTRIBUTE)
+                result = self._files.removexattr(file, ATTRIBUTE)
                 if result == -errno.ENODATA:
                     return
             else:
-                result = self._files.setxattr(handle, ATTRIBUTE, encode(record))
+                result = self._files.setxattr(file, ATTRIBUTE, encode(record))
             if result == 0:
                 return
             if result == -errno.EACCES:
                 raise failure(errno.EPERM)
             if result != -errno.EOPNOTSUPP:
                 raise failure(-result)
-        if os.statvfs(handle).f_flag & os.ST_RDONLY:
+        if os.fstatvfs(file).f_flag & os.ST_RDONLY:
             # Beside it could be kept all the same.
             raise failure(errno.EROFS)
-        self._store.keep(device, inode, self._files.birth_time(handle, 0), record)
+        self._store.keep(device, inode, self._files.birth_time(file), record)
+
+    def keep_new(self, file: int, record: Record) -> None:
+        """Keep the record of an open file that is new. Raises OSError as ``keep``."""
+        status = os.fstat(file)
+        self.keep(file, status.st_mode, status.st_dev, status.st_ino, record)
 
     def lasts_beside(self, device: int) -> bool:
         """Return whether the side store keeps records of files on a device as long as they live."""
         return self._store.lasts(device)
 
-    def expect(self, name: bytes, record: Record) -> None:
-        """Keep the record of a socket that the kernel is about to make, once it is there."""
-        parent = self._files.open_path(os.path.dirname(name), 0)
-        if parent < 0:
-            return
-        if len(self._expected) >= _EXPECTED_LIMIT:
-            os.close(self._expected.pop(0)[1])
-        self._expected.append((os.path.basename(name), parent, record))
+    def expect(self, parent: int, name: bytes, record: Record) -> None:
+        """Keep the record of a socket that the kernel is about to make, once it is there.
+
+        ``parent`` is a descriptor of the directory, which stays the caller's to close, and
+        ``name`` that of the socket in it. Raises OSError: EMFILE.
+        """
+        with self._lock:
+            if len(self._expected) >= _EXPECTED_LIMIT:
+                os.close(self._expected.pop(0)[1])
+            self._expected.append((name, os.dup(parent), record))
 
     def _settle(self) -> None:
         """Keep the records of what was expected and is there."""
-        expected, self._expected = self._expected, []
+        with self._lock:
+            expected, self._expected = self._expected, []
         for name, parent, record in expected:
-            fd = self._files.open_path(b"self/fd/%d/%b" % (parent, name), AT_SYMLINK_NOFOLLOW)
-            if fd < 0:
-                self._expected.append((name, parent, record))
-                continue
-            os.close(parent)
+            if self._is_kept(parent, name, record):
+                os.close(parent)
+            else:
+                with self._lock:
+                    self._expected.append((name, parent, record))
+
+    def _is_kept(self, parent: int, name: bytes, record: Record) -> bool:
+        """Keep the record of a socket; return whether there is nothing left to do for it."""
+        try:
+            file = open_child(parent, name)
+            if file < 0:
+                return False
             try:
-                status = os.fstat(fd)
-                if stat.S_ISSOCK(status.st_mode):
-                    handle = b"self/fd/%d" % fd
-                    self.keep(handle, status.st_mode, status.st_dev, status.st_ino, record)
+                if stat.S_ISSOCK(os.fstat(file).st_mode):
+                    self.keep_new(file, record)
             finally:
-                os.close(fd)
+                os.close(file)
+        except OSError:
+            # No room for it, say; there may be later.
+            return False
+        return True
 
     def _decode(self, value: bytes) -> Record | None:
         if len(self._decoded) >= _CACHE_LIMIT:

@@ -1,136 +1,213 @@
-"""From what a process calls a file to a name by which the agent finds the same file.
+"""The one door between what a caller names and the files that the agent acts on.
 
-The agent's working directory is the /proc of its own pid namespace and its root is
-the caller's. So an absolute path names the same file for both, and the others are
-reached through the caller's own links: ``PID/cwd/...`` and ``PID/fd/N/...``.
+A path, a directory descriptor and flags become a descriptor (O_PATH) that the agent holds;
+no other code gives a path of the container to the kernel. Resolution begins at the caller's
+own root, working directory or descriptor. openat2(2) does it in one call where no link
+depends on who follows it; else ``Walk`` does. All that is done to a file afterwards is done
+by its descriptor, so it does not matter what becomes of its name.
 """
 
 from __future__ import annotations
 
 import errno
+import os
+import stat
 
 from runrootless.emulation.call import Call, failure
+from runrootless.emulation.procfs import Procfs
+from runrootless.emulation.walk import Found, Nowhere, Walk, open_child, open_root
 from runrootless.linux.files import (
     AT_EMPTY_PATH,
     AT_FDCWD,
     AT_SYMLINK_NOFOLLOW,
     O_PATH,
+    RESOLVE_NO_MAGICLINKS,
+    RESOLVE_NO_XDEV,
     Files,
 )
 from runrootless.linux.memory import Memory
-from runrootless.linux.processes import descriptor_flags, read_status, status_fields
+from runrootless.linux.processes import descriptor_flags
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runrootless.emulation.walk import Follow, Search
 
 PATH_MAX = 4096
 
-OWN_PLACES = (b"/proc/", b"/dev/")
-"""What paths begin with that may lead each process elsewhere."""
-
-_SELF_LINKS = {
-    b"/dev/stdin": b"/fd/0",
-    b"/dev/stdout": b"/fd/1",
-    b"/dev/stderr": b"/fd/2",
-}
-_SELF_ITSELF = (b"/proc/self", b"/proc/thread-self")
-_SELF_THREADS = b"/proc/self/task/"
-_SELF_DIRECTORIES = (
-    (b"/proc/self/", b"/"),
-    (b"/proc/thread-self/", b"/"),
-    (b"/dev/fd/", b"/fd/"),
-)
+_OPEN = O_PATH | os.O_CLOEXEC
+_SPECIAL_NAMES = (b"", b".", b"..")
 
 
 class Paths:
-    """Finds names for the agent."""
+    """Opens files by the names that callers give them.
 
-    def __init__(self, memory: Memory, files: Files) -> None:
+    A caller is given by the thread's ID, a directory as a descriptor of it or AT_FDCWD.
+    """
+
+    def __init__(self, memory: Memory, files: Files, procfs: Procfs) -> None:
         self._memory = memory
         self._files = files
+        self._procfs = procfs
+        self._walk = Walk(files, procfs)
 
-    def name(self, call: Call, directory: int, address: int, flags: int) -> tuple[bytes, int]:
-        """Return a name and its AT_SYMLINK_NOFOLLOW flag, for a path in the caller's memory.
-
-        ``directory`` is a descriptor of the caller's or AT_FDCWD, and ``flags`` may hold
-        AT_EMPTY_PATH and AT_SYMLINK_NOFOLLOW. Raises OSError: EFAULT, ENAMETOOLONG, ENOENT.
-        """
+    def read(self, call: Call, address: int) -> bytes:
+        """Return the path at an address of the caller's. Raises OSError: EFAULT, ENAMETOOLONG."""
         path = self._memory.read_string(call.pid, address)
         if path is None:
             raise failure(errno.EFAULT)
-        if path:
-            flags &= AT_SYMLINK_NOFOLLOW
-            return self.name_of(call.pid, directory, path, flags), flags
-        if not flags & AT_EMPTY_PATH:
-            raise failure(errno.ENOENT)
-        return self.descriptor_name(call.pid, directory), 0
-
-    def name_of(
-        self, pid: int, directory: int, path: bytes, flags: int = AT_SYMLINK_NOFOLLOW
-    ) -> bytes:
-        """Return a name for a thread's path that is not empty. Raises OSError: ENAMETOOLONG.
-
-        ``flags`` is AT_SYMLINK_NOFOLLOW where the file may be a symlink itself.
-        """
         if len(path) >= PATH_MAX:
             raise failure(errno.ENAMETOOLONG)
-        if path.startswith(b"/"):
-            if path.startswith(OWN_PLACES):
-                return _resolve_self(pid, path, flags)
-            return path
-        if directory == AT_FDCWD:
-            return b"%d/cwd/%b" % (pid, path)
-        return b"%d/fd/%d/%b" % (pid, directory, path)
+        return path
 
-    def descriptor_name(self, pid: int, descriptor: int) -> bytes:
-        """Return the name of what a descriptor of a thread's refers to, to be followed."""
+    def open(self, call: Call, directory: int, address: int, flags: int) -> int:
+        """Return a descriptor of the file that a path in the caller's memory leads to.
+
+        ``flags`` may hold AT_EMPTY_PATH and AT_SYMLINK_NOFOLLOW. Raises OSError as the kernel.
+        """
+        return self.open_path(call.pid, directory, self.read(call, address), flags)
+
+    def open_path(self, caller: int, directory: int, path: bytes, flags: int) -> int:
+        """Return a descriptor of the file that a path leads to, as ``open`` does."""
+        if not path:
+            if flags & AT_EMPTY_PATH:
+                return self.open_descriptor(caller, directory)
+            raise failure(errno.ENOENT)
+        start = self._open_start(caller, directory, path)
+        try:
+            nofollow = os.O_NOFOLLOW if flags & AT_SYMLINK_NOFOLLOW else 0
+            file = self._files.resolve(start, path, nofollow, RESOLVE_NO_MAGICLINKS)
+            if file >= 0:
+                if not self._procfs.misleads(file, os.fstat(file).st_dev):
+                    return file
+                os.close(file)
+            elif self._is_certain(start, path, nofollow, file):
+                raise failure(-file)
+            first = open_root() if start == AT_FDCWD else os.dup(start)
+        finally:
+            _close(start)
+        with self._walk.follow(caller, first, path, not nofollow) as found:
+            if found.file < 0:
+                raise failure(errno.ENOENT)
+            return found.take_file()
+
+    def open_descriptor(self, caller: int, descriptor: int) -> int:
+        """Return a descriptor of what one of a thread's refers to, or of its working directory.
+
+        Raises OSError: EBADF.
+        """
         if descriptor == AT_FDCWD:
-            return b"%d/cwd" % pid
-        return b"%d/fd/%d" % (pid, descriptor)
+            return os.open(b"%d/cwd" % caller, _OPEN)
+        try:
+            if descriptor >= 0:
+                return os.open(b"%d/fd/%d" % (caller, descriptor), _OPEN)
+        except FileNotFoundError:
+            pass
+        raise failure(errno.EBADF)
 
-    def open_file_name(self, call: Call, descriptor: int) -> bytes:
-        """Return the name of the file that a descriptor is open for.
+    def open_file(self, call: Call, descriptor: int) -> int:
+        """Return a descriptor of the file that one of the caller's is open for.
 
         Raises OSError: EBADF where it is not open, or open just as a place (O_PATH).
         """
-        if descriptor < 0:
-            raise failure(errno.EBADF)
-        name = self.descriptor_name(call.pid, descriptor)
-        result = self._files.stat(name, AT_SYMLINK_NOFOLLOW)
-        if result < 0:
-            raise failure(errno.EBADF if result == -errno.ENOENT else -result)
-        # The link's permissions are what the descriptor is open for; where it is for
-        # nothing, it takes a closer look.
-        is_place = (
-            not self._files.mode() & 0o600 and descriptor_flags(call.pid, descriptor) & O_PATH
-        )
-        if is_place:
-            raise failure(errno.EBADF)
-        return name
+        file = self.open_descriptor(call.pid, max(descriptor, -1))
+        try:
+            # The link's permissions are what the descriptor is open for; where it is for
+            # nothing, it takes a closer look.
+            mode = os.lstat(b"%d/fd/%d" % (call.pid, descriptor)).st_mode
+            if mode & 0o600 or not descriptor_flags(call.pid, descriptor) & O_PATH:
+                return file
+        except OSError:
+            # Closed meanwhile, by another thread.
+            pass
+        os.close(file)
+        raise failure(errno.EBADF)
 
-    def explain(self, call: Call, directory: int, name: bytes, result: int) -> int:
-        """Return the negative error number that the caller is to see for a failed ``name``.
+    def find(self, call: Call, directory: int, address: int, follows: bool) -> Found:
+        """Return where a path in the caller's memory leads, to make a file there.
 
-        A descriptor that is not open shows up as ENOENT of its /proc link.
+        ``follows`` tells whether a symlink at its end is followed. Raises OSError as the kernel.
         """
-        if result != -errno.ENOENT or directory == AT_FDCWD or name.startswith(b"/"):
-            return result
-        link = self.descriptor_name(call.pid, directory)
-        if self._files.stat(link, AT_SYMLINK_NOFOLLOW) == -errno.ENOENT:
-            return -errno.EBADF
-        return result
+        return self.find_path(call.pid, directory, self.read(call, address), follows)
+
+    def find_path(self, caller: int, directory: int, path: bytes, follows: bool) -> Found:
+        """Return where a path leads, as ``find`` does."""
+        stripped = path.rstrip(b"/")
+        head, slash, name = stripped.rpartition(b"/")
+        slashes = len(path) > len(stripped)
+        if name not in _SPECIAL_NAMES:
+            head = head or slash or b"."
+            found = Found(self.open_path(caller, directory, head + b"/", 0), name, -1, slashes)
+            try:
+                found.file = open_child(found.parent, name)
+                is_plain = self._is_plain(found, follows)
+            except BaseException:
+                found.close()
+                raise
+            if is_plain:
+                return found
+            found.close()
+        if not path:
+            raise failure(errno.ENOENT)
+        # A name to make a file by is not followed, slash or not.
+        found = self.walk(caller, directory, path if follows else stripped or b"/", follows)
+        found.slash = slashes
+        return found
+
+    def walk(
+        self,
+        caller: int,
+        directory: int,
+        path: bytes,
+        follows: bool,
+        search: Search | None = None,
+        follow: Follow | None = None,
+    ) -> Found:
+        """Return where a path that is not empty leads, one component at a time.
+
+        ``search`` and ``follow`` are as to ``Walk.follow``. Raises OSError, Nowhere.
+        """
+        try:
+            start = self._open_start(caller, directory, path)
+        except OSError as error:
+            raise Nowhere(error.errno, error.strerror) from None
+        first = open_root() if start == AT_FDCWD else start
+        return self._walk.follow(caller, first, path, follows, search, follow)
+
+    def _open_start(self, caller: int, directory: int, path: bytes) -> int:
+        """Return a descriptor of where a path begins, AT_FDCWD for the root. Raises OSError."""
+        return AT_FDCWD if path.startswith(b"/") else self.open_descriptor(caller, directory)
+
+    def _is_certain(self, start: int, path: bytes, nofollow: int, result: int) -> bool:
+        """Return whether a path fails for its caller as it does for the agent.
+
+        That is where it goes through no procfs: neither from a mount to another, nor in one.
+        """
+        if result == -errno.ELOOP:
+            return False
+        flags = RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV
+        again = self._files.resolve(start, path, nofollow, flags)
+        if again >= 0:
+            os.close(again)
+        if again != result:
+            return False
+        first = open_root() if start == AT_FDCWD else os.dup(start)
+        try:
+            return not self._procfs.contains(first, os.fstat(first).st_dev)
+        finally:
+            os.close(first)
+
+    def _is_plain(self, found: Found, follows: bool) -> bool:
+        """Return whether a directory and a name in it are what a walk would find."""
+        if self._procfs.contains(found.parent, os.fstat(found.parent).st_dev):
+            return False
+        if found.file < 0:
+            return True
+        mode = os.fstat(found.file).st_mode
+        if not follows:
+            return True
+        return not stat.S_ISLNK(mode) and (stat.S_ISDIR(mode) or not found.slash)
 
 
-def _resolve_self(pid: int, path: bytes, flags: int) -> bytes:
-    """Return ``path`` by way of the caller's directory in the agent's /proc.
-
-    The agent is not in the container's pid namespace, so "self" leads it nowhere.
-    """
-    if path in _SELF_ITSELF and not flags:
-        return b"%d" % pid
-    if path.startswith(_SELF_THREADS):
-        # The numbers of threads are the container's.
-        process = status_fields(read_status(pid), b"NStgid")[-1]
-        return b"/proc/%b/task/%b" % (process, path[len(_SELF_THREADS) :])
-    for directory, target in _SELF_DIRECTORIES:
-        if path.startswith(directory):
-            return b"%d%b%b" % (pid, target, path[len(directory) :])
-    link = _SELF_LINKS.get(path)
-    return path if link is None else b"%d%b" % (pid, link)
+def _close(fd: int) -> None:
+    if fd >= 0:
+        os.close(fd)

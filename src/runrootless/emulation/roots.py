@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import stat
 import struct
 
 from runrootless.emulation.call import Call, require_valid
@@ -43,17 +45,20 @@ class Roots(Handlers):
 
     def chroot(self, call: Call) -> int | None:
         """chroot(2)."""
-        name, _ = self._paths.name(call, AT_FDCWD, call.arguments[0], 0)
-        if not self._identity.of(call.pid).can(CAP_SYS_CHROOT):
-            # The kernel looks for the directory before it looks at the privilege.
-            result = self._files.stat(name.rstrip(b"/") + b"/.", 0)
-            return -errno.EPERM if result == 0 else result
-        if not is_effective(call.pid, CAP_SYS_CHROOT):
-            return None
-        if self._devices.mounted:
-            self._devices.tidy()
-        require_valid(call)
-        self._devices.furnish(call.pid, name)
+        directory = self._paths.open(call, AT_FDCWD, call.arguments[0], 0)
+        try:
+            if not self._identity.of(call.pid).can(CAP_SYS_CHROOT):
+                # The kernel looks for the directory before it looks at the privilege.
+                is_directory = stat.S_ISDIR(os.fstat(directory).st_mode)
+                return -errno.EPERM if is_directory else -errno.ENOTDIR
+            if not is_effective(call.pid, CAP_SYS_CHROOT):
+                return None
+            if self._devices.mounted:
+                self._devices.tidy()
+            require_valid(call)
+            self._devices.furnish(call.pid, directory)
+        finally:
+            os.close(directory)
         self._views.varied = True
         return None
 
@@ -61,9 +66,12 @@ class Roots(Handlers):
         """pivot_root(2)."""
         self._views.varied = True
         if self._identity.of(call.pid).can(CAP_SYS_ADMIN) and is_effective(call.pid, CAP_SYS_ADMIN):
-            name, _ = self._paths.name(call, AT_FDCWD, call.arguments[0], 0)
-            require_valid(call)
-            self._devices.furnish(call.pid, name)
+            directory = self._paths.open(call, AT_FDCWD, call.arguments[0], 0)
+            try:
+                require_valid(call)
+                self._devices.furnish(call.pid, directory)
+            finally:
+                os.close(directory)
 
     def setns(self, call: Call) -> None:
         """setns(2)."""

@@ -12,7 +12,7 @@ from runrootless.emulation.creation import Creation
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.table import SO_PEERCRED, SO_PEERGROUPS
 from runrootless.linux.control_data import CREDENTIALS
-from runrootless.linux.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW
+from runrootless.linux.files import AT_FDCWD
 from runrootless.linux.pidfd import duplicate
 from runrootless.linux.processes import read_status, status_fields
 
@@ -48,11 +48,15 @@ class Sockets(Handlers):
             return
         if self._checks is not None:
             self._checks.require_new(call, path)
-        name = self._paths.name_of(call.pid, AT_FDCWD, path)
-        record = self._creation.owner(call, name)
-        if record is None or self._files.stat(name, AT_SYMLINK_NOFOLLOW) == 0:
+        try:
+            found = self._paths.find_path(call.pid, AT_FDCWD, path, False)
+        except OSError:
+            # The kernel will tell the caller the same, unless it is no socket.
             return
-        self._ownership.expect(name, record)
+        with found:
+            record = self._creation.owner(call, found.parent) if found.has_room() else None
+            if record is not None:
+                self._ownership.expect(found.parent, found.name, record)
 
     def getsockopt(self, call: Call) -> int | None:
         """getsockopt(2) with SO_PEERCRED or SO_PEERGROUPS: what the peer has by now."""

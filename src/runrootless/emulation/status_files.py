@@ -17,7 +17,8 @@ from time import monotonic
 
 from runrootless.emulation.call import Call, require_valid
 from runrootless.emulation.credentials import ROOT
-from runrootless.linux.files import AT_SYMLINK_NOFOLLOW, O_PATH, Files
+from runrootless.emulation.walk import open_child
+from runrootless.linux.files import O_PATH
 from runrootless.linux.mounts import (
     MNT_DETACH,
     MS_UNBINDABLE,
@@ -46,8 +47,7 @@ class StatusFiles:
     The handlers of one container, and the thread that calls ``tidy``, share it.
     """
 
-    def __init__(self, files: Files) -> None:
-        self._files = files
+    def __init__(self) -> None:
         self._lock = allocate_lock()
         self._places: list[int] = []
         self.readers: dict[int, tuple[_Copy, float]] = {}
@@ -73,17 +73,17 @@ class StatusFiles:
         """
         if self._stopped or _shown_ids(credentials) == _shown_ids(ROOT):
             return
-        status = self._files.open_path(b"self/fd/%d/status" % directory, AT_SYMLINK_NOFOLLOW)
-        if status < 0:
-            return
+        status = -1
         try:
+            status = open_child(directory, b"status")
             with self._lock:
                 self._show(call, directory, status, credentials)
         except OSError:
             # The process has ended, or there is no room for the copy.
             pass
         finally:
-            os.close(status)
+            if status >= 0:
+                os.close(status)
 
     def open_copy(self, status: int, credentials: Credentials) -> int | None:
         """Return a new descriptor to read a copy of a status file with these credentials.

@@ -21,7 +21,7 @@ from runrootless.emulation.attributes import (
 from runrootless.emulation.call import Call, failure, require_valid
 from runrootless.emulation.credentials import CAP_SYS_ADMIN
 from runrootless.emulation.handlers import Handlers, Shared
-from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW
+from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, handle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Xattrs(Handlers):
     """Handlers of the xattr family.
 
     A place is a descriptor or AT_FDCWD, the address of a path from there, and flags as to
-    ``Paths.name``; without a path it is what the descriptor is open for. ``checks`` are of
+    ``Paths.open``; without a path it is what the descriptor is open for. ``checks`` are of
     emulated users' permissions, None where nobody's are checked.
     """
 
@@ -141,7 +141,7 @@ class Xattrs(Handlers):
         attribute = self._attribute(call, address)
         if not attribute or size > _VALUE_LIMIT or flags & ~_FLAGS:
             return None
-        if self._checks is None and not (is_access_list(attribute) or is_kept(attribute)):
+        if self._checks is None and not _is_changed_here(attribute):
             return None
         data = self._memory.read(call.pid, value, size)
         if data is None:
@@ -149,13 +149,16 @@ class Xattrs(Handlers):
         place = locate(call)
         if self._checks is not None:
             self._checks.require_attribute(call, place, attribute, os.W_OK, data)
-        found = self._file_to_change(call, place, attribute)
-        if found is None:
+        if not _is_changed_here(attribute):
             return None
-        if is_access_list(attribute):
-            self._access_lists.set(*found, attribute, data)
-        else:
-            self._attributes.set(*found, attribute, data, flags)
+        file = self._open_to_change(call, place, attribute)
+        try:
+            if is_access_list(attribute):
+                self._access_lists.set(file, attribute, data)
+            else:
+                self._attributes.set(file, attribute, data, flags)
+        finally:
+            os.close(file)
         return 0
 
     def _get(self, call: Call, locate: Locate, address: int, buffer: int, size: int) -> int | None:
@@ -165,31 +168,34 @@ class Xattrs(Handlers):
         place = locate(call)
         if self._checks is not None:
             self._checks.require_attribute(call, place, attribute, os.R_OK)
-        if is_hidden(attribute):
-            # Looked for under a name that no file has, for the sake of other errors.
-            name, nofollow = self._name(call, place)
-            os.getxattr(name, ABSENT_USER, follow_symlinks=not nofollow)
-            return -errno.ENODATA
-        if is_access_list(attribute):
-            name, nofollow = self._name(call, place)
-            found = self._access_lists.get(name, nofollow, attribute)
-            return None if found is None else self._return(call, found, buffer, size)
-        if not is_kept(attribute):
+        if not (is_hidden(attribute) or _is_changed_here(attribute)):
             return None
-        name, nofollow = self._name(call, place)
-        if is_trusted(attribute):
-            self._require_administrator(call, name, nofollow, errno.ENODATA)
-        return self._return(call, self._attributes.get(name, nofollow, attribute), buffer, size)
+        file = self._open(call, place)
+        try:
+            if is_hidden(attribute):
+                # Looked for under a name that no file has, for the sake of other errors.
+                os.getxattr(handle(file), ABSENT_USER)
+                return -errno.ENODATA
+            if is_access_list(attribute):
+                found = self._access_lists.get(file, attribute)
+                return None if found is None else self._return(call, found, buffer, size)
+            if is_trusted(attribute):
+                self._require_administrator(call, errno.ENODATA)
+            return self._return(call, self._attributes.get(file, attribute), buffer, size)
+        finally:
+            os.close(file)
 
     def _list(self, call: Call, locate: Locate, buffer: int, size: int) -> int | None:
         place = locate(call)
         if self._checks is not None:
             self._checks.require_search(call, place)
-        name, nofollow = self._name(call, place)
+        file = self._open(call, place)
         try:
-            names = self._attributes.names(name, nofollow)
+            names = self._attributes.names(file)
         except OSError:
             return None
+        finally:
+            os.close(file)
         if names is None:
             return None
         if not self._is_administrator(call):
@@ -203,30 +209,32 @@ class Xattrs(Handlers):
         place = locate(call)
         if self._checks is not None:
             self._checks.require_attribute(call, place, attribute, os.W_OK)
-        found = self._file_to_change(call, place, attribute)
-        if found is None:
+        if not _is_changed_here(attribute):
             return None
-        if is_access_list(attribute):
-            self._access_lists.remove(*found, attribute)
-        else:
-            self._attributes.remove(*found, attribute)
+        file = self._open_to_change(call, place, attribute)
+        try:
+            if is_access_list(attribute):
+                self._access_lists.remove(file, attribute)
+            else:
+                self._attributes.remove(file, attribute)
+        finally:
+            os.close(file)
         return 0
 
-    def _file_to_change(
-        self, call: Call, place: Place, attribute: bytes
-    ) -> tuple[bytes, int] | None:
-        """Return a file of which an attribute is to be changed, as ``Paths.name`` does.
+    def _open_to_change(self, call: Call, place: Place, attribute: bytes) -> int:
+        """Return a descriptor of a file of which an attribute is to be changed.
 
-        None where the attribute is the kernel's. Raises OSError, EPERM among others.
+        Raises OSError, EPERM among others.
         """
-        is_administrators = is_kept(attribute)
-        if not is_administrators and not is_access_list(attribute):
-            return None
-        name, nofollow = self._name(call, place)
-        if is_administrators:
-            self._require_administrator(call, name, nofollow, errno.EPERM)
-        require_valid(call)
-        return name, nofollow
+        file = self._open(call, place)
+        try:
+            if is_kept(attribute):
+                self._require_administrator(call, errno.EPERM)
+            require_valid(call)
+        except BaseException:
+            os.close(file)
+            raise
+        return file
 
     def _return(self, call: Call, data: bytes, buffer: int, size: int) -> int:
         if size:
@@ -245,10 +253,10 @@ class Xattrs(Handlers):
     def _is_administrator(self, call: Call) -> bool:
         return self._identity.of(call.pid).can(CAP_SYS_ADMIN)
 
-    def _require_administrator(self, call: Call, name: bytes, nofollow: int, error: int) -> None:
-        """Raise ``error`` unless the caller has CAP_SYS_ADMIN, and first what stat(2) does."""
+    def _require_administrator(self, call: Call, error: int) -> None:
+        """Raise ``error`` unless the caller has CAP_SYS_ADMIN."""
         if not self._is_administrator(call):
-            raise failure(-self._files.stat(name, nofollow) or error)
+            raise failure(error)
 
     def _follow(self, call: Call) -> Place:
         return AT_FDCWD, call.arguments[0], 0
@@ -266,19 +274,14 @@ class Xattrs(Handlers):
             return directory, path, flags & AT_SYMLINK_NOFOLLOW
         return directory, None, 0
 
-    def _name(self, call: Call, place: Place) -> tuple[bytes, int]:
-        """Return a name and its AT_SYMLINK_NOFOLLOW flag, as ``Paths.name`` does."""
+    def _open(self, call: Call, place: Place) -> int:
+        """Return a descriptor of the file at a place. Raises OSError as the kernel does."""
         directory, path, flags = place
-        if path is None:
-            if directory == AT_FDCWD:
-                return self._paths.descriptor_name(call.pid, directory), 0
-            return self._paths.open_file_name(call, directory), 0
-        name, nofollow = self._paths.name(call, directory, path, flags)
-        if directory != AT_FDCWD:
-            result = self._files.stat(name, nofollow)
-            if result < 0:
-                raise failure(-self._paths.explain(call, directory, name, result))
-        return name, nofollow
+        if path is not None:
+            return self._paths.open(call, directory, path, flags)
+        if directory == AT_FDCWD:
+            return self._paths.open_descriptor(call.pid, directory)
+        return self._paths.open_file(call, directory)
 
     def _is_empty(self, call: Call) -> bool:
         """Return whether a call is about its descriptor itself."""
@@ -304,3 +307,8 @@ class Xattrs(Handlers):
             return None
         value, value_size, value_flags = _ARGUMENTS.unpack_from(data)
         return value, value_size, value_flags
+
+
+def _is_changed_here(attribute: bytes) -> bool:
+    """Return whether an attribute is not for the kernel alone to change."""
+    return is_kept(attribute) or is_access_list(attribute)

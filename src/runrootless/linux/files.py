@@ -1,4 +1,4 @@
-"""Files and their metadata: stat(2), statx(2), xattr(7), as raw calls without exceptions.
+"""Files and their metadata: openat2(2), stat(2), statx(2), xattr(7), as raw calls.
 
 The hot path asks for metadata that mostly is not there; an exception for each
 "no such attribute" would cost more than the system call. Therefore these calls
@@ -7,9 +7,9 @@ return negative error numbers.
 
 from __future__ import annotations
 
-import errno
 import os
 import struct
+from _thread import _local
 
 from runrootless.linux import syscall_numbers
 from runrootless.linux.libc import (
@@ -19,6 +19,7 @@ from runrootless.linux.libc import (
     c_long,
     c_ulong,
     c_void_p,
+    check,
     function,
     get_errno,
     quick_function,
@@ -30,16 +31,23 @@ AT_SYMLINK_NOFOLLOW = 0x100
 AT_EMPTY_PATH = 0x1000
 O_PATH = 0o10000000
 
+RESOLVE_NO_XDEV = 1
+RESOLVE_NO_MAGICLINKS = 2
+
+ST_NOSYMFOLLOW = 0x2000
+"""Of statvfs(3): no symlink on the mount is followed, Linux 5.10."""
+
 _MACHINE = os.uname().machine
 _NUMBERS = syscall_numbers.NUMBERS[_MACHINE]
 
 _syscall = quick_function("syscall")
 _getxattr = quick_function("getxattr")
-_lgetxattr = quick_function("lgetxattr")
 _setxattr = function("setxattr", c_char_p, c_char_p, c_char_p, c_ulong, c_int)
 _removexattr = function("removexattr")
+_fstatfs = function("fstatfs")
 
 _NR_NEWFSTATAT = _NUMBERS["newfstatat"]
+_NR_OPENAT2 = _NUMBERS["openat2"]
 _NR_STATX = _NUMBERS["statx"]
 # As unsigned, for ctypes tries that first.
 _AT_FDCWD = AT_FDCWD & 0xFFFFFFFF
@@ -71,12 +79,29 @@ _STATX_BTIME = 0x800
 _BIRTH = struct.Struct("=I76xqI")
 _IDENTITY_MASK = c_long(0x101 | _STATX_BTIME)
 _IDENTITY = struct.Struct("=I24xH2xQ40xqI44xII")
+_OPEN_HOW = struct.Struct("=3Q")
+_OPEN_HOW_SIZE = c_ulong(_OPEN_HOW.size)
+# <linux/magic.h>, and of struct statfs what is needed, within more than its size.
+_INT = 0xFFFFFFFF
+_PROC_SUPER_MAGIC = 0x9FA0
+_STATFS_SIZE = 256
+_STATFS_TYPE = struct.Struct("@l")
 
 
-class Files:
-    """Metadata calls on paths, with buffers that are reused: one thread only.
+def handle(file: int) -> bytes:
+    """Return a name that leads to an open file, for the calls that only take names.
 
-    Names are resolved by this process, relative to its own working directory.
+    It is relative to /proc, the working directory of whoever uses this. Of a symlink it
+    leads to the symlink itself.
+    """
+    return b"self/fd/%d" % file
+
+
+class Files(_local):
+    """Calls on files that this process holds a descriptor of, O_PATH being enough.
+
+    Buffers are reused, and each thread has its own: the result of a call is there until the
+    thread's next call of the same kind.
     """
 
     def __init__(self) -> None:
@@ -92,9 +117,18 @@ class Files:
         self._value = bytearray(_XATTR_SIZE)
         self._value_address = c_void_p(address(self._value))
 
-    def stat(self, name: bytes, flags: int) -> int:
-        """Fill ``stat_buffer``; return 0 or a negative error number. ``flags`` as fstatat(2)'s."""
-        if _syscall(_NR_NEWFSTATAT, _AT_FDCWD, name, self.stat_address, flags) < 0:
+    def resolve(self, directory: int, path: bytes, flags: int, resolve: int) -> int:
+        """Return an O_PATH descriptor (close-on-exec) of a file, or a negative error number.
+
+        ``flags`` may hold O_NOFOLLOW and O_DIRECTORY, and ``resolve`` RESOLVE_*: openat2(2).
+        """
+        how = _OPEN_HOW.pack(flags | O_PATH | os.O_CLOEXEC, 0, resolve)
+        fd: int = _syscall(_NR_OPENAT2, directory & _INT, path, how, _OPEN_HOW_SIZE)
+        return fd if fd >= 0 else -get_errno()
+
+    def stat(self, file: int) -> int:
+        """Fill ``stat_buffer``; return 0 or a negative error number."""
+        if _syscall(_NR_NEWFSTATAT, file, b"", self.stat_address, AT_EMPTY_PATH) < 0:
             return -get_errno()
         return 0
 
@@ -125,30 +159,32 @@ class Files:
         (device,) = _DEVICE.unpack_from(self.stat_buffer, _DEVICE_OFFSET)
         return int(device)
 
-    def statx(self, name: bytes, flags: int, mask: int) -> int:
-        """Fill ``statx_buffer``; return 0 or a negative error number."""
-        if _syscall(_NR_STATX, _AT_FDCWD, name, flags, c_long(mask), self._statx_address) < 0:
+    def statx(self, file: int, flags: int, mask: int) -> int:
+        """Fill ``statx_buffer``; return 0 or a negative error number.
+
+        ``flags`` may hold AT_STATX_* of statx(2).
+        """
+        flags |= AT_EMPTY_PATH
+        if _syscall(_NR_STATX, file, b"", flags, c_long(mask), self._statx_address) < 0:
             return -get_errno()
         return 0
 
-    def birth_time(self, name: bytes, flags: int) -> int:
+    def birth_time(self, file: int) -> int:
         """Return a file's time of birth in nanoseconds, 0 where its file system keeps none."""
-        nofollow = flags & AT_SYMLINK_NOFOLLOW
         buffer = self._birth_address
-        if _syscall(_NR_STATX, _AT_FDCWD, name, nofollow, c_long(_STATX_BTIME), buffer) < 0:
+        if _syscall(_NR_STATX, file, b"", AT_EMPTY_PATH, c_long(_STATX_BTIME), buffer) < 0:
             return 0
         mask, seconds, nanoseconds = _BIRTH.unpack_from(self._birth_buffer)
         return seconds * 1_000_000_000 + nanoseconds if mask & _STATX_BTIME else 0
 
-    def identity(self, name: bytes, flags: int) -> tuple[int, int, int, int] | None:
-        """Return st_mode, st_dev, st_ino and the time of birth of a file, None if there is none.
+    def identity(self, file: int) -> tuple[int, int, int, int] | None:
+        """Return st_mode, st_dev, st_ino and the time of birth of a file, None if it fails.
 
-        The time is in nanoseconds, 0 where the file system keeps none. ``flags`` may hold
-        AT_SYMLINK_NOFOLLOW. The permissions in st_mode may be missing.
+        The time is in nanoseconds, 0 where the file system keeps none. The permissions in
+        st_mode may be missing.
         """
-        nofollow = flags & AT_SYMLINK_NOFOLLOW
         buffer = self._birth_address
-        if _syscall(_NR_STATX, _AT_FDCWD, name, nofollow, _IDENTITY_MASK, buffer) < 0:
+        if _syscall(_NR_STATX, file, b"", AT_EMPTY_PATH, _IDENTITY_MASK, buffer) < 0:
             return None
         mask, mode, inode, seconds, nanoseconds, major, minor = _IDENTITY.unpack_from(
             self._birth_buffer
@@ -156,36 +192,31 @@ class Files:
         birth = seconds * 1_000_000_000 + nanoseconds if mask & _STATX_BTIME else 0
         return mode, os.makedev(major, minor), inode, birth
 
-    def getxattr(self, name: bytes, attribute: bytes, flags: int) -> bytes | int:
+    def getxattr(self, file: int, attribute: bytes) -> bytes | int:
         """Return the attribute's value, or a negative error number.
 
-        ``flags`` may hold AT_SYMLINK_NOFOLLOW. A value over 256 bytes is ERANGE.
+        A value over 256 bytes is ERANGE.
         """
-        call = _lgetxattr if flags & AT_SYMLINK_NOFOLLOW else _getxattr
-        size: int = call(name, attribute, self._value_address, _XATTR_LIMIT)
+        size: int = _getxattr(handle(file), attribute, self._value_address, _XATTR_LIMIT)
         if size < 0:
             return -get_errno()
         return bytes(self._value[:size])
 
-    def setxattr(self, name: bytes, attribute: bytes, value: bytes) -> int:
-        """Set an attribute, following symlinks; return 0 or a negative error number."""
-        if _setxattr(name, attribute, value, len(value), 0) < 0:
+    def setxattr(self, file: int, attribute: bytes, value: bytes) -> int:
+        """Set an attribute; return 0 or a negative error number."""
+        if _setxattr(handle(file), attribute, value, len(value), 0) < 0:
             return -get_errno()
         return 0
 
-    def removexattr(self, name: bytes, attribute: bytes) -> int:
-        """Remove an attribute, following symlinks; return 0 or a negative error number."""
-        if _removexattr(name, attribute) < 0:
+    def removexattr(self, file: int, attribute: bytes) -> int:
+        """Remove an attribute; return 0 or a negative error number."""
+        if _removexattr(handle(file), attribute) < 0:
             return -get_errno()
         return 0
 
-    def open_path(self, name: bytes, flags: int) -> int:
-        """Return an O_PATH descriptor (close-on-exec), or a negative error number.
 
-        ``flags`` may hold AT_SYMLINK_NOFOLLOW.
-        """
-        nofollow = os.O_NOFOLLOW if flags & AT_SYMLINK_NOFOLLOW else 0
-        try:
-            return os.open(name, O_PATH | os.O_CLOEXEC | nofollow)
-        except OSError as error:
-            return -(error.errno or errno.EIO)
+def is_procfs(file: int) -> bool:
+    """Return whether a file is of a procfs: fstatfs(2). Raises OSError."""
+    buffer = bytearray(_STATFS_SIZE)
+    check(_fstatfs(file, c_void_p(address(buffer))), "fstatfs")
+    return bool(_STATFS_TYPE.unpack_from(buffer)[0] == _PROC_SUPER_MAGIC)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from _thread import _local
 
 from runrootless.linux.libc import address as address_of
 from runrootless.linux.libc import c_char, silent_function
@@ -30,8 +31,8 @@ read_areas = silent_function("process_vm_readv")
 _write_areas = silent_function("process_vm_writev")
 
 
-class Memory:
-    """Reads and writes the memory of other processes; buffers are reused, so one thread only."""
+class Memory(_local):
+    """Reads and writes the memory of other processes; each thread reuses buffers of its own."""
 
     def __init__(self) -> None:
         self._buffer = bytearray(_BUFFER_SIZE)

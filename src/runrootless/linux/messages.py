@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from _socket import MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_PEEK, MSG_TRUNC, SCM_RIGHTS, SOL_SOCKET
+from _thread import _local
 
 from runrootless.linux.control_data import NATIVE
 from runrootless.linux.libc import address, c_void_p, check, quick_function
@@ -78,8 +79,8 @@ def pack_descriptors(descriptors: list[int]) -> bytes:
     return b"".join(map(_FD.pack, descriptors))
 
 
-class Receiver:
-    """Receives messages, never waiting for one; buffers are reused, so one thread only."""
+class Receiver(_local):
+    """Receives messages, never waiting for one; buffers are reused, by each thread its own."""
 
     def __init__(self) -> None:
         self._name = bytearray(_NAME_LIMIT)

@@ -1,0 +1,168 @@
+"""Which files are of a procfs, and whom its links mean.
+
+``self`` in a procfs is whoever resolves it, and so are links below it: to the agent they
+would be the agent's own. So what is in a procfs is resolved as the caller would, by number.
+"""
+
+from __future__ import annotations
+
+import os
+
+from runrootless.linux.files import O_PATH, handle, is_procfs
+from runrootless.linux.processes import read_status, status_fields
+
+ROOT_INODE = 1
+"""``PROC_ROOT_INO``: the inode of every procfs's root directory."""
+
+_SELF, _THREAD_SELF = b"self", b"thread-self"
+_KNOWN_LIMIT = 1024
+
+
+class Procfs:
+    """What the agent knows of the procfs of a container, and of others.
+
+    The working directory is the /proc of the agent's own pid namespace.
+    """
+
+    def __init__(self) -> None:
+        self._agent_device = self._device = -1
+        self._processes = -1
+        self._is_hidden = False
+        # By st_dev: whether it is a procfs.
+        self._known: dict[int, bool] = {}
+        self.shows_agent = True
+        """Whether some procfs that is mounted in the container shows the agent."""
+
+    def look(self) -> None:
+        """Find out what is procfs, once the agent has joined the container. Raises OSError."""
+        self._agent_device = self._device = os.stat(".").st_dev
+        self._known[self._agent_device] = True
+        try:
+            processes = os.open("/proc", O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            # It has none.
+            processes = -1
+        if processes >= 0 and is_procfs(processes):
+            self._processes = processes
+            self._device = os.fstat(processes).st_dev
+            self._known[self._device] = True
+            self._is_hidden = not self._shows_agent(processes)
+        self.shows_agent = not self._is_hidden or any(
+            device != self._device for device in _mounted_devices()
+        )
+
+    def concerns(self, device: int) -> bool:
+        """Return whether a file on this device may be a process's, of those that are emulated."""
+        return device == self._device or device == self._agent_device
+
+    def is_agents(self, device: int) -> bool:
+        """Return whether the numbers in a procfs are the agent's own."""
+        return device == self._agent_device
+
+    def contains(self, file: int, device: int) -> bool:
+        """Return whether an open file, which is on ``device``, is of a procfs."""
+        known = self._known.get(device)
+        if known is None:
+            try:
+                # Those with a device of their own are none.
+                known = not os.major(device) and is_procfs(file)
+            except OSError:
+                # Its server is gone, or does not want to say: a procfs has none.
+                known = False
+            if len(self._known) >= _KNOWN_LIMIT:
+                self._known = {self._agent_device: True, self._device: True}
+            self._known[device] = known
+        return known
+
+    def misleads(self, file: int, device: int) -> bool:
+        """Return whether a file, which is on ``device``, may be the agent's, not the caller's.
+
+        That is in each procfs, except for the container's where the agent is not in it.
+        """
+        if device == self._device and self._is_hidden:
+            return False
+        return self.contains(file, device)
+
+    def directory(self, number: bytes) -> bytes:
+        """Return a name of the directory that the container's /proc has for a process.
+
+        It is relative to the working directory.
+        """
+        return b"%b/%b" % (handle(self._processes), number)
+
+    def link_text(self, root: int, name: bytes, caller: int) -> bytes | None:
+        """Return what ``self`` and ``thread-self`` say to a thread in the root of a procfs.
+
+        None for other names. Raises OSError: ENOENT where the procfs does not show the thread.
+        """
+        if name not in (_SELF, _THREAD_SELF):
+            return None
+        process, thread = self._numbers(root, caller)
+        return process if name == _SELF else b"%b/task/%b" % (process, thread)
+
+    def is_of_agent(self, directory: int) -> bool:
+        """Return whether a directory of links in a procfs is the agent's."""
+        for name in ("status", "../status"):
+            try:
+                text = _read_at(directory, name)
+            except OSError:
+                continue
+            return status_fields(text, b"NStgid")[-1:] == status_fields(
+                read_status(os.getpid()), b"NStgid"
+            )[-1:] and _namespace_at(directory, name) == os.readlink("self/ns/pid")
+        return False
+
+    def _numbers(self, root: int, caller: int) -> tuple[bytes, bytes]:
+        """Return a thread's process and its own number in a procfs. Raises OSError: ENOENT."""
+        status = read_status(caller)
+        processes, threads = status_fields(status, b"NStgid"), status_fields(status, b"NSpid")
+        if self.is_agents(os.fstat(root).st_dev):
+            return processes[0], threads[0]
+        namespace = os.readlink(b"%d/ns/pid" % caller)
+        # The innermost numbers first: most processes see a procfs of their own namespace.
+        for depth in reversed(range(len(processes))):
+            number = processes[depth]
+            try:
+                text = _read_at(root, b"%b/status" % number)
+                if (
+                    status_fields(text, b"NStgid") == processes[depth:]
+                    and os.readlink(b"%b/ns/pid" % number, dir_fd=root) == namespace
+                ):
+                    return number, threads[depth]
+            except OSError:
+                # That number is none in there, or somebody else's.
+                continue
+        raise FileNotFoundError(2, os.strerror(2))
+
+    def _shows_agent(self, root: int) -> bool:
+        try:
+            os.readlink(_SELF, dir_fd=root)
+        except OSError:
+            return False
+        return True
+
+
+def _read_at(directory: int, name: bytes | str) -> bytes:
+    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory)
+    try:
+        return os.read(fd, 4096)
+    finally:
+        os.close(fd)
+
+
+def _namespace_at(directory: int, status: str) -> str:
+    return os.readlink(f"{os.path.dirname(status) or '.'}/ns/pid", dir_fd=directory)
+
+
+def _mounted_devices() -> set[int]:
+    """Return st_dev of each procfs that is mounted in the mount namespace of this process."""
+    devices = set()
+    with open("self/mountinfo", "rb", buffering=0) as file:
+        lines = file.readall().splitlines()
+    for line in lines:
+        # proc_pid_mountinfo(5).
+        before, _, after = line.partition(b" - ")
+        if after.startswith(b"proc "):
+            major, _, minor = before.split()[2].partition(b":")
+            devices.add(os.makedev(int(major), int(minor)))
+    return devices
