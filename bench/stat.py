@@ -7,11 +7,14 @@ calls of all its processes.
 
 import os
 import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from bench.measure import Contender, Report, Sample, interleave, parser
 from bench.stage import COMMAND, Stage, build_probe, debian_archive, proot_is_there, stage
+from support.containers import Runrootless
 from support.processes import Result
 
 PROCESSES = ("1", "2", "8")
@@ -27,8 +30,17 @@ def sample(result: Result) -> Sample:
     return taken
 
 
-def contenders(here: Stage, seconds: float, with_proot: bool) -> list[Contender]:
-    """Return the ways to run the probe, each in a tree of its own."""
+def _sample_of(run: Callable[[], Result]) -> Sample:
+    return sample(run())
+
+
+def contenders(
+    here: Stage, seconds: float, with_proot: bool, beside: Sequence[str]
+) -> list[Contender]:
+    """Return the ways to run the probe.
+
+    ``beside`` are the commands of other installations of runrootless.
+    """
     archive = debian_archive("debian")
     command = ["/srv/probe", "time", str(seconds), *PROCESSES]
     timeout = 120 + 100 * seconds
@@ -41,6 +53,9 @@ def contenders(here: Stage, seconds: float, with_proot: bool) -> list[Contender]
         Contender("real root", lambda: sample(here.chroot(oracle, command, timeout))),
         Contender("runrootless", lambda: sample(here.runrootless.run(bundle, timeout=timeout))),
     ]
+    for program in beside:
+        run = partial(Runrootless(here.user, program=program).run, bundle, timeout=timeout)
+        found.append(Contender(program, partial(_sample_of, run)))
     if with_proot:
         found.append(Contender("PRoot", lambda: sample(here.proot(rootless, command, timeout))))
     return found
@@ -50,10 +65,15 @@ def main() -> None:
     """Measure and print."""
     options = parser(__doc__ or "", rounds=7)
     options.add_argument("--seconds", type=float, default=0.2, help="for each figure of a round")
+    options.add_argument(
+        "--beside", action="append", default=[], metavar="PROGRAM", help="another runrootless"
+    )
     arguments = options.parse_args()
     report = Report("stat", COMMAND, arguments.json)
     with stage() as here:
-        ways = contenders(here, arguments.seconds, proot_is_there())
+        ways = contenders(
+            here, arguments.seconds, proot_is_there() and not arguments.beside, arguments.beside
+        )
         report.add(interleave("one system call", "µs", ways, arguments.rounds))
     report.close()
 

@@ -22,15 +22,18 @@ _hanging = 0
 
 
 class Runrootless:
-    """Runs ``runrootless`` as the user without privileges."""
+    """Runs ``runrootless``, or another ``program`` in its place, as the user without privileges."""
 
-    def __init__(self, user: Unprivileged, options: Sequence[str] = ()) -> None:
+    def __init__(
+        self, user: Unprivileged, options: Sequence[str] = (), program: str = COMMAND
+    ) -> None:
         self.user = user
         self.options = list(options)
+        self.program = program
 
     def command(self, *args: str) -> list[str]:
         """Return the command line with these arguments."""
-        return [COMMAND, *self.options, *args]
+        return [self.program, *self.options, *args]
 
     def __call__(
         self,

@@ -21,11 +21,15 @@ from runrootless.linux.files import (
     AT_FDCWD,
     AT_SYMLINK_NOFOLLOW,
     O_PATH,
+    OPEN_HOW_SIZE,
+    OPENAT2_CALL,
     RESOLVE_NO_MAGICLINKS,
     RESOLVE_NO_XDEV,
     STAT_CALL,
     Files,
+    open_how,
 )
+from runrootless.linux.libc import get_errno
 from runrootless.linux.limits import RLIMIT_RTTIME, get_soft_limit
 from runrootless.linux.memory import PAGE_SIZE, SHORT, Memory, pack_area, read_areas
 from runrootless.linux.seccomp import IDENTIFIER, is_valid
@@ -46,7 +50,9 @@ _IN_PAGE = PAGE_SIZE - 1
 _OWN_PLACES = (b"/proc/", b"/dev/")
 _UNKNOWN = b"?"
 # Where the way may lead through a procfs.
-_UNSURE = (-errno.ELOOP, -errno.EXDEV)
+_UNSURE = (errno.ELOOP, errno.EXDEV)
+_WITHIN = RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV
+_HOW, _HOW_NOFOLLOW = open_how(0, _WITHIN), open_how(os.O_NOFOLLOW, _WITHIN)
 
 
 def quick_newfstatat(metadata: Metadata, procfs: Procfs, readers: Container[int]) -> QuickHandler:
@@ -59,6 +65,7 @@ def quick_newfstatat(metadata: Metadata, procfs: Procfs, readers: Container[int]
     data = files.stat_buffer
     plain, settled = metadata.plain, metadata.settled
     stat, number, current = STAT_CALL
+    openat2, openat2_number, _ = OPENAT2_CALL
     unpack, unpack_same_file = _NEWFSTATAT.unpack, SAME_FILE.unpack_from
 
     def quick(notification: bytes | bytearray, listener: int) -> int | None:
@@ -99,6 +106,15 @@ def quick_newfstatat(metadata: Metadata, procfs: Procfs, readers: Container[int]
         if not path or not procfs.shows_agent:
             # No way leads to what is the agent's own, so that the kernel may be asked by name.
             if stat(number, current, name, stat_address, nofollow) < 0:
+                if not start:
+                    # As _fails_for_caller does it.
+                    how = _HOW_NOFOLLOW if nofollow else _HOW
+                    found = openat2(openat2_number, current, path, how, OPEN_HOW_SIZE)
+                    if found < 0 and get_errno() not in _UNSURE:
+                        return None
+                    if found >= 0:
+                        os.close(found)
+                    return UNDECIDED
                 if path and not _fails_for_caller(files, procfs, start, path, nofollow):
                     return UNDECIDED
                 return None
@@ -148,7 +164,7 @@ def _fails_for_caller(
     result = _resolve(files, start, path, nofollow, RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV, procfs)
     if result >= 0:
         os.close(result)
-    return result < 0 and result not in _UNSURE
+    return result < 0 and -result not in _UNSURE
 
 
 def _resolve(

@@ -58,6 +58,9 @@ STAT_CALL = (_silent_syscall, _NR_NEWFSTATAT, _AT_FDCWD)
 """A function of the C library and its first arguments, for fstatat(2): a path, an address and
 flags are to follow. That it fails is all that it tells."""
 
+OPENAT2_CALL = (_syscall, _NR_OPENAT2, _AT_FDCWD)
+"""The same for openat2(2), which keeps errno: a path, ``open_how`` and OPEN_HOW_SIZE follow."""
+
 STAT_SIZE = 144 if _MACHINE == "x86_64" else 128
 """Size of ``struct stat`` of this machine in bytes."""
 
@@ -80,7 +83,7 @@ _BIRTH = struct.Struct("=I76xqI")
 _IDENTITY_MASK = c_long(0x101 | _STATX_BTIME)
 _IDENTITY = struct.Struct("=I24xH2xQ40xqI44xII")
 _OPEN_HOW = struct.Struct("=3Q")
-_OPEN_HOW_SIZE = c_ulong(_OPEN_HOW.size)
+OPEN_HOW_SIZE = c_ulong(_OPEN_HOW.size)
 # <linux/magic.h>, and of struct statfs what is needed, within more than its size.
 _INT = 0xFFFFFFFF
 _PROC_SUPER_MAGIC = 0x9FA0
@@ -95,6 +98,11 @@ def handle(file: int) -> bytes:
     leads to the symlink itself.
     """
     return b"self/fd/%d" % file
+
+
+def open_how(flags: int, resolve: int) -> bytes:
+    """Return a ``struct open_how`` for an O_PATH descriptor, as ``Files.resolve`` takes these."""
+    return _OPEN_HOW.pack(flags | O_PATH | os.O_CLOEXEC, 0, resolve)
 
 
 class Files(_local):
@@ -122,8 +130,8 @@ class Files(_local):
 
         ``flags`` may hold O_NOFOLLOW and O_DIRECTORY, and ``resolve`` RESOLVE_*: openat2(2).
         """
-        how = _OPEN_HOW.pack(flags | O_PATH | os.O_CLOEXEC, 0, resolve)
-        fd: int = _syscall(_NR_OPENAT2, directory & _INT, path, how, _OPEN_HOW_SIZE)
+        how = open_how(flags, resolve)
+        fd: int = _syscall(_NR_OPENAT2, directory & _INT, path, how, OPEN_HOW_SIZE)
         return fd if fd >= 0 else -get_errno()
 
     def stat(self, file: int) -> int:
