@@ -25,10 +25,12 @@ from _socket import (
     SCM_CREDENTIALS,
     SOL_SOCKET,
 )
+from _thread import allocate_lock
 
 from runrootless.emulation.call import Call, Waits, failure, require_valid
 from runrootless.emulation.delivery import Delivery, Reception
 from runrootless.emulation.handlers import Handlers, Shared
+from runrootless.emulation.key_locks import KeyLocks
 from runrootless.emulation.senders import Senders
 from runrootless.emulation.sockets import take
 from runrootless.emulation.table import SO_PASSCRED
@@ -60,6 +62,8 @@ class Receiving(Handlers):
         super().__init__(shared)
         self._senders = senders
         self._delivery = Delivery(self._memory, senders)
+        self._sockets = KeyLocks()
+        self._lock = allocate_lock()
         # Messages whose receivers were interrupted when they were to get them, by socket.
         self._kept: dict[int, Received] = {}
         # Not before it is needed: it is of some size.
@@ -123,7 +127,12 @@ class Receiving(Handlers):
             if not _shows_credentials(socket):
                 return None
             try:
-                return self._receive(reception, socket, status)
+                # What is looked at is to be what is taken then.
+                self._sockets.acquire(inode)
+                try:
+                    return self._receive(reception, socket, status)
+                finally:
+                    self._sockets.release(inode)
             except BlockingIOError:
                 if reception.flags & MSG_DONTWAIT or _is_non_blocking(socket):
                     raise
@@ -155,9 +164,10 @@ class Receiving(Handlers):
             head, rest = _split(kept, size, is_stream)
             if self._answer(reception, head, depth) and not flags & MSG_PEEK:
                 head.close_descriptors()
-                del self._kept[reception.inode]
-                if rest is not None:
-                    self._kept[reception.inode] = rest
+                with self._lock:
+                    self._kept.pop(reception.inode, None)
+                    if rest is not None:
+                        self._kept[reception.inode] = rest
             return Call.ANSWERED
         # Without room for them, no descriptors come along.
         first = self._receiver.receive(fd, size, flags | MSG_PEEK, _CREDENTIALS_SPACE)
@@ -201,9 +211,10 @@ class Receiving(Handlers):
         if not os.path.exists(b"%d" % reception.call.pid):
             received.close_descriptors()
             return
-        while len(self._kept) >= _KEPT_LIMIT:
-            self._kept.pop(next(iter(self._kept))).close_descriptors()
-        self._kept[reception.inode] = received
+        with self._lock:
+            while len(self._kept) >= _KEPT_LIMIT:
+                self._kept.pop(next(iter(self._kept))).close_descriptors()
+            self._kept[reception.inode] = received
 
     def _is_to_change(self, received: Received) -> bool:
         """Return whether the kernel would show other IDs than there should be."""

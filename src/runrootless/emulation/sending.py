@@ -10,6 +10,7 @@ from __future__ import annotations
 import _socket
 import errno
 from _socket import SCM_CREDENTIALS, SOL_SOCKET
+from _thread import allocate_lock
 
 from runrootless.emulation.call import Call, require_valid
 from runrootless.emulation.credentials import CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN, NO_CHANGE
@@ -48,6 +49,7 @@ class Sending(Handlers):
     def __init__(self, shared: Shared, senders: Senders) -> None:
         super().__init__(shared)
         self._senders = senders
+        self._lock = allocate_lock()
         # What a process has stated where root's IDs are now, by process and address.
         self._replaced: dict[tuple[int, int], Ucred] = {}
 
@@ -171,9 +173,10 @@ class Sending(Handlers):
             self._memory.write(call.pid, address + _IDS_OFFSET, ids + mark)
 
     def _remember(self, process: int, address: int, meant: Ucred) -> None:
-        while len(self._replaced) >= _REPLACED_LIMIT:
-            del self._replaced[next(iter(self._replaced))]
-        self._replaced[process, address] = meant
+        with self._lock:
+            while len(self._replaced) >= _REPLACED_LIMIT:
+                del self._replaced[next(iter(self._replaced))]
+            self._replaced[process, address] = meant
 
     def _counts(self, call: Call, status: bytes) -> bool:
         """Return whether the caller sends by a socket that has credentials."""
