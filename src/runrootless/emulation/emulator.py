@@ -68,7 +68,7 @@ class Emulator:
         views: Views,
         thorough: bool = False,
     ) -> None:
-        shared = Shared(table, owners)
+        shared = self.shared = Shared(table, owners)
         self.lock = allocate_lock()
         self._identity = shared.identity
         self._procfs = shared.procfs
