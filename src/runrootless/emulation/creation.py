@@ -221,7 +221,7 @@ class Creation(Handlers):
             return None
         status = os.fstat(file)
         if stat.S_ISCHR(status.st_mode) and not status.st_rdev:
-            fd = self._devices.open(file, flags & _REOPENING, status)
+            fd = self._devices.open(call.pid, file, flags & _REOPENING, status)
         elif flags & _WRITING:
             return None
         else:

@@ -20,7 +20,7 @@ from runrootless.emulation.call import failure
 from runrootless.emulation.ownership import Ownership
 from runrootless.emulation.paths import Paths
 from runrootless.emulation.walk import open_child
-from runrootless.linux.files import AT_FDCWD, O_PATH, handle
+from runrootless.linux.files import AT_FDCWD, handle, open_directory
 from runrootless.linux.mounts import MNT_DETACH, MS_BIND, mount, unmount
 
 _MEMORY_MAJOR = 1
@@ -46,11 +46,11 @@ class Devices:
 
     def look(self) -> None:
         """Keep hold of the container's /dev and /proc, once the agent has joined it."""
-        self._directory = _open_directory("/dev")
-        self._processes = _open_directory("/proc")
+        self._directory = open_directory(b"/dev")
+        self._processes = open_directory(b"/proc")
 
-    def open(self, file: int, flags: int, status: os.stat_result) -> int | None:
-        """Return a new descriptor of what a whiteout, which is open, stands for.
+    def open(self, pid: int, file: int, flags: int, status: os.stat_result) -> int | None:
+        """Return a new descriptor, for a thread, of what a whiteout that is open stands for.
 
         None where it stands for nothing that this machine has. ``status`` is what stat(2)
         said of it. Only memory devices are opened: for them it does not matter who does.
@@ -70,9 +70,12 @@ class Devices:
             finally:
                 if real >= 0:
                     os.close(real)
-        if os.path.lexists(f"/sys/dev/{kind}/{major}:{minor}"):
-            raise failure(errno.EPERM)
-        return None
+        try:
+            path = b"/sys/dev/%b/%d:%d" % (kind.encode(), major, minor)
+            os.close(self._paths.open_path(pid, AT_FDCWD, path, 0))
+        except OSError:
+            return None
+        raise failure(errno.EPERM)
 
     def furnish(self, pid: int, root: int) -> None:
         """Cover the emulated nodes in the /dev of a directory that a thread makes its root.
@@ -215,14 +218,6 @@ class _Furnished:
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
-
-
-def _open_directory(path: str) -> int:
-    """Return a descriptor of a directory of the container's, -1 if it has none."""
-    try:
-        return os.open(path, O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return -1
 
 
 def _is_device(file: int, kind: int, device: int) -> bool:

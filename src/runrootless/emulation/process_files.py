@@ -84,7 +84,7 @@ class ProcessFiles:
         status = os.fstat(file)
         if not self.concerns(status.st_dev):
             raise ValueError(path)
-        number = _thread(path)
+        number = self._procfs.number(path, status)
         if self._procfs.is_agents(status.st_dev):
             pid = int(number)
             credentials, state = self._identity.of(pid), self._identity.state(pid)
@@ -124,19 +124,3 @@ def _open_limits(limits: int, soft: int, hard: int) -> int | None:
 
 def _in_words(limit: int) -> bytes:
     return b"unlimited" if limit == INFINITY else b"%d" % limit
-
-
-def _thread(path: bytes) -> bytes:
-    """Return the number of the thread or process whose file is at ``path``, in its procfs.
-
-    Raises ValueError if it is none's.
-    """
-    parts = path.split(b"/")
-    for at, part in enumerate(parts):
-        if part.isdigit():
-            if parts[at + 1 : at + 2] == [b"task"] and parts[at + 2 : at + 3]:
-                # A thread has a directory of its own beside those of processes, too.
-                part = parts[at + 2]
-            if part.isdigit():
-                return part
-    raise ValueError(path)

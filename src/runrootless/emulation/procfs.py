@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from runrootless.linux.files import O_PATH, handle, is_procfs
+from runrootless.linux.files import handle, is_procfs, open_directory
 from runrootless.linux.processes import read_status, status_fields
 
 ROOT_INODE = 1
@@ -37,11 +37,7 @@ class Procfs:
         """Find out what is procfs, once the agent has joined the container. Raises OSError."""
         self._agent_device = self._device = os.stat(".").st_dev
         self._known[self._agent_device] = True
-        try:
-            processes = os.open("/proc", O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError:
-            # It has none.
-            processes = -1
+        processes = open_directory(b"/proc")
         if processes >= 0 and is_procfs(processes):
             self._processes = processes
             self._device = os.fstat(processes).st_dev
@@ -89,6 +85,23 @@ class Procfs:
         It is relative to the working directory.
         """
         return b"%b/%b" % (handle(self._processes), number)
+
+    def number(self, path: bytes, file: os.stat_result) -> bytes:
+        """Return the number of the thread or process that a file is about, in its procfs.
+
+        ``path`` is where the file is, ``file`` what stat(2) says of it. Raises ValueError if it
+        is none's.
+        """
+        root = None if self.is_agents(file.st_dev) else self._processes
+        parts = path.split(b"/")
+        for at, part in enumerate(parts):
+            # Directories above may have numbers for names as well.
+            if part.isdigit() and _is_at(root, b"/".join(parts[at:]), file):
+                if parts[at + 1 : at + 2] == [b"task"] and parts[at + 2 : at + 3]:
+                    # A thread has a directory of its own beside those of processes, too.
+                    return parts[at + 2]
+                return part
+        raise ValueError(path)
 
     def link_text(self, root: int, name: bytes, caller: int) -> bytes | None:
         """Return what ``self`` and ``thread-self`` say to a thread in the root of a procfs.
@@ -140,6 +153,13 @@ class Procfs:
         except OSError:
             return False
         return True
+
+
+def _is_at(root: int | None, path: bytes, file: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.stat(path, dir_fd=root, follow_symlinks=False), file)
+    except OSError:
+        return False
 
 
 def _read_at(directory: int, name: bytes | str) -> bytes:

@@ -223,6 +223,14 @@ class Files(_local):
         return 0
 
 
+def open_directory(path: bytes) -> int:
+    """Return an O_PATH descriptor of a directory at an absolute path, -1 if there is none.
+
+    No magic link of a procfs is followed on the way.
+    """
+    return max(Files().resolve(AT_FDCWD, path, os.O_DIRECTORY, RESOLVE_NO_MAGICLINKS), -1)
+
+
 def is_procfs(file: int) -> bool:
     """Return whether a file is of a procfs: fstatfs(2). Raises OSError."""
     buffer = bytearray(_STATFS_SIZE)
