@@ -7,6 +7,7 @@ a process of its own in a fresh directory. Standard library only: it runs inside
 systems of the tests.
 """
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -61,8 +62,15 @@ SYMLINKS = {
     "l_dangling": "nowhere", "l_loop": "l_loop", "l_d": "d", "l_f": "d/../f",
 }  # fmt: skip
 CHAIN = 41
-PLACES = ("/", "/dev", "/dev/shm", "/tmp", "/srv", "/etc", "/dev/null", "/etc/passwd")
+PYTHON = os.path.realpath(sys.executable)
+PLACES = ("/", "/dev", "/dev/shm", "/tmp", "/srv", "/etc", "/etc/passwd", PYTHON)
 """Where calls may have an effect outside of their own directory."""
+LINKS = {
+    "/dev/fd": "/proc/self/fd", "/dev/stdin": "/proc/self/fd/0", "/dev/stdout": "/proc/self/fd/1",
+    "/dev/stderr": "/proc/self/fd/2",
+}  # fmt: skip
+KERNELS = ("/proc", "/proc/net/dev", "/dev/null")
+"""The same, where an effect is the kernel's to have."""
 
 
 class Caller:
@@ -71,6 +79,8 @@ class Caller:
     def __init__(self, batch: Any) -> None:
         self.words = {"pid": os.getpid(), "ppid": os.getppid(), "gone": 4194303, **batch["words"]}
         self.keep: list[Any] = []
+        # Closing one takes the kernel some time.
+        self.watch = LIBC.inotify_init1(os.O_CLOEXEC)
         self.there = self.open_all()
         self.words |= {f"fd_{kind}": number for kind, number in self.there.items()}
         self.words |= numbers_elsewhere()
@@ -138,7 +148,7 @@ class Caller:
         if kind == "socket":
             return socket.socket(socket.AF_UNIX).detach(), None
         if kind == "watch":
-            return LIBC.inotify_init1(os.O_CLOEXEC), None
+            return self.watch, None
         array = (ctypes.c_ubyte * SIZE)()
         self.keep.append(array)
         return ctypes.addressof(array), array
@@ -179,6 +189,9 @@ class Seen:
         if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
             # The host's nodes stand for those of the container, with the owners that they have.
             return [oct(stat.S_IFMT(mode)), rdev]
+        if mode == 0o100444:
+            # What shows emulated numbers in a procfs may be a copy.
+            return [oct(mode)]
         where = self.devices.get(dev, "elsewhere")
         return [oct(mode), uid, gid, where, self.files.get((dev, ino), "")]
 
@@ -204,7 +217,9 @@ def shown(name: str, result: int, data: bytes, seen: Seen) -> Any:
         return seen.describe(mode, uid, gid, rdev, dev, ino)
     if name.startswith("readlink"):
         return re.sub(rb"\d+", b"N", data[:result]).decode(errors="replace")
-    if "getxattr" in name or "listxattr" in name:
+    if "listxattr" in name:
+        return sorted(data[:result].decode().split("\0"))
+    if "getxattr" in name:
         return data[:result].hex()
     if name == "statfs":
         return hex(struct.unpack_from("=Q", data)[0])
@@ -240,7 +255,7 @@ def call(name: str, arguments: list[Any], caller: Caller, seen: Seen) -> Any:
     ctypes.set_errno(0)
     result = LIBC.syscall(NUMBERS[name], *values)
     number = ctypes.get_errno()
-    if name in ("bind", "inotify_add_watch"):
+    if name == "bind":
         os.close(values[0].value)
     if result == -1:
         return errno.errorcode.get(number, number)
@@ -334,7 +349,7 @@ class Outside:
 
     def __init__(self) -> None:
         self.names = self.listing()
-        self.status = {path: os.stat(path) for path in PLACES}
+        self.status = {path: os.stat(path) for path in PLACES + KERNELS}
 
     def listing(self) -> set[str]:
         return {
@@ -346,8 +361,8 @@ class Outside:
     def changes(self) -> list[Any]:
         now = self.listing()
         found: list[Any] = [state(list(now - self.names)), sorted(self.names - now)]
-        for path, s in self.status.items():
-            n = os.stat(path)
+        for path in PLACES:
+            n, s = os.stat(path), self.status[path]
             if (n.st_mode, n.st_uid, n.st_gid) != (s.st_mode, s.st_uid, s.st_gid):
                 found.append([path, oct(n.st_mode), n.st_uid, n.st_gid])
                 os.chown(path, s.st_uid, s.st_gid)
@@ -355,6 +370,19 @@ class Outside:
             for name in os.listxattr(path):
                 found.append([path, name])
                 os.removexattr(path, name)
+        for path, target in LINKS.items():
+            if not os.path.islink(path):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+                os.symlink(target, path)
+            os.lchown(path, 0, 0)
+        for path in KERNELS:
+            try:
+                os.chown(path, 0, 0)
+                os.chmod(path, stat.S_IMODE(self.status[path].st_mode))
+                os.removexattr(path, "system.posix_acl_access")
+            except OSError:
+                pass
         for path in now - self.names:
             if os.path.isdir(path) and not os.path.islink(path):
                 shutil.rmtree(path)

@@ -36,6 +36,7 @@ OPEN = tuple(
         os.O_RDONLY,
     )
 )
+OPENING = ("open", "openat", "openat2", "creat")
 # RESOLVE_NO_XDEV, NO_MAGICLINKS, NO_SYMLINKS, BENEATH, IN_ROOT: openat2(2).
 RESOLVE = (0, 1, 2, 4, 8, 16)
 
@@ -196,6 +197,41 @@ def fill(arguments: Sequence[Argument], directory: str, path: str) -> list[Argum
     return [one(argument) for argument in arguments]
 
 
+OF_RUNTIME = ("/dev/null", "/dev/fd", "/dev/stdin", "/dev/stdout", "/dev/stderr", "l_stdin")
+OF_PROC = ("/proc/{ppid}/cwd", "/procbelow/cwd", "/proc/mounts", "/proc/net", "/proc/net/dev")
+
+
+OF_OTHERS = ("{ppid}", "procbelow")
+BY_NUMBER = ("setxattrat", "getxattrat", "listxattrat", "removexattrat")
+
+
+def is_the_kernels(name: str, path: str, user: int) -> bool:
+    """Return whether the kernel decides what a call does to a file, and real root differs.
+
+    It strips set-user-ID bits from files that root of a user namespace truncates; the devices
+    and symlinks in /dev cannot have attributes of real root; procfs forgets owners. Whose
+    processes users may look at is not emulated.
+    """
+    if user and any(name in path for name in OF_OTHERS):
+        return True
+    if name in (*OPENING, "truncate"):
+        return path.endswith(("suid", "own"))
+    if "chown" in name or "chmod" in name:
+        return path.endswith("/proc") or path in OF_PROC
+    return "xattr" in name and path in OF_RUNTIME
+
+
+def paths_of(call: Call) -> set[str]:
+    """Return the paths that a call is given."""
+    return {one[1] for one in call[1] if isinstance(one, list) and one[0] in ("path", "address")}
+
+
+def describe(call: Call) -> str:
+    """Return a call in a few words."""
+    words = [str(one[-1]) if isinstance(one, list) and one else str(one) for one in call[1]]
+    return f"{call[0]}({', '.join(word[:60] for word in words if word != 'buffer')})"
+
+
 @dataclass(frozen=True)
 class Batch:
     """Calls, and who makes them where: see ``attack_driver``."""
@@ -294,6 +330,7 @@ RELATIVE = (
 )  # fmt: skip
 """Directory descriptors, or working directories, and paths from there."""
 
+NO_DIRECTORIES = ("f", "closed", "minus", "link", "status", "pipe")
 RELATIVE_OF_HOST = (
     ("host", "self/cwd/made"), ("host", "self/fd/{fd_f}"), ("host", "self/../../made"),
     ("host", "thread-self/cwd/made"), ("hostself", "cwd/made"), ("hostself", "../self/cwd/made"),
