@@ -221,6 +221,13 @@ def is_the_kernels(name: str, path: str, user: int) -> bool:
     return "xattr" in name and path in OF_RUNTIME
 
 
+def is_not_checked(name: str, arguments: Sequence[Argument]) -> bool:
+    """Return whether the permissions for a call are checked by no engine: docs/semantics.md."""
+    if name == "linkat":
+        return bool(arguments[4] == EMPTY)
+    return name == "openat2" and not str(arguments[2][1]).endswith("0" * 16)
+
+
 def paths_of(call: Call) -> set[str]:
     """Return the paths that a call is given."""
     return {one[1] for one in call[1] if isinstance(one, list) and one[0] in ("path", "address")}
