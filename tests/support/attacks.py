@@ -2,13 +2,13 @@
 
 import os
 import struct
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from runrootless.emulation.table import rows
-from support.users import Unprivileged
+from support.trees import XATTR
+from support.users import AS_ROOT, Unprivileged
 
 Argument = Any
 Call = list[Any]
@@ -364,7 +364,8 @@ class Canaries:
     user: Unprivileged
     directory: str
 
-    NAMES = ("secret", "program", "labelled", "open/inside")
+    # With an owner on record, a set-user-ID bit, neither of both, another user's.
+    NAMES = ("secret", "program", "plain", "roots", "open/inside")
 
     @classmethod
     def make(cls, user: Unprivileged, directory: str) -> "Canaries":
@@ -380,8 +381,12 @@ class Canaries:
             os.chmod(f"{directory}/{name}", 0o600)
         os.chmod(f"{directory}/program", 0o6755)
         os.chmod(f"{directory}/open", 0o2777)
-        os.setxattr(f"{directory}/labelled", "user.label", b"kept")
-        subprocess.run(["setfattr", "-n", "user.label", "-v", "kept", directory], check=True)
+        for name in ("secret", "open", "open/inside"):
+            # The kernel's own answer to stat(2) is not let through where there is a record.
+            os.setxattr(f"{directory}/{name}", XATTR, bytes((8, 7, 16, 8)))
+        os.setxattr(f"{directory}/plain", "user.label", b"kept")
+        if AS_ROOT:
+            os.chown(f"{directory}/roots", 0, 0)
         return cls(user, directory)
 
     def _paths(self) -> Iterator[str]:
