@@ -56,8 +56,13 @@ class Agents:
     """What the agents of a user hold."""
 
     processes: frozenset[int]
-    descriptors: int
+    descriptors: tuple[str, ...]
     kilobytes: int
+
+
+def names(directory: Path) -> list[str]:
+    """Return what the descriptors in a directory of procfs are open for."""
+    return [os.readlink(directory / name) for name in os.listdir(directory)]
 
 
 def agents(user: Unprivileged) -> Agents:
@@ -69,11 +74,11 @@ def agents(user: Unprivileged) -> Agents:
             if (base / "comm").read_text().startswith("runrootless"):
                 lines = (base / "status").read_text().splitlines()
                 memory = next(line for line in lines if line.startswith("VmRSS:"))
-                found.append((process.pid, len(os.listdir(base / "fd")), int(memory.split()[1])))
+                found.append((process.pid, names(base / "fd"), int(memory.split()[1])))
         except OSError:
             continue
     processes, descriptors, kilobytes = zip(*found, strict=True)
-    return Agents(frozenset(processes), sum(descriptors), sum(kilobytes))
+    return Agents(frozenset(processes), tuple(sorted(sum(descriptors, []))), sum(kilobytes))
 
 
 def settled(user: Unprivileged) -> Agents:
@@ -154,5 +159,5 @@ def test_races(
     assert found.keys() == POSSIBLE.keys()
     assert canaries.describe() == before
     assert done.processes == warm.processes
-    assert done.descriptors <= warm.descriptors
+    assert len(done.descriptors) <= len(warm.descriptors), done.descriptors
     assert done.kilobytes <= warm.kilobytes + GROWTH

@@ -202,7 +202,7 @@ OF_PROC = ("/proc/{ppid}/cwd", "/procbelow/cwd", "/proc/mounts", "/proc/net", "/
 
 
 OF_OTHERS = ("{ppid}", "procbelow")
-BY_NUMBER = ("setxattrat", "getxattrat", "listxattrat", "removexattrat")
+BY_NUMBER = ("setxattrat", "getxattrat", "listxattrat", "removexattrat", "fchmodat2")
 
 
 def is_the_kernels(name: str, path: str, user: int) -> bool:
