@@ -7,6 +7,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,7 @@ def agents(user: Unprivileged) -> Agents:
         except OSError:
             continue
     processes, descriptors, kilobytes = zip(*found, strict=True)
-    return Agents(frozenset(processes), tuple(sorted(sum(descriptors, []))), sum(kilobytes))
+    return Agents(frozenset(processes), tuple(sorted(chain(*descriptors))), sum(kilobytes))
 
 
 def settled(user: Unprivileged) -> Agents:
@@ -159,5 +160,5 @@ def test_races(
     assert found.keys() == POSSIBLE.keys()
     assert canaries.describe() == before
     assert done.processes == warm.processes
-    assert len(done.descriptors) <= len(warm.descriptors), done.descriptors
+    assert len(done.descriptors) <= len(warm.descriptors), (warm.descriptors, done.descriptors)
     assert done.kilobytes <= warm.kilobytes + GROWTH

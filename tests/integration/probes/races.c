@@ -43,15 +43,21 @@ static void look(dev_t device, ino_t inode)
             __atomic_add_fetch(&seen, 1, __ATOMIC_RELAXED);
 }
 
+static void put(const char *path)
+{
+    memcpy(flipped, path, LENGTH);
+    /* Others read it meanwhile, of which the compiler knows nothing. */
+    __asm__ volatile("" ::: "memory");
+    for (volatile int spin = 0; spin < 300; spin++) ;
+}
+
 /* The path in memory. */
 static void *flip(void *unused)
 {
     (void)unused;
     while (!stopping) {
-        memcpy(flipped, bad, LENGTH);
-        for (volatile int spin = 0; spin < 300; spin++) ;
-        memcpy(flipped, good, LENGTH);
-        for (volatile int spin = 0; spin < 300; spin++) ;
+        put(bad);
+        put(good);
     }
     return NULL;
 }
