@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support.containers import Runrootless
+from support.drivers import Driver
 from support.oracle import ENVIRONMENT, chroot_command
 from support.trees import Tree, Trees, debian_archive
 from support.users import AS_ROOT, Unprivileged
@@ -210,26 +211,6 @@ USER_CALLS = (
 BECOME = st.sampled_from(
     ((5, 5, []), (7, 5, []), (7, 8, []), (5, 8, []), (5, 5, [8, 9]), (0, 0, []))
 ).map(lambda who: ["become", list(who)])
-
-
-class Driver:
-    """The driver of one side, kept running."""
-
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self.process = process
-
-    def carry_out(self, calls: list[Any]) -> Any:
-        assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(json.dumps(calls) + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        assert line, f"the driver ended: {self.process.wait()}"
-        return json.loads(line)
-
-    def close(self) -> None:
-        assert self.process.stdin
-        self.process.stdin.close()
-        assert self.process.wait(timeout=30) == 0
 
 
 @pytest.fixture(scope="module", params=["notify"])

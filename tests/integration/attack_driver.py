@@ -1,0 +1,445 @@
+"""Makes system calls with paths that it reads, and writes what they returned.
+
+One line of JSON is a batch: where the caller is, who it is, and its calls. The answer is a
+line of JSON: the results and what became of the files, which are the same everywhere, and
+the device and inode numbers of all that was seen, which are not. Each batch is carried out by
+a process of its own in a fresh directory. Standard library only: it runs inside the root file
+systems of the tests.
+"""
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import json
+import os
+import re
+import shutil
+import socket
+import stat
+import struct
+import sys
+import threading
+import traceback
+from typing import Any
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+LIBC.syscall.restype = ctypes.c_long
+
+NUMBERS = {
+    "stat": 4, "lstat": 6, "newfstatat": 262, "statx": 332, "fstat": 5,
+    "chown": 92, "lchown": 94, "fchown": 93, "fchownat": 260, "mknod": 133, "mknodat": 259,
+    "open": 2, "openat": 257, "openat2": 437, "creat": 85, "mkdir": 83, "mkdirat": 258,
+    "symlink": 88, "symlinkat": 266, "bind": 49, "execve": 59, "execveat": 322,
+    "setxattr": 188, "lsetxattr": 189, "fsetxattr": 190, "getxattr": 191, "lgetxattr": 192,
+    "fgetxattr": 193, "listxattr": 194, "llistxattr": 195, "flistxattr": 196, "removexattr": 197,
+    "lremovexattr": 198, "fremovexattr": 199, "setxattrat": 463, "getxattrat": 464,
+    "listxattrat": 465, "removexattrat": 466, "mount": 165, "umount2": 166, "chroot": 161,
+    "pivot_root": 155, "access": 21, "faccessat": 269, "faccessat2": 439, "readlink": 89,
+    "readlinkat": 267, "chdir": 80, "fchdir": 81, "truncate": 76, "statfs": 137,
+    "inotify_add_watch": 254, "link": 86, "linkat": 265, "unlink": 87, "rmdir": 84,
+    "unlinkat": 263, "rename": 82, "renameat": 264, "renameat2": 316, "chmod": 90, "fchmod": 91,
+    "fchmodat": 268, "fchmodat2": 452, "utime": 132, "utimes": 235, "futimesat": 261,
+    "utimensat": 280,
+}  # fmt: skip
+"""Of x86_64."""
+
+AT_FDCWD = -100
+SIZE = 512
+OPENING = ("open", "openat", "openat2", "creat")
+AGAIN, BELOW = "/procagain", "/procbelow"
+"""A procfs bound at another place, and the directory of this process in it."""
+
+SYMLINKS = {
+    "l_self": "/proc/self", "l_thread": "/proc/thread-self", "l_fd": "/proc/self/fd",
+    "l_cwd": "/proc/self/cwd", "l_root": "/proc/self/root", "l_ns": "/proc/self/ns",
+    "l_exe": "/proc/self/exe", "l_up": "/proc/self/../..", "l_fdup": "/proc/self/fd/../../..",
+    "l_rel": "../../proc/self", "l_relup": "../../proc/self/../..", "l_rootup": "l_root/../..",
+    "l_devfd": "/dev/fd", "l_stdin": "/dev/stdin", "l_devup": "/dev/fd/../..",
+    "l_again": f"{AGAIN}/self", "l_below": f"{BELOW}/../{AGAIN}/thread-self",
+    "l_two": "l_rel", "l_net": "/proc/net", "l_mounts": "/proc/mounts",
+    "l_new": "/proc/self/cwd/made",
+    "l_dangling": "nowhere", "l_loop": "l_loop", "l_d": "d", "l_f": "d/../f",
+}  # fmt: skip
+CHAIN = 41
+PYTHON = os.path.realpath(sys.executable)
+PLACES = ("/", "/dev", "/dev/shm", "/tmp", "/srv", "/etc", "/etc/passwd", PYTHON)
+"""Where calls may have an effect outside of their own directory."""
+LINKS = {
+    "/dev/fd": "/proc/self/fd", "/dev/stdin": "/proc/self/fd/0", "/dev/stdout": "/proc/self/fd/1",
+    "/dev/stderr": "/proc/self/fd/2",
+}  # fmt: skip
+KERNELS = ("/proc", "/proc/net/dev", "/dev/null")
+"""The same, where an effect is the kernel's to have."""
+
+
+class Caller:
+    """What the words in paths stand for, in the process that makes the calls."""
+
+    def __init__(self, batch: Any) -> None:
+        self.words = {"pid": os.getpid(), "ppid": os.getppid(), "gone": 4194303, **batch["words"]}
+        self.keep: list[Any] = []
+        # Closing one takes the kernel some time.
+        self.watch = LIBC.inotify_init1(os.O_CLOEXEC)
+        self.there = self.open_all()
+        self.words |= {f"fd_{kind}": number for kind, number in self.there.items()}
+        self.words |= numbers_elsewhere()
+
+    def open_all(self) -> dict[str, int]:
+        os.mkdir("gone")
+        there = {"cwd": AT_FDCWD, "closed": 999, "minus": -1}
+        there["f"] = os.open("f", os.O_RDWR)
+        there["listener"] = socket.socket(socket.AF_UNIX).detach()
+        there["pipe"] = os.pipe()[0]
+        for kind, path in (
+            ("d", "d"), ("place", "."), ("gone", "gone"), ("root", "/"), ("proc", "/proc"),
+            ("self", "/proc/self"), ("fds", "/proc/self/fd"), ("task", "/proc/self/task"),
+            ("ns", "/proc/self/ns"), ("dev", "/dev"), ("again", AGAIN), ("below", BELOW),
+        ):  # fmt: skip
+            there[kind] = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        there["link"] = os.open("l_self", os.O_PATH | os.O_NOFOLLOW)
+        there["o_path"] = os.open("d", os.O_PATH)
+        there["status"] = os.open("/proc/self/status", os.O_RDONLY)
+        if os.path.exists("/hostproc/self"):
+            there["host"] = os.open("/hostproc", os.O_RDONLY | os.O_DIRECTORY)
+            there["hostself"] = os.open("/hostproc/self", os.O_RDONLY | os.O_DIRECTORY)
+        else:
+            there["host"] = there["hostself"] = there["proc"]
+        os.rmdir("gone")
+        return there
+
+    def path(self, template: str) -> bytes:
+        """Return a path: words in braces stand for numbers, {pad:N} for what makes it N bytes."""
+        text = re.sub(r"\{(\w+)\}", lambda match: str(self.words[match[1]]), template)
+        before, found, after = text.partition("{pad:")
+        if not found:
+            return text.encode()
+        length, after = after.split("}", 1)
+        missing = int(length) - len(before) - len(after)
+        return (before + "./" * (missing // 2) + "/" * (missing % 2) + after).encode()
+
+    def pointer(self, data: bytes) -> int:
+        self.keep.append(ctypes.create_string_buffer(data, len(data) + 1))
+        return ctypes.addressof(self.keep[-1])
+
+    def value_of(self, argument: Any) -> tuple[int, Any]:
+        """Return what to pass for an argument as it was written, and a buffer to be read."""
+        if isinstance(argument, int):
+            return argument, None
+        kind, *what = argument
+        if kind == "path":
+            return self.pointer(self.path(what[0])), None
+        if kind == "text":
+            return self.pointer(what[0].encode()), None
+        if kind == "fd":
+            return self.there[what[0]], None
+        if kind == "value":
+            return self.pointer(bytes.fromhex(what[0])), None
+        if kind == "address":
+            path = self.path(what[0])[:108]
+            return self.pointer(struct.pack("=H", socket.AF_UNIX) + path.ljust(108, b"\0")), None
+        if kind == "words":
+            pointers = [self.pointer(word.encode()) for word in what[0]]
+            return self.pointer(struct.pack(f"={len(pointers) + 1}Q", *pointers, 0)), None
+        if kind == "attribute":
+            value = bytes.fromhex(what[0])
+            where = self.pointer(value.ljust(SIZE, b"\0"))
+            return self.pointer(struct.pack("=QII", where, len(value) or SIZE, what[1])), None
+        if kind == "socket":
+            return socket.socket(socket.AF_UNIX).detach(), None
+        if kind == "watch":
+            return self.watch, None
+        array = (ctypes.c_ubyte * SIZE)()
+        self.keep.append(array)
+        return ctypes.addressof(array), array
+
+
+def numbers_elsewhere() -> dict[str, int]:
+    """Return this process's number in the host's procfs, where there is one."""
+    try:
+        return {"host": int(os.readlink("/hostproc/self"))}
+    except OSError:
+        return {"host": 4194303}
+
+
+class Seen:
+    """Names files by what they are, and notes the numbers of all that are looked at."""
+
+    def __init__(self) -> None:
+        self.devices: dict[int, str] = {}
+        self.files: dict[tuple[int, int], str] = {}
+        self.seen: set[tuple[int, int]] = set()
+
+    def know(self) -> None:
+        """Note the files that others are compared with."""
+        for path in ("/hostproc", "/sys", "/dev/shm", "/dev", AGAIN, "/proc", "/"):
+            if os.path.isdir(path):
+                self.devices[os.stat(path).st_dev] = path
+        own = f"/proc/{os.getpid()}"
+        files = ["f", "d", "suid", "own", ".", "d/sub", "/", "/dev", "/srv", "/proc", BELOW]
+        files += [own, f"{own}/fd", f"{own}/task", f"{own}/ns", f"{own}/ns/mnt", f"{own}/status"]
+        files += [f"{own}/exe", "/proc/mounts", "/proc/self", "/proc/thread-self", "l_self"]
+        for path in files:
+            for follow in (True, False):
+                s = os.stat(path, follow_symlinks=follow)
+                self.files.setdefault((s.st_dev, s.st_ino), path.replace(own, "/proc/PID"))
+
+    def describe(self, mode: int, uid: int, gid: int, rdev: int, dev: int, ino: int) -> list[Any]:
+        self.seen.add((dev, ino))
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            # The host's nodes stand for those of the container, with the owners that they have.
+            return [oct(stat.S_IFMT(mode)), rdev]
+        if mode == 0o100444:
+            # What shows emulated numbers in a procfs may be a copy.
+            return [oct(mode)]
+        where = self.devices.get(dev, "elsewhere")
+        return [oct(mode), uid, gid, where, self.files.get((dev, ino), "")]
+
+    def of_descriptor(self, descriptor: int) -> list[Any]:
+        s = os.fstat(descriptor)
+        return self.describe(s.st_mode, s.st_uid, s.st_gid, s.st_rdev, s.st_dev, s.st_ino)
+
+
+def shown(name: str, result: int, data: bytes, seen: Seen) -> Any:
+    """Return what a successful call has written or opened, as far as it is the same everywhere."""
+    if name in OPENING:
+        flags = fcntl.fcntl(result, fcntl.F_GETFL) & (os.O_ACCMODE | os.O_PATH | os.O_DIRECTORY)
+        found = [oct(flags), *seen.of_descriptor(result)]
+        os.close(result)
+        return found
+    if name in ("stat", "lstat", "newfstatat", "fstat"):
+        dev, ino, _, mode, uid, gid, _, rdev = struct.unpack_from("=QQQIIIIQ", data)
+        return seen.describe(mode, uid, gid, rdev, dev, ino)
+    if name == "statx":
+        uid, gid, mode, _, ino = struct.unpack_from("=IIHHQ", data, 20)
+        numbers = struct.unpack_from("=IIII", data, 128)
+        rdev, dev = os.makedev(*numbers[:2]), os.makedev(*numbers[2:])
+        return seen.describe(mode, uid, gid, rdev, dev, ino)
+    if name.startswith("readlink"):
+        return re.sub(rb"\d+", b"N", data[:result]).decode(errors="replace")
+    if "listxattr" in name:
+        return sorted(data[:result].decode().split("\0"))
+    if "getxattr" in name:
+        return data[:result].hex()
+    if name == "statfs":
+        return hex(struct.unpack_from("=Q", data)[0])
+    return None if name == "inotify_add_watch" else result
+
+
+def execute(number: int, values: list[ctypes.c_ulong]) -> list[Any]:
+    """Execute a program in a child; return the error of the call or the program's output."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.dup2(writer, 1)
+        os.dup2(writer, 2)
+        LIBC.syscall(number, *values)
+        os.write(writer, errno.errorcode[ctypes.get_errno()].encode())
+        os._exit(126)
+    os.close(writer)
+    with os.fdopen(reader) as stream:
+        output = stream.read()
+    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), output[:200]]
+
+
+def call(name: str, arguments: list[Any], caller: Caller, seen: Seen) -> Any:
+    """Make one call; return its result or the name of its error, and what it has written."""
+    values: list[ctypes.c_ulong] = []
+    buffer = None
+    for argument in arguments:
+        value, array = caller.value_of(argument)
+        values.append(ctypes.c_ulong(value & (2**64 - 1)))
+        buffer = array or buffer
+    if name.startswith("execve"):
+        return execute(NUMBERS[name], values)
+    ctypes.set_errno(0)
+    result = LIBC.syscall(NUMBERS[name], *values)
+    number = ctypes.get_errno()
+    if name == "bind":
+        os.close(values[0].value)
+    if result == -1:
+        return errno.errorcode.get(number, number)
+    data = bytes(buffer) if buffer is not None else b""
+    if name == "getxattrat":
+        data = bytes(caller.keep[-2])
+    return shown(name, result, data, seen)
+
+
+def prepare() -> None:
+    """Make the files that the calls are about."""
+    os.umask(0)
+    os.chmod(".", 0o777)
+    for name, uid, gid, mode in (
+        ("f", 0, 0, 0o666), ("suid", 7, 8, 0o6755), ("own", 33, 33, 0o4644), ("mine", 0, 0, 0o600),
+    ):  # fmt: skip
+        if name == "suid":
+            shutil.copy("/usr/bin/id", name)
+        else:
+            os.close(os.open(name, os.O_CREAT | os.O_WRONLY))
+        os.chown(name, uid, gid)
+        os.chmod(name, mode)
+    for name in ("d", "d/sub"):
+        os.mkdir(name, 0o777)
+    for name, target in SYMLINKS.items():
+        os.symlink(target, name)
+    for number in range(1, CHAIN + 1):
+        os.symlink(f"c{number - 1}" if number > 1 else "f", f"c{number}")
+        os.symlink(f"k{number - 1}" if number > 1 else "d", f"k{number}")
+
+
+def act(batch: Any) -> Any:
+    """Make the calls of a batch in this process."""
+    seen = Seen()
+    seen.know()
+    caller = Caller(batch)
+    os.dup2(caller.there["f"], 0)
+    os.dup2(caller.there["d"], 1)
+    os.dup2(caller.there["status"], 2)
+    if batch["cwd"] != "cwd":
+        os.fchdir(caller.there[batch["cwd"]])
+    if batch["user"]:
+        os.setgroups([])
+        os.setresgid(*3 * [batch["user"]])
+        os.setresuid(*3 * [batch["user"]])
+    if batch["unshare"] and LIBC.unshare(0x00020000):
+        return ["unshare", errno.errorcode[ctypes.get_errno()]], []
+    results: list[Any] = []
+
+    def make_calls() -> None:
+        caller.words["tid"] = threading.get_native_id()
+        for name, arguments in batch["calls"]:
+            results.append(call(name, arguments, caller, seen))
+
+    if batch["thread"]:
+        thread = threading.Thread(target=make_calls)
+        thread.start()
+        thread.join()
+        assert len(results) == len(batch["calls"])
+    else:
+        make_calls()
+    return results, sorted(seen.seen)
+
+
+def state(names: list[str]) -> list[Any]:
+    """Return what files there are, with their attributes."""
+    found: list[Any] = []
+    for name in sorted(names):
+        s = os.lstat(name)
+        one = [name, oct(s.st_mode), s.st_uid, s.st_gid, s.st_rdev]
+        if stat.S_ISLNK(s.st_mode):
+            one.append(os.readlink(name))
+        elif stat.S_ISREG(s.st_mode):
+            one.append(s.st_size)
+        if not stat.S_ISLNK(s.st_mode) and s.st_rdev == 0:
+            one.append([(a, os.getxattr(name, a).hex()) for a in sorted(os.listxattr(name))])
+        found.append(one)
+    return found
+
+
+def walk() -> list[str]:
+    """Return the names of all files below the working directory."""
+    found = ["."]
+    for directory, names, files in os.walk("."):
+        found += [os.path.join(directory, name) for name in names + files]
+    return found
+
+
+class Outside:
+    """What there is besides the directory of a batch; it is put back after each."""
+
+    def __init__(self) -> None:
+        self.names = self.listing()
+        self.status = {path: os.stat(path) for path in PLACES + KERNELS}
+
+    def listing(self) -> set[str]:
+        return {
+            os.path.join(place, name)
+            for place in ("/", "/dev", "/dev/shm", "/tmp")
+            for name in os.listdir(place)
+        }
+
+    def changes(self) -> list[Any]:
+        now = self.listing()
+        found: list[Any] = [state(list(now - self.names)), sorted(self.names - now)]
+        for path in PLACES:
+            n, s = os.stat(path), self.status[path]
+            if (n.st_mode, n.st_uid, n.st_gid) != (s.st_mode, s.st_uid, s.st_gid):
+                found.append([path, oct(n.st_mode), n.st_uid, n.st_gid])
+                os.chown(path, s.st_uid, s.st_gid)
+                os.chmod(path, stat.S_IMODE(s.st_mode))
+            for name in os.listxattr(path):
+                found.append([path, name])
+                os.removexattr(path, name)
+        for path, target in LINKS.items():
+            if not os.path.islink(path):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+                os.symlink(target, path)
+            os.lchown(path, 0, 0)
+        for path in KERNELS:
+            try:
+                os.chown(path, 0, 0)
+                os.chmod(path, stat.S_IMODE(self.status[path].st_mode))
+                os.removexattr(path, "system.posix_acl_access")
+            except OSError:
+                pass
+        for path in now - self.names:
+            if os.path.isdir(path) and not os.path.islink(path):
+                shutil.rmtree(path)
+            else:
+                os.unlink(path)
+        return found
+
+
+def carry_out(batch: Any, directory: str, outside: Outside) -> Any:
+    """Carry out a batch in a child; return what came of it."""
+    os.mkdir(directory)
+    os.chdir(directory)
+    prepare()
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            answer = act(batch)
+        except BaseException:
+            answer = [traceback.format_exc(), []]
+        os.write(writer, json.dumps(answer).encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as stream:
+        text = stream.read()
+    status = os.waitpid(pid, 0)[1]
+    results, seen = json.loads(text) if text else (f"status {status}", [])
+    same = {"results": results, "files": state(walk()), "outside": outside.changes()}
+    os.chdir("/")
+    return {"same": same, "seen": seen}
+
+
+def bind_host(descriptor: int) -> None:
+    """Bind the host's procfs, for which there is a descriptor, as a bundle would have it."""
+    for source, flags in ((f"/proc/self/fd/{descriptor}", 0x1000), ("none", 0x1021)):
+        if LIBC.mount(source.encode(), b"/hostproc", None, flags, None):
+            raise OSError(ctypes.get_errno(), "mount /hostproc")
+    os.close(descriptor)
+
+
+def main() -> None:
+    """Answer line by line until the input ends."""
+    name = sys.argv[1]
+    for path, source in ((AGAIN, "/proc"), (BELOW, f"/proc/{os.getpid()}")):
+        os.makedirs(path, exist_ok=True)
+        if LIBC.mount(source.encode(), path.encode(), None, 0x1000, None):
+            raise OSError(ctypes.get_errno(), f"mount {path}")
+    if len(sys.argv) > 2:
+        bind_host(int(sys.argv[2]))
+    outside = Outside()
+    for number, line in enumerate(sys.stdin):
+        try:
+            answer = carry_out(json.loads(line), f"/srv/{name}-{number}", outside)
+        except BaseException:
+            answer = {"same": traceback.format_exc(), "seen": []}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
