@@ -43,32 +43,36 @@ class Execution(Handlers):
         if self._devices.mounted:
             self._devices.tidy()
         self._status_files.leave_ended()
+        owner = group = file = payer = None
         try:
             name, _ = self._paths.name(call, directory, path, flags)
-            owner = group = None
-            if self._files.stat(name, 0) < 0:
-                return
-            if self._files.mode() & _SET_ID:
-                owner, group = self._set_ids(name, os.stat(name))
+            if self._files.stat(name, 0) == 0 and self._files.mode() & _SET_ID:
+                status = os.stat(name)
+                file = status.st_dev, status.st_ino
+                owner, group, payer = self._set_ids(name, status)
         except OSError:
-            # The kernel will find the same and tell the caller.
-            return
-        self._identity.change_by_exec(call, owner, group)
+            # The kernel will find the same and tell the caller, unless the path changes.
+            pass
+        self._identity.change_by_exec(call, owner, group, file, payer)
 
-    def _set_ids(self, name: bytes, status: os.stat_result) -> tuple[int | None, int | None]:
+    def _set_ids(
+        self, name: bytes, status: os.stat_result
+    ) -> tuple[int | None, int | None, int | None]:
         """Return the owner and the group that a file makes its process; None where it does not.
 
-        Raises OSError where the file cannot be read.
+        The third is who owns it, None where it does neither. Raises OSError where the file
+        cannot be read.
         """
         mode = status.st_mode
         if not stat.S_ISREG(mode) or not mode & 0o111:
-            return None, None
+            return None, None, None
         if not _is_binary(name) or _ignores_set_id(name, status.st_dev):
-            return None, None
+            return None, None, None
         record = self._ownership.find(name, 0, mode, status.st_dev, status.st_ino) or NOTHING
         # Without the execute bit of the group, set-group-ID means something else.
         set_group = mode & stat.S_ISGID and mode & stat.S_IXGRP
-        return record.uid if mode & stat.S_ISUID else None, record.gid if set_group else None
+        owner = record.uid if mode & stat.S_ISUID else None
+        return owner, record.gid if set_group else None, record.uid
 
 
 def _is_binary(name: bytes) -> bool:
