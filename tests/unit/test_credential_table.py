@@ -131,13 +131,13 @@ OUTCOMES = st.builds(
 )
 
 
-@given(OUTCOMES, STATES, st.booleans(), LIMIT)
+@given(OUTCOMES, STATES, st.booleans(), st.booleans(), LIMIT)
 def test_what_is_pending_comes_back(
-    outcome: Outcome, state: "State", varied: bool, check: int
+    outcome: Outcome, state: "State", varied: bool, sure: bool, check: int
 ) -> None:
     fd = os.memfd_create("credentials")
     ours, others = CredentialTable(fd), CredentialTable(fd)
-    number = ours.encode_pending(outcome, state, varied, check, 0)
+    number = ours.encode_pending(outcome, state, varied, sure, check, 0)
     assert is_pending(number) and is_varied(number) == varied
     assert others.decode(number) is None
     assert others.state(number) == state
@@ -148,6 +148,6 @@ def test_what_is_pending_comes_back(
     assert not check_differs(number, check)
     # Those bits that are left of it where the process has limits.
     assert check_differs(number, check ^ 1 << 36) and check_differs(number, check ^ 1 << 22)
-    assert check_differs(number, check ^ 1) == (state[:2] == PLAIN[:2])
+    assert check_differs(number, check ^ 1) == (sure or state[:2] == PLAIN[:2])
     assert others.key() == ours.key()
     os.close(fd)

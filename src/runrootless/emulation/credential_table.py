@@ -14,7 +14,8 @@ they depend on whether it has executed a program by now (``executions``).
 With bit 60:
 
     bits 0 to 36   a check of the process's memory before; in the lowest 22 of them the
-                   place of its limits instead, if bit 62 is set
+                   place of its limits instead, if bit 62 is set: less of a check, but no
+                   entry for each limit that there is
     bit 37         it could not be dumped before
     bits 38 to 59  the place of what it may have become
 
@@ -152,22 +153,23 @@ class CredentialTable:
         return number if state[2] else number | _NOT_DUMPABLE
 
     def encode_pending(
-        self, outcome: Outcome, state: State, varied: bool, check: int, payer: int
+        self, outcome: Outcome, state: State, varied: bool, sure: bool, check: int, payer: int
     ) -> int:
         """Return the number for a process that is about to execute a program.
 
         ``state`` is what is kept of it before, ``varied`` whether its threads differ then, and
-        ``check`` a number of 64 bits that its memory is known by. Raises FullError, OSError.
+        ``check`` a number of 64 bits that its memory is known by, of which 15 bits count if it
+        has limits, or 37 if it must be ``sure``. Raises FullError, OSError.
         """
-        sets = (outcome.before, outcome.plain, outcome.new)
-        new, plain = outcome.dumpable
-        fields = (*(self.index(one, payer) for one in sets), new << 1 | plain, *outcome.file)
-        text = b" ".join([_OUTCOMES, *(b"%d" % field for field in fields)])
         soft, hard, dumpable = state
         limits = self._limits_place(soft, hard, payer)
+        sets = [self.index(one, payer) for one in (outcome.before, outcome.plain, outcome.new)]
+        new, plain = outcome.dumpable
+        fields = (*sets, new << 1 | plain, *outcome.file, limits if sure else 0)
+        text = b" ".join([_OUTCOMES, *(b"%x" % field for field in fields)])
         number = _INDEX | PENDING | self._place(text, payer) << _OUTCOME_SHIFT
         number |= check & _CHECK_MASK
-        if limits:
+        if limits and not sure:
             number = number & ~PLACE_MASK | limits | _LIMITED
         if varied:
             number |= VARIED
@@ -206,12 +208,14 @@ class CredentialTable:
             return PLAIN
         found = self._states.get(number)
         if found is None:
-            if number & PENDING:
-                place = number & PLACE_MASK if number & _LIMITED else 0
-                dumpable = not number & _WAS_NOT_DUMPABLE
-            else:
+            if not number & PENDING:
                 place = number >> _LIMITS_SHIFT & PLACE_MASK
                 dumpable = not number & _NOT_DUMPABLE
+            else:
+                place = number & PLACE_MASK
+                if not number & _LIMITED:
+                    place = (self._outcome_fields(number) or (0,))[-1]
+                dumpable = not number & _WAS_NOT_DUMPABLE
             found = _keep(self._states, number, (*self._limits_at(place), dumpable))
         return found
 
@@ -220,10 +224,10 @@ class CredentialTable:
 
         ``before`` is that of all threads that are not marked. Raises OSError.
         """
-        fields = self._fields(number >> _OUTCOME_SHIFT & PLACE_MASK, _OUTCOMES, 10)
+        fields = self._outcome_fields(number)
         if fields is None:
             return Outcome(NOBODY, NOBODY, NOBODY, (True, True), (0, 0))
-        before, plain, new, dumpable, device, inode = fields
+        before, plain, new, dumpable, device, inode, _ = fields
         return Outcome(
             self._at_or_nobody(before),
             self._at_or_nobody(new),
@@ -246,7 +250,7 @@ class CredentialTable:
         """Return the credentials at a place; None where there are none. Raises OSError."""
         found = self._sets.get(place)
         if found is None:
-            fields = self._fields(place, _CREDENTIALS, 16)
+            fields = self._fields(place, _CREDENTIALS)
             if fields is None or len(fields) < _FIXED:
                 return None
             r, e, s, f, rg, eg, sg, fg, permitted, effective, bits, *groups = fields
@@ -271,14 +275,14 @@ class CredentialTable:
     def _limits_place(self, soft: int, hard: int, payer: int) -> int:
         if (soft, hard) == PLAIN[:2]:
             return 0
-        return self._place(b"%b %d %d" % (_LIMITS, soft, hard), payer)
+        return self._place(b"%b %x %x" % (_LIMITS, soft, hard), payer)
 
     def _limits_at(self, place: int) -> tuple[int, int]:
         if not place:
             return PLAIN[:2]
         found = self._limits.get(place)
         if found is None:
-            fields = self._fields(place, _LIMITS, 10)
+            fields = self._fields(place, _LIMITS)
             if fields is None:
                 return PLAIN[:2]
             soft, hard = fields
@@ -289,14 +293,17 @@ class CredentialTable:
         found = self.at(place)
         return NOBODY if found is None else found
 
-    def _fields(self, place: int, kind: bytes, radix: int) -> list[int] | None:
+    def _outcome_fields(self, number: int) -> list[int] | None:
+        return self._fields(number >> _OUTCOME_SHIFT & PLACE_MASK, _OUTCOMES)
+
+    def _fields(self, place: int, kind: bytes) -> list[int] | None:
         """Return the numbers of the entry at a place; None where there is none of its kind."""
         text = self._file.text(place)
         if text is None:
             return None
         found, *fields = text.split(b" ")
         try:
-            return [int(field, radix) for field in fields] if found == kind else None
+            return [int(field, 16) for field in fields] if found == kind else None
         except ValueError:
             return None
 

@@ -11,9 +11,8 @@ are: a child that was made before the program was replaced still has the memory 
   changed. Then the credentials are those that any file makes.
 
 What has not changed never counts as changed. What has changed counts as unchanged once in
-2**37 times; in 2**15 where the process has set RLIMIT_RTTIME, so that then nothing may hang on
-it (``Identity.change_by_exec``). The check has a secret in it, for programs choose where their
-memory begins.
+2**37 times; in 2**15 where a process that has set RLIMIT_RTTIME can only win by the program, and
+then has not. The check has a secret in it, for programs choose where their memory begins.
 """
 
 from __future__ import annotations

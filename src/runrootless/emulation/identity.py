@@ -14,7 +14,6 @@ from _thread import allocate_lock
 from runrootless.emulation.call import Call, failure, require_valid
 from runrootless.emulation.credential_table import (
     INFINITY,
-    PLAIN,
     CredentialTable,
     Outcome,
     is_pending,
@@ -208,14 +207,12 @@ class Identity:
             number = self._set(pid, number, old, state, payer)
         if new == old and state[2] == dumpable[0] and not is_varied(number):
             return new
-        if state[:2] != PLAIN[:2]:
-            # There is no room to tell for sure that a file was executed: so what that would
-            # take away is taken away right now.
-            number = self._put(pid, number, plain, state, payer)
-        before = self._table.base(number)
-        outcome = Outcome(before, new, plain, (dumpable[0], dumpable[1]), file)
+        varied = is_varied(number)
+        outcome = Outcome(self._table.base(number), new, plain, (dumpable[0], dumpable[1]), file)
         check = self._executions.check(b"%d" % pid)
-        pending = self._table.encode_pending(outcome, state, is_varied(number), check, payer)
+        # What would have been taken away must be.
+        sure = varied or plain != old
+        pending = self._table.encode_pending(outcome, state, varied, sure, check, payer)
         set_soft_limit(pid, RLIMIT_RTTIME, pending, INFINITY)
         return new
 
