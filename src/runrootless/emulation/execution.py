@@ -1,8 +1,7 @@
 """Programs that change who runs them: execve(2) of set-user-ID and set-group-ID files.
 
-The kernel ignores the bits (one mapped ID, no_new_privs), so the credentials are
-changed before it is asked to execute the file. What would make that fail is checked
-first; should it fail all the same, the change is taken back (``Identity``).
+The kernel ignores the bits (one mapped ID, no_new_privs), so what the credentials are to become
+is noted before it is asked to execute the file, and counts when it has (``executions``).
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import stat
 
 from runrootless.emulation.call import Call
 from runrootless.emulation.devices import Devices
+from runrootless.emulation.executions import SetId
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.record import NOTHING
 from runrootless.emulation.status_files import StatusFiles
@@ -43,36 +43,32 @@ class Execution(Handlers):
         if self._devices.mounted:
             self._devices.tidy()
         self._status_files.leave_ended()
-        owner = group = file = payer = None
+        bits = None
         try:
             name, _ = self._paths.name(call, directory, path, flags)
             if self._files.stat(name, 0) == 0 and self._files.mode() & _SET_ID:
-                status = os.stat(name)
-                file = status.st_dev, status.st_ino
-                owner, group, payer = self._set_ids(name, status)
+                bits = self._set_id(name, os.stat(name))
         except OSError:
             # The kernel will find the same and tell the caller, unless the path changes.
             pass
-        self._identity.change_by_exec(call, owner, group, file, payer)
+        self._identity.change_by_exec(call, bits)
 
-    def _set_ids(
-        self, name: bytes, status: os.stat_result
-    ) -> tuple[int | None, int | None, int | None]:
-        """Return the owner and the group that a file makes its process; None where it does not.
+    def _set_id(self, name: bytes, status: os.stat_result) -> SetId | None:
+        """Return what the bits of a file make of a process; None where they do not count.
 
-        The third is who owns it, None where it does neither. Raises OSError where the file
-        cannot be read.
+        Raises OSError where the file cannot be read.
         """
         mode = status.st_mode
         if not stat.S_ISREG(mode) or not mode & 0o111:
-            return None, None, None
+            return None
         if not _is_binary(name) or _ignores_set_id(name, status.st_dev):
-            return None, None, None
+            return None
         record = self._ownership.find(name, 0, mode, status.st_dev, status.st_ino) or NOTHING
         # Without the execute bit of the group, set-group-ID means something else.
         set_group = mode & stat.S_ISGID and mode & stat.S_IXGRP
         owner = record.uid if mode & stat.S_ISUID else None
-        return owner, record.gid if set_group else None, record.uid
+        group = record.gid if set_group else None
+        return SetId(owner, group, (status.st_dev, status.st_ino), record.uid)
 
 
 def _is_binary(name: bytes) -> bool:

@@ -30,6 +30,25 @@ if TYPE_CHECKING:
 _CHECK_SIZE = 8
 
 
+class SetId:
+    """What the set-user-ID and set-group-ID bits of a file make of who executes it.
+
+    ``owner`` and ``group`` are None where the one or the other bit does not count. ``file`` is
+    the device and inode of the file, as stat(2) has them, and ``payer`` whose it is: who pays
+    for what has to be noted.
+    """
+
+    __slots__ = ("file", "group", "owner", "payer")
+
+    def __init__(
+        self, owner: int | None, group: int | None, file: tuple[int, int], payer: int
+    ) -> None:
+        self.owner = owner
+        self.group = group
+        self.file = file
+        self.payer = payer
+
+
 class Executions:
     """Finds out what has become of processes that have pending numbers."""
 

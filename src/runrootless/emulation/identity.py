@@ -31,7 +31,7 @@ from runrootless.emulation.credentials import (
     set_real_effective,
 )
 from runrootless.emulation.entry_file import ROOT as PAID_BY_ROOT
-from runrootless.emulation.executions import Executions
+from runrootless.emulation.executions import Executions, SetId
 from runrootless.emulation.threads import Threads
 from runrootless.linux.capabilities import bounding_set, capabilities
 from runrootless.linux.limits import RLIMIT_RTTIME, get_soft_limit, set_soft_limit
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
 _ID = struct.Struct("=I")
 _MASK = 0xFFFFFFFF
-_ANY_FILE = (0, 0)
 
 
 class Identity:
@@ -160,47 +159,33 @@ class Identity:
         if self.observer is not None:
             self.observer(call.pid, new)
 
-    def change_by_exec(
-        self,
-        call: Call,
-        owner: int | None,
-        group: int | None,
-        file: tuple[int, int] | None = None,
-        payer: int | None = None,
-    ) -> None:
+    def change_by_exec(self, call: Call, bits: SetId | None) -> None:
         """Give the caller what an execve(2) that is let through now will make of it.
 
-        ``owner`` and ``group`` are those of a set-user-ID and set-group-ID file, else None;
-        ``file`` is its device and inode, and ``payer`` its owner, who pays for what has to be
-        noted. Should the call fail, or execute another file, nothing of it counts.
-        Raises OSError: ENOMEM, ESRCH.
+        ``bits`` are those of the file that the caller names, None where they do not count.
+        Should the call fail, or execute another file, nothing of it counts. To be called
+        before each execve(2) that is let through. Raises OSError: ENOMEM, ESRCH.
         """
         pid = call.pid
-        if owner is None and group is None:
-            file, payer = _ANY_FILE, None
-            if get_soft_limit(pid, RLIMIT_RTTIME) == INFINITY:
-                # Root, before and after.
-                if self.observer is not None:
-                    self.observer(pid, ROOT)
-                return
+        if bits is None and get_soft_limit(pid, RLIMIT_RTTIME) == INFINITY:
+            # Root, before and after.
+            if self.observer is not None:
+                self.observer(pid, ROOT)
+            return
         require_valid(call)
         with self._lock:
-            new = self._begin_exec(pid, owner, group, file or _ANY_FILE, payer)
+            new = self._begin_exec(pid, bits)
         if self.observer is not None:
             self.observer(pid, new)
 
-    def _begin_exec(
-        self,
-        pid: int,
-        owner: int | None,
-        group: int | None,
-        file: tuple[int, int],
-        payer: int | None,
-    ) -> Credentials:
+    def _begin_exec(self, pid: int, bits: SetId | None) -> Credentials:
         number = self._settle(pid)
         old, state = self.of_limit(number, b"%d" % pid)
-        payer = _payer(old) if payer is None else payer
-        plain, new = old.after_exec(None, None), old.after_exec(owner, group)
+        new = plain = old.after_exec(None, None)
+        file, payer = (0, 0), _payer(old)
+        if bits is not None:
+            new = old.after_exec(bits.owner, bits.group)
+            file, payer = bits.file, bits.payer
         is_plain = old.uids[0] == old.uids[1] and old.gids[0] == old.gids[1]
         dumpable = tuple(is_plain and not after.is_gained_from(old) for after in (new, plain))
         if is_varied(number) and thread_count(pid) == 1:
