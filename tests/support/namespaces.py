@@ -1,4 +1,4 @@
-"""Mount namespaces in which /sys/fs/cgroup is another one than the machine's.
+"""Mount namespaces in which /sys/fs/cgroup is another one than the machine's, and others.
 
 Only root can make them, before commands become the user without privileges.
 """
@@ -23,6 +23,8 @@ LAYOUTS = {
         ' else rmdir "/sys/fs/cgroup/$c"; fi; done; [ "$n" -gt 0 ]'
     ),
     "none": _UNMOUNT,
+    # Not about control groups at all: a file system at /mnt that is soon full.
+    "small": "mount -t tmpfs -o size=640k,mode=1777 tmpfs /mnt",
 }
 
 

@@ -112,7 +112,10 @@ class Filter:
 
     def __call__(self, name: str, *arguments: int) -> int:
         """Return what the filter returns for a call on x86-64."""
-        number = self._library.seccomp_syscall_resolve_name(name.encode())
+        return self.of_number(self._library.seccomp_syscall_resolve_name(name.encode()), *arguments)
+
+    def of_number(self, number: int, *arguments: int) -> int:
+        """Return the same, for a call that the library may have no name for."""
         padded = [*arguments, *[0] * (6 - len(arguments))]
         data = struct.pack("=IIQ6Q", number, _X86_64, 0, *padded)
         return run(self._program, data)

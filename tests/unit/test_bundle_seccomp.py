@@ -179,6 +179,23 @@ class TestCompiled:
         assert run("prlimit64", 0, 15) == bpf.NOTIFY
         assert run("prlimit64", 0, 7) == bpf.ALLOW
 
+    @pytest.mark.parametrize("default", ["SCMP_ACT_ERRNO", "SCMP_ACT_ALLOW"])
+    @pytest.mark.parametrize(
+        ("name", "index", "value"),
+        [("prlimit64", 1, 15), ("setrlimit", 0, 15), ("setsockopt", 2, 16), ("kill", 0, 2**32 - 1)],
+    )
+    def test_one_value_of_an_int(self, default: str, name: str, index: int, value: int) -> None:
+        """Of which the kernel takes 32 bits, and Docker's profile allows all."""
+        profile = {"defaultAction": default, "syscalls": [rule("ALLOW", name, "read")]}
+        run = merged(profile, *(one for one in seccomp_rules() if one["names"] == [name]))
+        for upper in (0, 1 << 32, 1 << 63, 0xFFFFFFFF << 32):
+            arguments = [0] * 6
+            arguments[index] = upper | value
+            assert run(name, *arguments) == bpf.NOTIFY
+            for bit in range(32):
+                arguments[index] = upper | value ^ 1 << bit
+                assert run(name, *arguments) == bpf.ALLOW
+
     def test_some_bits_are_emulated(self) -> None:
         """clone is notified with CLONE_NEWNS, and Docker's profile denies some flags."""
         namespaces, mount_namespace = 0x7E020000, 0x00020000

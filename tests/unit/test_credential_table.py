@@ -1,4 +1,3 @@
-import errno
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,12 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runrootless.emulation import credential_table
 from runrootless.emulation.credential_table import (
     INFINITY,
+    NOBODY,
+    PENDING,
+    PLACE_MASK,
     PLAIN,
     VARIED,
     CredentialTable,
+    Outcome,
+    check_differs,
+    is_pending,
     is_varied,
 )
 from runrootless.emulation.credentials import ROOT, Credentials, initial
@@ -82,19 +86,28 @@ def test_root_is_no_limit() -> None:
     assert table.decode(INFINITY) == ROOT
 
 
-@pytest.mark.parametrize("number", [0, 1, 1000000, (1 << 62) - 1, 1 << 63, (1 << 63) + 7])
-def test_numbers_that_nobody_wrote_are_root(number: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [0, 1, 1000000, (1 << 62) - 1])
+def test_limits_of_other_programs_are_root(number: int, tmp_path: Path) -> None:
     table = CredentialTable(open_file(tmp_path / "credentials"))
     assert table.decode(number) == ROOT
     assert table.state(number) == PLAIN
-    assert table.at(7) is None
 
 
-def test_numbers_of_threads_that_nobody_wrote_are_root(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", [0, 1, 7, PLACE_MASK])
+@pytest.mark.parametrize("written", [False, True])
+def test_a_number_whose_entry_is_missing_is_nobody(
+    place: int, written: bool, tmp_path: Path
+) -> None:
+    """Nobody has been given it, so it must not be root."""
     table = CredentialTable(open_file(tmp_path / "credentials"))
-    number = 1 << 63 | VARIED | 7
-    assert table.decode(number) is None
-    assert (table.base(number), table.state(number)) == (ROOT, PLAIN)
+    if written:
+        assert table.encode(initial(1, 2, (3,))) & PLACE_MASK not in (place, 0)
+    number = 1 << 63 | place
+    assert table.decode(number) == NOBODY
+    assert table.state(number) == PLAIN
+    assert table.at(place) is None
+    assert table.decode(number | VARIED) is table.decode(number | PENDING) is None
+    assert table.base(number | VARIED) == table.base(number | PENDING) == NOBODY
 
 
 def test_two_writers_agree(tmp_path: Path) -> None:
@@ -108,12 +121,33 @@ def test_two_writers_agree(tmp_path: Path) -> None:
     assert (first.decode(number_b), second.decode(number_a)) == (b, a)
 
 
-def test_a_full_table_is_enomem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(credential_table, "SIZE_LIMIT", 100)
-    table = CredentialTable(open_file(tmp_path / "credentials"))
-    known = initial(1, 1, (1,))
-    table.encode(known)
-    with pytest.raises(OSError) as caught:
-        table.encode(initial(2, 2, tuple(range(100))))
-    assert caught.value.errno == errno.ENOMEM
-    assert table.decode(table.encode(known)) == known
+OUTCOMES = st.builds(
+    Outcome,
+    CREDENTIALS,
+    CREDENTIALS,
+    CREDENTIALS,
+    st.tuples(st.booleans(), st.booleans()),
+    st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1)),
+)
+
+
+@given(OUTCOMES, STATES, st.booleans(), st.booleans(), LIMIT)
+def test_what_is_pending_comes_back(
+    outcome: Outcome, state: "State", varied: bool, sure: bool, check: int
+) -> None:
+    fd = os.memfd_create("credentials")
+    ours, others = CredentialTable(fd), CredentialTable(fd)
+    number = ours.encode_pending(outcome, state, varied, sure, check, 0)
+    assert is_pending(number) and is_varied(number) == varied
+    assert others.decode(number) is None
+    assert others.state(number) == state
+    assert others.base(number) == outcome.before
+    found = others.outcome(number)
+    for name in Outcome.__slots__:
+        assert getattr(found, name) == getattr(outcome, name)
+    assert not check_differs(number, check)
+    # Those bits that are left of it where the process has limits.
+    assert check_differs(number, check ^ 1 << 36) and check_differs(number, check ^ 1 << 22)
+    assert check_differs(number, check ^ 1) == (sure or state[:2] == PLAIN[:2])
+    assert others.key() == ours.key()
+    os.close(fd)

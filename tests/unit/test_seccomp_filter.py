@@ -1,7 +1,9 @@
 """The filter of ``emulate`` against the table, and against what libseccomp makes of it."""
 
 import struct
+from collections.abc import Callable
 from functools import lru_cache
+from itertools import product
 
 import bpf
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runrootless.emulation import seccomp_filter
+from runrootless.emulation.argument_widths import INTS
 from runrootless.emulation.table import rows, seccomp_rules
 from runrootless.linux.bpf import PROGRAM_LIMIT
 from runrootless.linux.seccomp import (
@@ -20,6 +23,8 @@ from runrootless.linux.seccomp import (
 from runrootless.linux.syscall_numbers import NUMBERS
 
 ENOSYS = RETURN_ERRNO | 38
+
+Judge = Callable[[int, list[int]], int]
 
 
 def program(machine: str, action: int = RETURN_NOTIFY) -> list[tuple[int, int, int, int]]:
@@ -73,6 +78,48 @@ def test_it_does_what_the_table_says(
     assert decide(machine, other, number, given_arguments) == (
         RETURN_NOTIFY if wanted else RETURN_ALLOW
     )
+
+
+REGISTERS = 6
+GARBAGE = (1 << 32, 1 << 63, 0xFFFFFFFF << 32)
+
+
+def judges_of(machine: str, other: str) -> list[Judge]:
+    judges: list[Judge] = [lambda number, given: decide(machine, other, number, given)]
+    if other == "x86_64" and bpf.load_library() is not None:
+        judges.append(lambda number, given: runtimes_filter().of_number(number, *given))
+    return judges
+
+
+@pytest.mark.parametrize(("machine", "other"), PAIRS)
+def test_upper_halves_of_what_is_an_int_make_no_difference(machine: str, other: str) -> None:
+    """The kernel does not see them: what is notified with zeros there is with anything."""
+    compared = 0
+    for name, _, condition in rows(other, thorough=True):
+        number = NUMBERS[other].get(name)
+        if number is None or name not in INTS:
+            continue
+        values = [0, 1, 0xFFFFFFFF]
+        if condition is not None:
+            assert condition[0] in INTS[name], f"{name} looks at more than an int"
+            values += [condition[3], condition[3] ^ 1]
+        for judge in judges_of(machine, other):
+            for index, value, garbage in product(INTS[name], values, GARBAGE):
+                given = [0] * REGISTERS
+                given[index] = value
+                wanted = judge(number, given)
+                given[index] |= garbage
+                assert judge(number, given) == wanted, (name, index, hex(given[index]))
+                compared += 1
+    assert compared > 1000
+
+
+@pytest.mark.parametrize(("machine", "other"), PAIRS)
+def test_every_condition_looks_at_an_int_only(machine: str, other: str) -> None:
+    for name, _, condition in rows(other):
+        if condition is not None and name in NUMBERS[other]:
+            _, operator, mask, _ = condition
+            assert operator == "SCMP_CMP_MASKED_EQ" and mask <= 0xFFFFFFFF, name
 
 
 @pytest.mark.parametrize(("machine", "other"), PAIRS)

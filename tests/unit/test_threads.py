@@ -51,12 +51,12 @@ def slacks(threads: list[int]) -> list[int]:
 def test_one_differs(table: CredentialTable, others: list[int]) -> None:
     first, second = others
     threads = Threads(table)
-    number = threads.change(first, INFINITY, USER, PLAIN)
+    number = threads.change(first, INFINITY, USER, PLAIN, 0)
     assert is_varied(number)
     assert table.decode(number) is None
-    assert threads.credentials(b"%d" % first, number) == USER
-    assert threads.credentials(b"%d" % second, number) == ROOT
-    assert threads.change(first, number, ROOT, PLAIN) == INFINITY
+    assert threads.credentials(b"%d" % first, ROOT) == USER
+    assert threads.credentials(b"%d" % second, ROOT) == ROOT
+    assert threads.change(first, number, ROOT, PLAIN, 0) == INFINITY
     assert slacks(others) == [DEFAULT_SLACK, DEFAULT_SLACK]
 
 
@@ -64,7 +64,7 @@ def test_all_have_changed(table: CredentialTable, others: list[int]) -> None:
     threads = Threads(table)
     number = INFINITY
     for thread in (*others, os.getpid()):
-        number = threads.change(thread, number, USER, PLAIN)
+        number = threads.change(thread, number, USER, PLAIN, 0)
     assert number == table.encode(USER)
     threads.clear(os.getpid())
     assert slacks([*others, os.getpid()]) == [DEFAULT_SLACK] * 3
@@ -73,19 +73,19 @@ def test_all_have_changed(table: CredentialTable, others: list[int]) -> None:
 def test_a_mark_that_was_left_counts_for_nothing(table: CredentialTable, others: list[int]) -> None:
     first, second = others
     threads = Threads(table)
-    threads.change(first, INFINITY, USER, PLAIN)
-    number = threads.change(second, INFINITY, initial(9, 9), PLAIN)
-    assert threads.credentials(b"%d" % first, number) == ROOT
+    threads.change(first, INFINITY, USER, PLAIN, 0)
+    threads.change(second, INFINITY, initial(9, 9), PLAIN, 0)
+    assert threads.credentials(b"%d" % first, ROOT) == ROOT
     threads.clear(second)
 
 
 def test_a_slack_that_is_no_mark(table: CredentialTable, others: list[int]) -> None:
     first, second = others
     threads = Threads(table)
-    number = threads.change(first, INFINITY, USER, PLAIN)
+    threads.change(first, INFINITY, USER, PLAIN, 0)
     set_timer_slack(second, 100_000)
-    assert threads.credentials(b"%d" % second, number) == ROOT
-    assert threads.credentials(b"no such thread", number) == ROOT
+    assert threads.credentials(b"%d" % second, ROOT) == ROOT
+    assert threads.credentials(b"no such thread", ROOT) == ROOT
     threads.clear(first)
 
 
@@ -99,4 +99,13 @@ def test_a_real_time_thread_takes_its_process_along(
         pytest.skip("no real-time scheduling here, such as in a cgroup without a share of it")
     if timer_slack(b"%d" % first):
         pytest.skip("this kernel keeps the timer slack of real-time threads")
-    assert Threads(table).change(first, INFINITY, USER, PLAIN) == table.encode(USER)
+    assert Threads(table).change(first, INFINITY, USER, PLAIN, 0) == table.encode(USER)
+
+
+def test_threads_of_a_user_do_not_differ(table: CredentialTable, others: list[int]) -> None:
+    """They could choose their marks, and with them whose credentials they have."""
+    first, second = others
+    number = table.encode(initial(33, 33))
+    new = initial(33, 33).with_securebits(16)
+    assert Threads(table).change(first, number, new, PLAIN, 33) == table.encode(new)
+    assert slacks([first, second]) == [DEFAULT_SLACK, DEFAULT_SLACK]

@@ -67,11 +67,17 @@ def _serve(settings: Settings, socket: _socket.socket, runtime: int, log: Log) -
     _raise_descriptor_limit()
     views = Views(processes)
     owners, attributes = OwnerStore(), AttributeStore()
+    table = CredentialTable(
+        credentials,
+        lambda reason: log.error(
+            f"{settings.directory}/{CREDENTIALS_NAME} takes no more of who processes are: {reason}"
+        ),
+    )
     server = Server(
         socket,
         runtime,
         views,
-        Emulator(CredentialTable(credentials), owners, attributes, views, settings.thorough),
+        Emulator(table, owners, attributes, views, settings.thorough),
         lambda: _open_side_stores({"ownership": owners, "attributes": attributes}, settings),
         log,
     )

@@ -44,7 +44,7 @@ _MASKED = "SCMP_CMP_MASKED_EQ"
 # libseccomp makes rules for it of those for socket(2) and others, and refuses ours beside
 # them and the profile's own.
 _SOCKETCALL = "socketcall"
-_MAXIMUM_MASK_BITS = 8
+_MAXIMUM_MASK_BITS = 32
 # libseccomp 2.5.4 hangs on some sets of rules with three conditions each.
 _MAXIMUM_CONDITIONS = 2
 

@@ -6,6 +6,7 @@ import os
 from _thread import allocate_lock
 
 from runrootless.emulation.access_lists import AccessLists
+from runrootless.emulation.argument_widths import narrowed
 from runrootless.emulation.attribute_store import AttributeStore
 from runrootless.emulation.attributes import Attributes
 from runrootless.emulation.capabilities import Capabilities
@@ -169,5 +170,6 @@ class Emulator:
                 handler = getattr(self._components[component], method)
                 if self._checks is not None and name in checks and component != "checks":
                     handler = self._checks.guard(getattr(self._checks, checks[name]), handler)
-                handlers[seccomp.NUMBER.pack(number, architecture)] = handler
+                key = seccomp.NUMBER.pack(number, architecture)
+                handlers[key] = narrowed(name, handler)
         return handlers

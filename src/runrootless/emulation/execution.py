@@ -1,8 +1,7 @@
 """Programs that change who runs them: execve(2) of set-user-ID and set-group-ID files.
 
-The kernel ignores the bits (one mapped ID, no_new_privs), so the credentials are
-changed before it is asked to execute the file. What would make that fail is checked
-first; should it fail all the same, the change is taken back (``Identity``).
+The kernel ignores the bits (one mapped ID, no_new_privs), so what the credentials are to become
+is noted before it is asked to execute the file, and counts when it has (``executions``).
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import stat
 
 from runrootless.emulation.call import Call
 from runrootless.emulation.devices import Devices
+from runrootless.emulation.executions import SetId
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.record import NOTHING
 from runrootless.emulation.status_files import StatusFiles
@@ -43,34 +43,35 @@ class Execution(Handlers):
         if self._devices.mounted:
             self._devices.tidy()
         self._status_files.leave_ended()
+        bits = None
         try:
             file = self._paths.open(call, directory, path, flags)
+            try:
+                bits = self._set_id(file)
+            finally:
+                os.close(file)
         except OSError:
-            # The kernel will find the same and tell the caller.
-            return
-        try:
-            owner, group = self._set_ids(file)
-        except OSError:
-            return
-        finally:
-            os.close(file)
-        self._identity.change_by_exec(call, owner, group)
+            # The kernel will find the same and tell the caller, unless the path changes.
+            pass
+        self._identity.change_by_exec(call, bits)
 
-    def _set_ids(self, file: int) -> tuple[int | None, int | None]:
-        """Return the owner and the group that a file makes its process; None where it does not.
+    def _set_id(self, file: int) -> SetId | None:
+        """Return what the bits of a file make of a process; None where they do not count.
 
         Raises OSError where the file cannot be read.
         """
         status = os.fstat(file)
         mode = status.st_mode
         if not (mode & _SET_ID and stat.S_ISREG(mode) and mode & 0o111):
-            return None, None
+            return None
         if not _is_binary(file) or _ignores_set_id(file, status.st_dev):
-            return None, None
+            return None
         record = self._ownership.find(file, mode, status.st_dev, status.st_ino) or NOTHING
         # Without the execute bit of the group, set-group-ID means something else.
         set_group = mode & stat.S_ISGID and mode & stat.S_IXGRP
-        return record.uid if mode & stat.S_ISUID else None, record.gid if set_group else None
+        owner = record.uid if mode & stat.S_ISUID else None
+        group = record.gid if set_group else None
+        return SetId(owner, group, (status.st_dev, status.st_ino), record.uid)
 
 
 def _is_binary(file: int) -> bool:

@@ -9,9 +9,16 @@ from __future__ import annotations
 
 import errno
 import struct
+from _thread import allocate_lock
 
 from runrootless.emulation.call import Call, failure, require_valid
-from runrootless.emulation.credential_table import INFINITY, CredentialTable, is_varied
+from runrootless.emulation.credential_table import (
+    INFINITY,
+    CredentialTable,
+    Outcome,
+    is_pending,
+    is_varied,
+)
 from runrootless.emulation.credentials import (
     CAP_SETGID,
     CAP_SETUID,
@@ -23,11 +30,13 @@ from runrootless.emulation.credentials import (
     set_id,
     set_real_effective,
 )
+from runrootless.emulation.entry_file import ROOT as PAID_BY_ROOT
+from runrootless.emulation.executions import Executions, SetId
 from runrootless.emulation.threads import Threads
 from runrootless.linux.capabilities import bounding_set, capabilities
 from runrootless.linux.limits import RLIMIT_RTTIME, get_soft_limit, set_soft_limit
 from runrootless.linux.memory import Memory
-from runrootless.linux.processes import memory_layout, shares_user_namespace, thread_count
+from runrootless.linux.processes import shares_user_namespace, thread_count
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,30 +47,32 @@ if TYPE_CHECKING:
 
 _ID = struct.Struct("=I")
 _MASK = 0xFFFFFFFF
-_EXECUTING_LIMIT = 4096
 
 
 class Identity:
-    """Handlers of the calls that ask for or change a process's credentials."""
+    """Handlers of the calls that ask for or change a process's credentials.
+
+    Any thread may call any method. Nothing is kept here that another agent could not find out.
+    """
 
     def __init__(self, memory: Memory, table: CredentialTable) -> None:
         self._memory = memory
         self._table = table
         self._threads = Threads(table)
-        self._executing: dict[int, tuple[bytes, Credentials, State]] = {}
+        self._executions = Executions(table)
+        # Held by whoever changes a number.
+        self._lock = allocate_lock()
         self._bounding = 0
         self.observer: Callable[[int, Credentials], None] | None = None
         """What is given each thread that changes its credentials, or executes a program."""
 
     def of(self, pid: int) -> Credentials:
         """Return the credentials of a thread; root's where it is gone or not emulated."""
-        if pid in self._executing:
-            self._settle_exec(pid)
         try:
-            soft = get_soft_limit(pid, RLIMIT_RTTIME)
+            number = get_soft_limit(pid, RLIMIT_RTTIME)
         except OSError:
             return ROOT
-        return self._table.decode(soft) or self._threads.credentials(b"%d" % pid, soft)
+        return self._table.decode(number) or self._look(pid, number)[0]
 
     def joined(self, pid: int) -> None:
         """Take note of what the container's first process ``pid`` may be given. Raises OSError."""
@@ -89,21 +100,46 @@ class Identity:
 
         ``soft`` is its soft limit of RLIMIT_RTTIME, and ``directory`` its directory in /proc.
         """
-        found = self._table.decode(soft) or self._threads.credentials(directory, soft)
-        return found, self._table.state(soft)
+        found = self._table.decode(soft)
+        if found is not None:
+            return found, self._table.state(soft)
+        outcome = self._executions.outcome(directory, soft) if is_pending(soft) else None
+        if outcome is not None:
+            return outcome
+        base = self._table.base(soft)
+        if is_varied(soft):
+            base = self._threads.credentials(directory, base)
+        return base, self._table.state(soft)
 
     def state(self, pid: int) -> State:
         """Return what is kept of a process besides its credentials. Raises OSError: ESRCH."""
-        if pid in self._executing:
-            self._settle_exec(pid)
-        return self._table.state(get_soft_limit(pid, RLIMIT_RTTIME))
-
-    def set_state(self, pid: int, state: State) -> None:
-        """Set what is kept of a process besides its credentials. Raises OSError: ENOMEM, ESRCH."""
         number = get_soft_limit(pid, RLIMIT_RTTIME)
-        encode = self._table.encode_varied if is_varied(number) else self._table.encode
-        new = encode(self._table.base(number), state)
-        set_soft_limit(pid, RLIMIT_RTTIME, new, INFINITY)
+        return self._look(pid, number)[1] if is_pending(number) else self._table.state(number)
+
+    def set_limits(self, pid: int, soft: int, hard: int, caller: Credentials) -> None:
+        """Set what RLIMIT_RTTIME a process has set itself; ``caller`` is who does it.
+
+        In microseconds. Raises OSError: ENOMEM, ESRCH.
+        """
+        with self._lock:
+            number = self._settle(pid)
+            _, _, dumpable = self._table.state(number)
+            self._set_state(pid, number, (soft, hard, dumpable), _payer(caller))
+
+    def set_dumpable(self, pid: int, dumpable: bool) -> None:
+        """Set whether a process can be dumped. Raises OSError: ENOMEM, ESRCH."""
+        with self._lock:
+            number = self._settle(pid)
+            soft, hard, _ = self._table.state(number)
+            self._set_state(pid, number, (soft, hard, dumpable), _payer(self._table.base(number)))
+
+    def settle(self, pid: int) -> None:
+        """Make what a thread is independent of what its memory is known by. Raises OSError.
+
+        An execve(2) under way will then not change its credentials.
+        """
+        with self._lock:
+            self._settle(pid)
 
     def is_marked(self, pid: int) -> bool:
         """Return whether a thread is marked as one that differs. Raises OSError: ESRCH, ENOENT."""
@@ -115,61 +151,111 @@ class Identity:
         if new == old:
             return
         require_valid(call)
-        soft, hard, dumpable = self.state(call.pid)
-        self._set(call.pid, new, (soft, hard, dumpable and not new.is_gained_from(old)))
+        with self._lock:
+            number = self._settle(call.pid)
+            soft, hard, dumpable = self._table.state(number)
+            state = soft, hard, dumpable and not new.is_gained_from(old)
+            self._set(call.pid, number, new, state, _payer(old))
+        if self.observer is not None:
+            self.observer(call.pid, new)
 
-    def change_by_exec(self, call: Call, owner: int | None, group: int | None) -> None:
+    def change_by_exec(self, call: Call, bits: SetId | None) -> None:
         """Give the caller what an execve(2) that is let through now will make of it.
 
-        ``owner`` and ``group`` are those of a set-user-ID and set-group-ID file, else None.
-        Should that fail after all, the old credentials come back when they are asked for.
-        Raises OSError: ENOMEM, ESRCH.
+        ``bits`` are those of the file that the caller names, None where they do not count.
+        Should the call fail, or execute another file, nothing of it counts. To be called
+        before each execve(2) that is let through. Raises OSError: ENOMEM, ESRCH.
         """
-        if call.pid in self._executing:
-            self._settle_exec(call.pid)
-        number = get_soft_limit(call.pid, RLIMIT_RTTIME)
-        if number == INFINITY and owner is None and group is None:
+        pid = call.pid
+        if bits is None and get_soft_limit(pid, RLIMIT_RTTIME) == INFINITY:
             # Root, before and after.
             if self.observer is not None:
-                self.observer(call.pid, ROOT)
+                self.observer(pid, ROOT)
             return
-        old, old_state = self.of_limit(number, b"%d" % call.pid)
-        new = old.after_exec(owner, group)
-        plain = old.uids[0] == old.uids[1] and old.gids[0] == old.gids[1]
-        state = (*old_state[:2], plain and not new.is_gained_from(old))
-        if new == old and state == old_state:
-            if self.observer is not None:
-                self.observer(call.pid, new)
-            return
-        while len(self._executing) >= _EXECUTING_LIMIT:
-            del self._executing[next(iter(self._executing))]
         require_valid(call)
-        self._executing[call.pid] = (memory_layout(call.pid), old, old_state)
-        self._set(call.pid, new, state)
-
-    def _set(self, pid: int, new: Credentials, state: State) -> None:
-        number = get_soft_limit(pid, RLIMIT_RTTIME)
-        alone = thread_count(pid) == 1
-        if alone:
-            changed = self._table.encode(new, state)
-        else:
-            changed = self._threads.change(pid, number, new, state)
-        if changed != number:
-            set_soft_limit(pid, RLIMIT_RTTIME, changed, INFINITY)
-        # Not before: what is forked meanwhile would take the marks for missing.
-        if not is_varied(changed) and (is_varied(number) or not alone):
-            self._threads.clear(pid)
+        with self._lock:
+            new = self._begin_exec(pid, bits)
         if self.observer is not None:
             self.observer(pid, new)
 
-    def _settle_exec(self, pid: int) -> None:
-        layout, old, state = self._executing.pop(pid)
-        try:
-            if memory_layout(pid) == layout:
-                self._set(pid, old, state)
-        except OSError:
-            # Gone.
-            pass
+    def _begin_exec(self, pid: int, bits: SetId | None) -> Credentials:
+        number = self._settle(pid)
+        old, state = self.of_limit(number, b"%d" % pid)
+        new = plain = old.after_exec(None, None)
+        file, payer = (0, 0), _payer(old)
+        if bits is not None:
+            new = old.after_exec(bits.owner, bits.group)
+            file, payer = bits.file, bits.payer
+        is_plain = old.uids[0] == old.uids[1] and old.gids[0] == old.gids[1]
+        dumpable = tuple(is_plain and not after.is_gained_from(old) for after in (new, plain))
+        if is_varied(number) and thread_count(pid) == 1:
+            number = self._set(pid, number, old, state, payer)
+        if new == old and state[2] == dumpable[0] and not is_varied(number):
+            return new
+        varied = is_varied(number)
+        outcome = Outcome(self._table.base(number), new, plain, (dumpable[0], dumpable[1]), file)
+        check = self._executions.check(b"%d" % pid)
+        # What would have been taken away must be.
+        sure = varied or plain != old
+        pending = self._table.encode_pending(outcome, state, varied, sure, check, payer)
+        set_soft_limit(pid, RLIMIT_RTTIME, pending, INFINITY)
+        return new
+
+    def _look(self, pid: int, number: int) -> tuple[Credentials, State]:
+        """Return what a thread is whose number does not say it alone, and make it say so.
+
+        Not before a program has been executed: until then it may still be.
+        """
+        directory = b"%d" % pid
+        if is_pending(number) and self._executions.outcome(directory, number) is not None:
+            try:
+                with self._lock:
+                    number = self._settle(pid)
+            except OSError:
+                # It has ended, or there is no room. The next one will try again.
+                pass
+        return self.of_limit(number, directory)
+
+    def _settle(self, pid: int) -> int:
+        """Return the number of a process, which is not a pending one from now on."""
+        number = get_soft_limit(pid, RLIMIT_RTTIME)
+        if not is_pending(number):
+            return number
+        found = self._executions.outcome(b"%d" % pid, number)
+        if found is not None:
+            return self._put(pid, number, *found)
+        encode = self._table.encode_varied if is_varied(number) else self._table.encode
+        settled = encode(self._table.base(number), self._table.state(number))
+        set_soft_limit(pid, RLIMIT_RTTIME, settled, INFINITY)
+        return settled
+
+    def _set_state(self, pid: int, number: int, state: State, payer: int) -> None:
+        encode = self._table.encode_varied if is_varied(number) else self._table.encode
+        changed = encode(self._table.base(number), state, payer)
+        set_soft_limit(pid, RLIMIT_RTTIME, changed, INFINITY)
+
+    def _set(self, pid: int, number: int, new: Credentials, state: State, payer: int) -> int:
+        """Give a thread new credentials, and return the new number of its process."""
+        if thread_count(pid) == 1:
+            return self._put(pid, number, new, state, payer)
+        changed = self._threads.change(pid, number, new, state, payer)
+        if changed != number:
+            set_soft_limit(pid, RLIMIT_RTTIME, changed, INFINITY)
+        # Not before: what is forked meanwhile would take the marks for missing.
+        if not is_varied(changed):
+            self._threads.clear(pid)
+        return changed
+
+    def _put(
+        self, pid: int, number: int, new: Credentials, state: State, payer: int = PAID_BY_ROOT
+    ) -> int:
+        """Give all threads of a process new credentials, and return its new number."""
+        changed = self._table.encode(new, state, payer)
+        if changed != number:
+            set_soft_limit(pid, RLIMIT_RTTIME, changed, INFINITY)
+        if is_varied(number):
+            self._threads.clear(pid)
+        return changed
 
     # Asking.
 
@@ -288,6 +374,16 @@ class Identity:
 
 def _pack_ids(ids: tuple[int, ...]) -> bytes:
     return b"".join(map(_ID.pack, ids))
+
+
+def _payer(caller: Credentials) -> int:
+    """Return who pays for what has to be noted of a change that ``caller`` makes.
+
+    Root, wherever the caller can be anybody.
+    """
+    if 0 in caller.uids[:2] or caller.permitted & (CAP_SETUID | CAP_SETGID):
+        return PAID_BY_ROOT
+    return caller.uids[0]
 
 
 def _is_elsewhere(pid: int) -> bool:

@@ -1,7 +1,8 @@
 """RLIMIT_RTTIME as programs see it: what they have set themselves.
 
 The kernel's own value carries the identity (``identity``), so what a program sets is
-kept beside its credentials. Nothing enforces it.
+kept beside its credentials. Nothing enforces it. A user who has set too many different ones
+gets EPERM (``entry_file``), an error that prlimit(2) may have.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import struct
 from runrootless.emulation.call import Call, failure, require_valid
 from runrootless.emulation.credential_table import INFINITY
 from runrootless.emulation.credentials import CAP_SYS_RESOURCE
+from runrootless.emulation.entry_file import FullError
 from runrootless.emulation.handlers import Handlers
 from runrootless.linux.processes import find_process
 
@@ -64,15 +66,17 @@ class Limits(Handlers):
         return 0
 
     def _set(self, call: Call, process: int, soft: int, hard: int) -> None:
-        _, old_hard, dumpable = self._identity.state(process)
+        _, old_hard, _ = self._identity.state(process)
         if soft > hard:
             raise failure(errno.EINVAL)
-        if hard > old_hard:
-            credentials = self._identity.of(call.pid)
-            if not self._identity.may(call.pid, credentials, CAP_SYS_RESOURCE):
-                raise failure(errno.EPERM)
+        credentials = self._identity.of(call.pid)
+        if hard > old_hard and not self._identity.may(call.pid, credentials, CAP_SYS_RESOURCE):
+            raise failure(errno.EPERM)
         require_valid(call)
-        self._identity.set_state(process, (soft, hard, dumpable))
+        try:
+            self._identity.set_limits(process, soft, hard, credentials)
+        except FullError:
+            raise failure(errno.EPERM) from None
 
     def _check_permission(self, caller: int, process: int) -> None:
         """Raise EPERM where the caller must not touch another process's limits."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from runrootless.emulation.call import Call, require_valid
-from runrootless.emulation.credentials import CAP_SETPCAP, SECURE_KEEP_CAPS
+from runrootless.emulation.credentials import CAP_SETPCAP, CAP_SYS_RESOURCE, SECURE_KEEP_CAPS
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.table import (
     PR_CAPBSET_DROP,
@@ -14,6 +14,7 @@ from runrootless.emulation.table import (
     PR_GET_TIMERSLACK,
     PR_SET_DUMPABLE,
     PR_SET_KEEPCAPS,
+    PR_SET_MM,
     PR_SET_SECUREBITS,
     PR_SET_TIMERSLACK,
 )
@@ -24,6 +25,8 @@ from runrootless.linux.capabilities import is_effective
 _SECUREBITS = 0xFFF
 _LOCKS = 0xAAA
 _UNPRIVILEGED = 0xF00
+# <linux/prctl.h>: only tells a size.
+_PR_SET_MM_MAP_SIZE = 15
 
 
 class ProcessOptions(Handlers):
@@ -35,6 +38,7 @@ class ProcessOptions(Handlers):
             PR_SET_KEEPCAPS: self._set_keep_capabilities,
             PR_SET_SECUREBITS: self._set_securebits,
             PR_CAPBSET_DROP: self._drop_from_bounding_set,
+            PR_SET_MM: self._set_memory_map,
             PR_GET_NO_NEW_PRIVS: self._get_no_new_privileges,
             PR_SET_DUMPABLE: self._set_dumpable,
             PR_GET_DUMPABLE: self._get_dumpable,
@@ -73,6 +77,20 @@ class ProcessOptions(Handlers):
     def _drop_from_bounding_set(self, call: Call) -> int | None:
         return None if self._identity.of(call.pid).can(CAP_SETPCAP) else -errno.EPERM
 
+    def _set_memory_map(self, call: Call) -> int | None:
+        """Refuse to users what would make a program look like one that was just executed.
+
+        Settling what is pending would not be enough: the kernel may carry the call out as late
+        as in the midst of the next execve(2). Root gains nothing by it.
+        """
+        if call.arguments[1] & 0xFFFFFFFF == _PR_SET_MM_MAP_SIZE:
+            return None
+        credentials = self._identity.of(call.pid)
+        if credentials.uids[1] or not credentials.can(CAP_SYS_RESOURCE):
+            return -errno.EPERM
+        self._identity.settle(call.pid)
+        return None
+
     def _get_no_new_privileges(self, call: Call) -> int:
         # The flag is the engine's own, and set-user-ID files work all the same.
         return -errno.EINVAL if any(call.arguments[1:5]) else 0
@@ -80,9 +98,8 @@ class ProcessOptions(Handlers):
     def _set_dumpable(self, call: Call) -> None:
         value = call.arguments[1]
         if value <= 1:
-            soft, hard, _ = self._identity.state(call.pid)
             require_valid(call)
-            self._identity.set_state(call.pid, (soft, hard, bool(value)))
+            self._identity.set_dumpable(call.pid, bool(value))
 
     def _get_dumpable(self, call: Call) -> int | None:
         _, _, dumpable = self._identity.state(call.pid)

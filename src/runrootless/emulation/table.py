@@ -14,6 +14,7 @@ PR_CAPBSET_DROP = 24
 PR_SET_SECUREBITS = 28
 PR_SET_TIMERSLACK = 29
 PR_GET_TIMERSLACK = 30
+PR_SET_MM = 35
 PR_GET_NO_NEW_PRIVS = 39
 
 SO_PASSCRED = 16
@@ -45,8 +46,15 @@ _RLIMIT_RTTIME = 15
 _CLONE_NEWNS = 0x00020000
 
 
+_INT = 0xFFFFFFFF
+
+
 def _equals(argument: int, value: int) -> Condition:
-    return (argument, "SCMP_CMP_EQ", value, 0)
+    """Return the condition that an int is a value.
+
+    seccomp sees the register, and the kernel takes no more of it than the lower half.
+    """
+    return (argument, "SCMP_CMP_MASKED_EQ", _INT, value)
 
 
 def _has_bits(argument: int, bits: int) -> Condition:
@@ -151,6 +159,7 @@ TABLE: tuple[Row, ...] = (
         PR_SET_SECUREBITS,
         PR_SET_TIMERSLACK,
         PR_GET_TIMERSLACK,
+        PR_SET_MM,
         PR_GET_NO_NEW_PRIVS,
     ),
     # What carries out calls that seccomp does not see.
@@ -159,7 +168,7 @@ TABLE: tuple[Row, ...] = (
     ("execve", "execution.execve", None),
     ("execveat", "execution.execveat", None),
     # Of signals, those to everybody.
-    ("kill", "signals.kill", _has_bits(0, 0xFFFFFFFF)),
+    ("kill", "signals.kill", _equals(0, _INT)),
     # The limit that the identity is kept in.
     ("prlimit64", "limits.prlimit", _equals(1, _RLIMIT_RTTIME)),
     ("getrlimit", "limits.getrlimit", _equals(0, _RLIMIT_RTTIME)),

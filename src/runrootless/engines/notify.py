@@ -8,6 +8,7 @@ from runrootless.agent.launch import CREDENTIALS_NAME
 from runrootless.agent.launch import launch as launch_agent
 from runrootless.bundle.profile import install
 from runrootless.emulation.table import seccomp_rules
+from runrootless.errors import Error
 from runrootless.runtimes import WAIT_KILLABLE_RECV
 from runrootless.state import LISTENER
 
@@ -121,14 +122,19 @@ def emulate(log: str, log_format: str, debug: bool) -> list[str]:
 def _number(directory: str, identity: Identity) -> int:
     from runrootless.emulation.credential_table import CredentialTable
     from runrootless.emulation.credentials import initial
+    from runrootless.emulation.entry_file import FullError
 
     credentials = initial(identity.uid, identity.gid, identity.additional_gids)
-    fd = os.open(
-        f"{directory}/{CREDENTIALS_NAME}",
-        os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC,
-        0o600,
-    )
+    path = f"{directory}/{CREDENTIALS_NAME}"
     try:
-        return CredentialTable(fd).encode(credentials)
-    finally:
-        os.close(fd)
+        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            return CredentialTable(fd).encode(credentials)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        reason = error.reason if isinstance(error, FullError) else error.strerror
+        raise Error(
+            f"cannot write who the process is to be into {path}: {reason}; "
+            "make room there, or end the container"
+        ) from None

@@ -148,15 +148,6 @@ def descriptor_mount(descriptor: int) -> int:
     return int(text.partition(b"mnt_id:")[2].split(maxsplit=1)[0])
 
 
-def memory_layout(pid: int) -> bytes:
-    """Return what a successful execve(2) changes: where code, stack and arguments begin.
-
-    Fields 26 to 28 and 45 to 51 of PID/stat. Raises OSError where the process is gone.
-    """
-    fields = _read(b"%d/stat" % pid).rpartition(b")")[2].split()
-    return b" ".join(fields[23:26] + fields[42:49])
-
-
 def thread_count(pid: int) -> int:
     """Return how many threads the process of a thread has. Raises OSError where it is gone."""
     return os.stat(b"%d/task" % pid).st_nlink - 2
