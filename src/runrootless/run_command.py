@@ -45,7 +45,7 @@ def prepare(invocation: Invocation) -> list[str]:
     invocation.directory = directory.path
     bundle = parsed.get("bundle") or "."
     config = parsed.get("config") or state.CONFIG
-    choice = derive(
+    derived = derive(
         options.get("engine"),
         bundle,
         config,
@@ -54,6 +54,7 @@ def prepare(invocation: Invocation) -> list[str]:
         invocation.runtime,
         parsed.get("network"),
     )
+    choice = derived.choice
     if options.is_on("debug"):
         _explain(invocation, f"engine {choice.name}: {choice.reason}")
         _explain(invocation, *explain(bundle, config, directory.path))
@@ -70,6 +71,8 @@ def prepare(invocation: Invocation) -> list[str]:
             options.get("log"),
             options.get("log-format"),
             options.is_on("debug"),
+            derived.side_stores,
+            derived.rootfs,
         )
     )
     # Now what was launched removes it, when this process ends without a container. Both at

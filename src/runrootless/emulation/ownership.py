@@ -2,7 +2,9 @@
 
 Regular files and directories carry the record in an extended attribute; no attribute
 means 0:0. Files that cannot carry user attributes (symlinks, fifos, sockets, and all
-on some file systems) are recorded in the side store.
+on some file systems) are recorded in the side store, but for those on file systems that
+the container has mounted itself (tmpfs): there the agent may give any file an attribute of
+``security.*``, which goes with the file, where inode numbers are not used again.
 """
 
 from __future__ import annotations
@@ -17,6 +19,9 @@ from runrootless.emulation.record import NOTHING, Record, decode, encode
 from runrootless.linux.files import AT_SYMLINK_NOFOLLOW, Files
 
 ATTRIBUTE = b"user.rootlesscontainers"
+
+# To the container all of ``security.*`` is kept elsewhere, so this one is neither seen nor set.
+_OWN_ATTRIBUTE = b"security.rootlesscontainers"
 
 _CACHE_LIMIT = 4096
 _EXPECTED_LIMIT = 64
@@ -65,6 +70,10 @@ class Ownership:
     ) -> Record | None:
         if self._expected:
             self._settle()
+        if self._store.is_anonymous(device):
+            value = self._files.getxattr(name, _OWN_ATTRIBUTE, flags)
+            if value.__class__ is bytes:
+                return self._decode(value)
         found = self._store.find(device, inode)
         if found is None:
             return None
@@ -96,7 +105,24 @@ class Ownership:
         if os.statvfs(handle).f_flag & os.ST_RDONLY:
             # Beside it could be kept all the same.
             raise failure(errno.EROFS)
+        if self._store.is_anonymous(device) and self._keep_on_it(handle, record):
+            return
         self._store.keep(device, inode, self._files.birth_time(handle, 0), record)
+
+    def _keep_on_it(self, handle: bytes, record: Record) -> bool:
+        """Keep the record on a file that has no user attributes; return whether that is so.
+
+        Raises OSError: ENOSPC.
+        """
+        if record == NOTHING:
+            return self._files.removexattr(handle, _OWN_ATTRIBUTE) == 0
+        result = self._files.setxattr(handle, _OWN_ATTRIBUTE, encode(record))
+        if result in (-errno.EPERM, -errno.EOPNOTSUPP):
+            # Mounted by somebody else, or without such attributes.
+            return False
+        if result:
+            raise failure(-result)
+        return True
 
     def lasts_beside(self, device: int) -> bool:
         """Return whether the side store keeps records of files on a device as long as they live."""

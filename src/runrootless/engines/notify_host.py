@@ -46,7 +46,7 @@ def enter(log: str, log_format: str, debug: bool, thorough: bool = False) -> Non
     try:
         become_root()
         settings = Settings(
-            directory.path, directory.lock_fd, "", log, log_format, debug, side_stores, thorough
+            directory.path, directory.lock_fd, "", log, log_format, debug, side_stores, "", thorough
         )
         launch(settings)
     except BaseException:
