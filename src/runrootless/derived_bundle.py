@@ -21,11 +21,11 @@ system is not its bundle's."""
 
 class Derived:
     """The engine of a derived bundle, its root file system (an absolute path), and what the
-    paths of the side stores begin with."""
+    paths of the side stores begin with, as ``Settings`` has it."""
 
     __slots__ = ("choice", "rootfs", "side_stores")
 
-    def __init__(self, choice: engines.Choice, rootfs: str, side_stores: str) -> None:
+    def __init__(self, choice: engines.Choice, rootfs: str, side_stores: list[str]) -> None:
         self.choice = choice
         self.rootfs = rootfs
         self.side_stores = side_stores
@@ -63,13 +63,15 @@ def derive(
         wanted.connect(spec, directory, host)
     rootfs = spec["root"]["path"]
     parent, name = os.path.split(rootfs)
-    side_stores = f"{parent}/.{name}."
+    # In the bundle where the directory that the rootfs is in is somebody else's.
+    bundle = os.path.abspath(bundle)
+    side_stores = [f"{parent}/.{name}.", f"{bundle}/.{name}."]
     if not has_new_user_namespace(spec):
         from runrootless.integrations import image_owners
 
         if image_owners.restore(rootfs):
             # Beside the rootfs they would be in the way of who removes that, or stay for ever.
-            side_stores = os.path.join(os.path.abspath(bundle), SIDE_STORES)
+            side_stores = [os.path.join(bundle, SIDE_STORES)]
     spec[MEMORY]["engine"] = choice.name
     choice.engine.apply(spec, directory, identity, runtime)
     json_file.write(f"{directory}/{state.CONFIG}", spec, state.MODE)

@@ -20,6 +20,8 @@ _BACKLOG = 64
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from runrootless.agent.side_files import SideFile
 
 
@@ -29,7 +31,8 @@ class Settings:
     ``directory`` is the container's private directory, with its derived bundle, and
     ``lock_fd`` its locked lock file; ``state_directory`` is where the runtime keeps the
     container's state as long as it exists, and ``rootfs`` its root file system. Without a
-    runtime both are empty. ``side_stores`` is what the paths of the side stores begin with.
+    runtime both are empty. ``side_stores`` is what the paths of the side stores begin with: those
+    that follow count where they cannot be made by the first.
     With ``thorough`` the permissions of emulated users are checked.
     """
 
@@ -53,7 +56,7 @@ class Settings:
         log: str,
         log_format: str,
         debug: bool,
-        side_stores: str,
+        side_stores: Sequence[str],
         rootfs: str = "",
         thorough: bool = False,
     ) -> None:

@@ -16,7 +16,7 @@ from runrootless.errors import Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Literal
 
 NAMES = ("ownership", "attributes")
@@ -57,40 +57,43 @@ class SideFile:
     def leave(self) -> None:
         """Remove the file if nothing was ever kept in it, and nobody else uses it."""
         try:
-            if _lock(self.fd, fcntl.F_WRLCK) and os.fstat(self.fd).st_size == 0:
+            _lock(self.fd, fcntl.F_OFD_SETLK, fcntl.F_WRLCK)
+            if os.fstat(self.fd).st_size == 0:
                 os.unlink(self.name, dir_fd=self.directory)
+            _lock(self.fd, fcntl.F_OFD_SETLK, fcntl.F_UNLCK)
         except OSError:
             # It may stay: an empty file is as good.
             pass
 
 
-def open_side_files(begin: str, rootfs: str, warn: Callable[[str], None]) -> dict[str, SideFile]:
-    """Open the files whose paths begin with ``begin``, and make those that are not there.
+def open_side_files(
+    beginnings: Sequence[str], rootfs: str, warn: Callable[[str], None]
+) -> dict[str, SideFile]:
+    """Open the files whose paths begin with the first of ``beginnings``; make what is not there.
 
-    They are returned by the ends of their names. One that cannot be made is left out, which
-    ``warn`` is told if anything could be made in ``rootfs``; where that is empty, it must be
-    made. Raises Error for what is there and is no side store of the caller's, and OSError.
+    The next of ``beginnings`` counts where they cannot be made. They are returned by the ends of
+    their names. One that cannot be made at all is left out, which ``warn`` is told if anything
+    could be made in ``rootfs``; where that is empty, it must be made. Raises Error for what is
+    there and is no side store of the caller's, and OSError.
     """
-    parent, beginning = os.path.split(begin)
-    try:
-        directory = os.open(parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise Error(f"cannot open the directory {parent}: {error.strerror}: {_USE}") from None
     found: dict[str, SideFile] = {}
-    refusal: OSError | None = None
-    for end in NAMES:
+    refusals: list[str] = []
+    for beginning in beginnings:
+        parent, name = os.path.split(beginning)
         try:
-            found[end] = _open(directory, parent, beginning + end)
+            directory = os.open(parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            for end in NAMES:
+                if end not in found:
+                    found[end] = _open(directory, parent, name + end)
+            return found
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
                 raise
-            refusal = error
-    if refusal is not None:
-        message = f"cannot make {begin}{NAMES[0]}: {refusal.strerror}: {_USE}"
-        if not rootfs:
-            raise Error(message)
-        if os.access(rootfs, os.W_OK):
-            warn(f"{message}, and will be root's again when the container has ended")
+            refusals.append(f"cannot make {beginning}{NAMES[len(found)]}: {error.strerror}: {_USE}")
+    if not rootfs:
+        raise Error(refusals[0])
+    if os.access(rootfs, os.W_OK):
+        warn(f"{refusals[0]}, and will be root's again when the container has ended")
     return found
 
 
@@ -118,7 +121,11 @@ def _open(directory: int, parent: str, name: str) -> SideFile:
         try:
             _check_kind(path, os.fstat(fd))
             _check_content(path, fd)
-            _lock(fd, fcntl.F_RDLCK)
+            try:
+                _lock(fd, fcntl.F_OFD_SETLKW, fcntl.F_RDLCK)
+            except OSError:
+                # Some NFS and Lustre, where nobody can remove it then.
+                pass
             if os.fstat(fd).st_nlink:
                 return SideFile(directory, name, fd, is_writable)
         except BaseException:
@@ -165,8 +172,8 @@ def _no_side_store(path: str, objection: str) -> Error:
     return Error(f"{path} {objection}: {_USE}: move it away")
 
 
-def _lock(fd: int, kind: int) -> bool:
-    """Lock a file for as long as any copy of the descriptor is open; return whether it is.
+def _lock(fd: int, command: int, kind: int) -> None:
+    """Lock a file for as long as any copy of the descriptor is open. Raises OSError.
 
     That is a byte beyond all others: the stores lock the first one, and on NFS locks of all
     kinds are one.
@@ -175,8 +182,4 @@ def _lock(fd: int, kind: int) -> bool:
     # struct flock: fcntl(2).
     words = ((kind, 2), (os.SEEK_SET, 2), (0, 4), (1 << 40, 8), (1, 8), (0, 8))
     lock = b"".join(value.to_bytes(size, order) for value, size in words)
-    try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, lock)
-    except OSError:
-        return False
-    return True
+    fcntl.fcntl(fd, command, lock)

@@ -129,7 +129,10 @@ def _check(value: Any, shape: Any, path: str, where: str) -> None:
             f"{path}: {where or 'the file'} must be {_TYPE_NAMES[kind]}, "
             f"not {_TYPE_NAMES[type(value)]}"
         )
-    if kind is dict:
+    if kind is str:
+        if "\0" in value:
+            raise Error(f"{path}: {where} must not have a null character in it")
+    elif kind is dict:
         for name, inner in shape.items():
             if name in value:
                 if value[name] is None:
@@ -140,5 +143,5 @@ def _check(value: Any, shape: Any, path: str, where: str) -> None:
         inner = shape[0]
         for index, item in enumerate(value):
             # The name of each place is only wanted in an error.
-            if type(item) is not inner:
+            if type(item) is not inner or (inner is str and "\0" in item):
                 _check(item, inner, path, f"{where}[{index}]")

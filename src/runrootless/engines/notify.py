@@ -8,6 +8,7 @@ from runrootless.agent.launch import CREDENTIALS_NAME
 from runrootless.agent.launch import launch as launch_agent
 from runrootless.bundle.profile import install
 from runrootless.emulation.table import seccomp_rules
+from runrootless.errors import named
 from runrootless.runtimes import WAIT_KILLABLE_RECV
 from runrootless.state import LISTENER
 
@@ -130,5 +131,7 @@ def _number(directory: str, identity: Identity) -> int:
     )
     try:
         return CredentialTable(fd).encode(credentials)
+    except OSError as error:
+        raise named(error, f"{directory}/{CREDENTIALS_NAME}") from None
     finally:
         os.close(fd)

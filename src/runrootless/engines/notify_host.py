@@ -87,8 +87,11 @@ def become_root() -> None:
         )
 
 
-def _side_stores() -> str:
-    """Return the path of the caller's side stores, a directory that is there. Raises Error."""
+def _side_stores() -> list[str]:
+    """Return what the paths of the caller's side stores begin with. Raises Error.
+
+    It is a directory that is there.
+    """
     data = os.environ.get("XDG_DATA_HOME", "")
     if not data.startswith("/"):
         data = os.path.expanduser("~/.local/share")
@@ -100,7 +103,7 @@ def _side_stores() -> str:
             f"no place to keep the owners of files, {path}: {error.strerror}: "
             "set XDG_DATA_HOME to a directory of your own"
         ) from None
-    return f"{path}/"
+    return [f"{path}/"]
 
 
 def _come_under_filter(program: bytes, path: str) -> None:
