@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import sys
 
-from runrootless import command_line, runtimes, state
-from runrootless.errors import Error
+from runrootless import command_line, interrupts, runtimes, state
+from runrootless.errors import Error, one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import NoReturn
 
     from runrootless.command_line import Flags, Parsed
     from runrootless.runtimes import Runtime
@@ -101,6 +102,30 @@ def is_real_root() -> bool:
         os.close(file)
 
 
+def run() -> NoReturn:
+    """Do what the command line says, and exit.
+
+    Without what an interpreter does in the end, in which an interrupt shows as a traceback.
+    """
+    code: object = 1
+    try:
+        code = main()
+    except SystemExit as end:
+        code = end.code
+    except KeyboardInterrupt:
+        code = 130
+    interrupts.ignore()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            # There is none where its descriptor was closed from the beginning.
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            # Nobody reads it any more.
+            code = code or 1
+    os._exit(code if isinstance(code, int) else 1 if code else 0)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what ``arguments`` (default: the command line) say; return the exit code.
 
@@ -111,6 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = command_line.parse(command_line.GLOBAL, arguments)
     invocation = None
     try:
+        interrupts.raise_them()
         if not options.error:
             if options.is_on("version"):
                 return _version(options)
@@ -121,10 +147,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         invocation = Invocation(options, _runtime(options))
         _execute(invocation)
         return 0
-    except (Error, OSError, KeyboardInterrupt) as error:
-        # An OSError was not foreseen where it happened, but a user is not to see
+    except (Exception, KeyboardInterrupt) as error:
+        # What is no Error was not foreseen where it happened, but a user is not to see
         # a traceback for it.
         failure = error
+    interrupts.ignore()
     if invocation is not None and invocation.directory is not None:
         state.remove_container_directory(invocation.directory)
     if options.is_on("debug"):
@@ -135,11 +162,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     from runrootless.report import report
 
+    message = one_line(failure)
     if options.arguments[:1] and options.arguments[0] in _WITHOUT_RUNTIME:
         # Nobody calls these in place of a runtime.
-        sys.stderr.write(f"runrootless: {failure}\n")
+        sys.stderr.write(f"runrootless: {message}\n")
         return failure.exit_code if isinstance(failure, Error) else 1
-    report(str(failure), options.get("log"), options.get("log-format"))
+    report(message, options.get("log"), options.get("log-format"))
     if options.arguments[:1] == ["exec"]:
         # As runc: the others are the codes of the process itself.
         return 255

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from runrootless import command_line, state
+from runrootless import command_line, interrupts, state
 from runrootless.agent.launch import Settings
 from runrootless.derived_bundle import derive, explain
 from runrootless.errors import Error
@@ -40,9 +40,10 @@ def prepare(invocation: Invocation) -> list[str]:
     base = state.open_base()
     state.collect_garbage(base)
     root = invocation.state_root()
-    directory = state.create_container_directory(base, container_id, root)
-    # A failure removes it.
-    invocation.directory = directory.path
+    with interrupts.Held():
+        directory = state.create_container_directory(base, container_id, root)
+        # A failure removes it.
+        invocation.directory = directory.path
     bundle = parsed.get("bundle") or "."
     config = parsed.get("config") or state.CONFIG
     derived = derive(
@@ -63,21 +64,22 @@ def prepare(invocation: Invocation) -> list[str]:
         state.remove_container_directory(directory.path)
         os.close(directory.lock_fd)
         raise SystemExit(_run_without(invocation, parsed, choice))
-    choice.engine.launch(
-        Settings(
-            directory.path,
-            directory.lock_fd,
-            os.path.join(root, container_id),
-            options.get("log"),
-            options.get("log-format"),
-            options.is_on("debug"),
-            derived.side_stores,
-            derived.rootfs,
+    with interrupts.Held():
+        choice.engine.launch(
+            Settings(
+                directory.path,
+                directory.lock_fd,
+                os.path.join(root, container_id),
+                options.get("log"),
+                options.get("log-format"),
+                options.is_on("debug"),
+                derived.side_stores,
+                derived.rootfs,
+            )
         )
-    )
-    # Now what was launched removes it, when this process ends without a container. Both at
-    # once would have the agent complain in the log, where callers look for our error.
-    invocation.directory = None
+        # Now what was launched removes it, when this process ends without a container. Both at
+        # once would have the agent complain in the log, where callers look for our error.
+        invocation.directory = None
     # These the runtime takes from the bundle on, which is another one by now.
     for name in ("console-socket", "pidfd-socket", *invocation.runtime.paths_in_bundle()):
         parsed.replace(name, lambda path: os.path.join(os.path.abspath(bundle), path))
