@@ -103,18 +103,13 @@ def is_real_root() -> bool:
 
 
 def run() -> NoReturn:
-    """Do what the command line says, and exit.
-
-    Without what an interpreter does in the end, in which an interrupt shows as a traceback.
-    """
+    """Do what the command line says, and exit."""
+    interrupts.leave_to_the_kernel()
     code: object = 1
     try:
         code = main()
     except SystemExit as end:
         code = end.code
-    except KeyboardInterrupt:
-        code = 130
-    interrupts.ignore()
     for stream in (sys.stdout, sys.stderr):
         try:
             # There is none where its descriptor was closed from the beginning.
@@ -136,7 +131,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = command_line.parse(command_line.GLOBAL, arguments)
     invocation = None
     try:
-        interrupts.raise_them()
         if not options.error:
             if options.is_on("version"):
                 return _version(options)
@@ -151,27 +145,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # What is no Error was not foreseen where it happened, but a user is not to see
         # a traceback for it.
         failure = error
-    interrupts.ignore()
     if invocation is not None and invocation.directory is not None:
         state.remove_container_directory(invocation.directory)
-    if options.is_on("debug"):
-        import traceback
+    interrupts.let_through()
+    try:
+        if options.is_on("debug"):
+            import traceback
 
-        traceback.print_exception(failure)
-    if isinstance(failure, KeyboardInterrupt):
-        return 130
-    from runrootless.report import report
+            traceback.print_exception(failure)
+        if isinstance(failure, KeyboardInterrupt):
+            return 130
+        message = one_line(failure)
+        if options.arguments[:1] and options.arguments[0] in _WITHOUT_RUNTIME:
+            # Nobody calls these in place of a runtime.
+            sys.stderr.write(f"runrootless: {message}\n")
+            return failure.exit_code if isinstance(failure, Error) else 1
+        from runrootless.report import report
 
-    message = one_line(failure)
-    if options.arguments[:1] and options.arguments[0] in _WITHOUT_RUNTIME:
-        # Nobody calls these in place of a runtime.
-        sys.stderr.write(f"runrootless: {message}\n")
-        return failure.exit_code if isinstance(failure, Error) else 1
-    report(message, options.get("log"), options.get("log-format"))
+        report(message, options.get("log"), options.get("log-format"))
+    except (OSError, MemoryError):
+        # What is in the way of the work may be in the way of saying so as well.
+        _say_plainly(failure)
     if options.arguments[:1] == ["exec"]:
         # As runc: the others are the codes of the process itself.
         return 255
     return failure.exit_code if isinstance(failure, Error) else 1
+
+
+def _say_plainly(failure: BaseException) -> None:
+    try:
+        os.write(2, f"runrootless: {failure}\n".encode("utf-8", "replace"))
+    except (OSError, MemoryError):
+        pass
 
 
 def _runtime(options: Parsed) -> Runtime:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from runrootless import engines, state
+from runrootless import engines, interrupts, state
 from runrootless.bundle import json_file
 from runrootless.bundle.host import HostFacts
 from runrootless.bundle.spec import ENGINE_ANNOTATION, NETWORK_ANNOTATION, load
@@ -69,7 +69,9 @@ def derive(
     if not has_new_user_namespace(spec):
         from runrootless.integrations import image_owners
 
-        if image_owners.restore(rootfs):
+        with interrupts.Raised():
+            is_of_image = image_owners.restore(rootfs)
+        if is_of_image:
             # Beside the rootfs they would be in the way of who removes that, or stay for ever.
             side_stores = [os.path.join(bundle, SIDE_STORES)]
     spec[MEMORY]["engine"] = choice.name

@@ -63,6 +63,7 @@ def prepare(invocation: Invocation) -> list[str]:
         or not state.is_valid_id(parsed.arguments[0])
     ):
         return invocation.unchanged()
+    state.require_descriptors()
     container_id, *arguments = parsed.arguments
     root = invocation.state_root()
     directory = state.find_container_directory(container_id, root)

@@ -1,8 +1,8 @@
 """SIGINT while the command line does its work: it ends that, and leaves nothing behind.
 
-An interpreter raises it anywhere. From the beginning it is therefore left to the kernel,
-which ends the process; it is raised where there is somebody to catch it; and it waits while
-something is made that must be known to whoever removes it.
+An interpreter raises KeyboardInterrupt anywhere, also where it is lost. So SIGINT is left to
+the kernel, which ends the process; it waits while there is something that this process alone
+would remove; and it is raised only out of what may take long.
 """
 
 from __future__ import annotations
@@ -14,25 +14,35 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
-
-def raise_them() -> None:
-    """Have interrupts raise KeyboardInterrupt, unless the caller has them ignored."""
-    if _signal.getsignal(_signal.SIGINT) != _signal.SIG_IGN:
-        _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+_INTERRUPT = (_signal.SIGINT,)
 
 
-def ignore() -> None:
-    """Have interrupts ignored, by what cleans up and ends."""
-    _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
+def leave_to_the_kernel() -> None:
+    """Have an interrupt end this process, unless the caller has it ignored."""
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
 
-class Held:
-    """A context in which interrupts wait for its end."""
+def hold() -> None:
+    """Have interrupts wait."""
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, _INTERRUPT)
 
-    __slots__ = ()
+
+def let_through() -> None:
+    """Have interrupts wait no more."""
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _INTERRUPT)
+
+
+class Raised:
+    """A context in which interrupts raise KeyboardInterrupt, also if they are held around it."""
+
+    __slots__ = ("_handler", "_mask")
 
     def __enter__(self) -> None:
-        _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGINT,))
+        self._handler = _signal.getsignal(_signal.SIGINT)
+        if self._handler == _signal.SIG_DFL:
+            _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+        self._mask = _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _INTERRUPT)
 
     def __exit__(
         self,
@@ -40,4 +50,5 @@ class Held:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGINT,))
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, self._mask)
+        _signal.signal(_signal.SIGINT, self._handler)

@@ -36,14 +36,15 @@ def prepare(invocation: Invocation) -> list[str]:
     if not state.is_valid_id(container_id):
         return invocation.unchanged()
 
+    state.require_descriptors()
     options = invocation.options
     base = state.open_base()
     state.collect_garbage(base)
     root = invocation.state_root()
-    with interrupts.Held():
-        directory = state.create_container_directory(base, container_id, root)
-        # A failure removes it.
-        invocation.directory = directory.path
+    interrupts.hold()
+    directory = state.create_container_directory(base, container_id, root)
+    # A failure removes it.
+    invocation.directory = directory.path
     bundle = parsed.get("bundle") or "."
     config = parsed.get("config") or state.CONFIG
     derived = derive(
@@ -56,6 +57,7 @@ def prepare(invocation: Invocation) -> list[str]:
         parsed.get("network"),
     )
     choice = derived.choice
+    state.require_room(base)
     if options.is_on("debug"):
         _explain(invocation, f"engine {choice.name}: {choice.reason}")
         _explain(invocation, *explain(bundle, config, directory.path))
@@ -63,23 +65,24 @@ def prepare(invocation: Invocation) -> list[str]:
     if choice.engine.IN_OWN_NAMESPACE and not user_namespace.enter_new(invocation.runtime.path):
         state.remove_container_directory(directory.path)
         os.close(directory.lock_fd)
+        interrupts.let_through()
         raise SystemExit(_run_without(invocation, parsed, choice))
-    with interrupts.Held():
-        choice.engine.launch(
-            Settings(
-                directory.path,
-                directory.lock_fd,
-                os.path.join(root, container_id),
-                options.get("log"),
-                options.get("log-format"),
-                options.is_on("debug"),
-                derived.side_stores,
-                derived.rootfs,
-            )
+    choice.engine.launch(
+        Settings(
+            directory.path,
+            directory.lock_fd,
+            os.path.join(root, container_id),
+            options.get("log"),
+            options.get("log-format"),
+            options.is_on("debug"),
+            derived.side_stores,
+            derived.rootfs,
         )
-        # Now what was launched removes it, when this process ends without a container. Both at
-        # once would have the agent complain in the log, where callers look for our error.
-        invocation.directory = None
+    )
+    # Now what was launched removes it, when this process ends without a container. Both at
+    # once would have the agent complain in the log, where callers look for our error.
+    invocation.directory = None
+    interrupts.let_through()
     # These the runtime takes from the bundle on, which is another one by now.
     for name in ("console-socket", "pidfd-socket", *invocation.runtime.paths_in_bundle()):
         parsed.replace(name, lambda path: os.path.join(os.path.abspath(bundle), path))
