@@ -1,5 +1,7 @@
 """The error that a user sees as one line."""
 
+_LENGTH = 2000
+
 
 class Error(Exception):
     """What failed, on what, and what the user can do, in one line.
@@ -25,8 +27,12 @@ def one_line(error: BaseException) -> str:
         text = "out of memory: raise the limit of it (ulimit -v), or free some"
     else:
         text = f"{type(error).__name__}: {error}: a fault of runrootless, --debug shows where"
-    # What is in it of the user's may have line breaks.
-    return "\\n".join(text.splitlines())
+    # What is in it of the user's may have line breaks, and be of any length.
+    if not text.isprintable():
+        text = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+    if len(text) > _LENGTH:
+        text = f"{text[: _LENGTH // 2]} … {text[-_LENGTH // 2 :]}"
+    return text
 
 
 def _text(name: object) -> str:
