@@ -94,14 +94,7 @@ def load(bundle: str, name: str = "config.json") -> Spec:
         raise Error(f"there is no bundle directory {bundle}: give one with --bundle") from None
     except OSError as error:
         raise Error(f"cannot read {path}: {error.strerror}") from None
-    _check(spec, _SPEC, path, "")
-    for name in ("process", "root"):
-        if name not in spec:
-            raise Error(f"{path}: {name} is missing: `runrootless spec` writes a complete file")
-    if not spec["root"].get("path"):
-        raise Error(f"{path}: root.path is missing: it names the root file system")
-    if not spec["process"].get("args"):
-        raise Error(f"{path}: process.args is missing: it is the command to run")
+    check(spec, path)
     return spec  # type: ignore[no-any-return]
 
 
@@ -116,6 +109,18 @@ def load_process(path: str) -> dict[str, Any]:
         raise Error(f"cannot read {path}: {error.strerror}") from None
     _check(process, _PROCESS, path, "")
     return process  # type: ignore[no-any-return]
+
+
+def check(spec: Any, path: str) -> None:
+    """Check what is in the file ``path``. Raises ``Error`` as ``load`` does."""
+    _check(spec, _SPEC, path, "")
+    for name in ("process", "root"):
+        if name not in spec:
+            raise Error(f"{path}: {name} is missing: `runrootless spec` writes a complete file")
+    if not spec["root"].get("path"):
+        raise Error(f"{path}: root.path is missing: it names the root file system")
+    if not spec["process"].get("args"):
+        raise Error(f"{path}: process.args is missing: it is the command to run")
 
 
 def _check(value: Any, shape: Any, path: str, where: str) -> None:
