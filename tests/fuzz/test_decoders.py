@@ -40,7 +40,7 @@ def test_no_input_is_more_than_a_decoder_can_take(target: str, tmp_path: Path) -
         f"-artifact_prefix={tmp_path}/",
     ]
     corpus = HERE / "corpus" / target
-    command = [sys.executable, HERE / "run.py", target, *options, tmp_path, corpus]
+    command = [sys.executable, f"{HERE}/run.py", target, *options, str(tmp_path), str(corpus)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-5000:]
     assert "Done " in done.stderr, done.stderr[-5000:]
