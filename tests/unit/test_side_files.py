@@ -130,12 +130,14 @@ def test_what_is_no_side_store_is_refused(
     tmp_path: Path, name: str, make: Callable[[Path], None], objection: str
 ) -> None:
     make(tmp_path / name)
+    before = os.listdir(tmp_path)
     with pytest.raises(Error) as refusal:
         files(tmp_path)
     message = str(refusal.value)
     assert message.startswith(f"{tmp_path}/{name} {objection}")
     assert message.endswith(": move it away")
     assert "\n" not in message
+    assert os.listdir(tmp_path) == before
 
 
 def test_a_damaged_side_store_is_used(tmp_path: Path) -> None:

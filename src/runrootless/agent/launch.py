@@ -10,7 +10,7 @@ import os
 
 from runrootless import background
 from runrootless.agent.side_files import open_side_files
-from runrootless.errors import Error
+from runrootless.errors import Error, one_line
 from runrootless.state import LISTENER
 
 CREDENTIALS_NAME = "credentials"
@@ -83,6 +83,7 @@ def launch(settings: Settings) -> None:
 
         report(message, settings.log, settings.log_format, "warning")
 
+    side_files: dict[str, SideFile] = {}
     try:
         side_files = open_side_files(settings.side_stores, settings.rootfs, warn)
         socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
@@ -94,7 +95,9 @@ def launch(settings: Settings) -> None:
         socket.listen(_BACKLOG)
         background.spawn(lambda runtime: _run(settings, socket, runtime, side_files))
     except OSError as error:
-        raise Error(f"cannot start the agent for {path}: {error.strerror}") from None
+        for file in side_files.values():
+            file.leave()
+        raise Error(f"cannot start the agent for {path}: {one_line(error)}") from None
     socket.close()
     # The runtime that this process becomes has no use for the others: close-on-exec.
 

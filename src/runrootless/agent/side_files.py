@@ -78,23 +78,34 @@ def open_side_files(
     """
     found: dict[str, SideFile] = {}
     refusals: list[str] = []
-    for beginning in beginnings:
-        parent, name = os.path.split(beginning)
-        try:
-            directory = os.open(parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            for end in NAMES:
-                if end not in found:
-                    found[end] = _open(directory, parent, name + end)
-            return found
-        except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
-                raise
-            refusals.append(f"cannot make {beginning}{NAMES[len(found)]}: {error.strerror}: {_USE}")
-    if not rootfs:
-        raise Error(refusals[0])
+    try:
+        for beginning in beginnings:
+            try:
+                _open_beginning(beginning, found)
+                return found
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                    raise
+                name = f"{beginning}{NAMES[len(found)]}"
+                refusals.append(f"cannot make {name}: {error.strerror}: {_USE}")
+        if not rootfs:
+            raise Error(refusals[0])
+    except BaseException:
+        for file in found.values():
+            file.leave()
+        raise
     if os.access(rootfs, os.W_OK):
         warn(f"{refusals[0]}, and will be root's again when the container has ended")
     return found
+
+
+def _open_beginning(beginning: str, found: dict[str, SideFile]) -> None:
+    """Add to ``found`` what is not there yet. Raises Error, OSError."""
+    parent, name = os.path.split(beginning)
+    directory = os.open(parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    for end in NAMES:
+        if end not in found:
+            found[end] = _open(directory, parent, name + end)
 
 
 def _open(directory: int, parent: str, name: str) -> SideFile:
