@@ -88,6 +88,7 @@ class Connection:
         names, pid = state["fds"], state["pid"]
         if not isinstance(names, list) or type(pid) is not int:
             raise TypeError
-        if not 0 < pid < _PID_LIMIT:
+        # 0 from crun, of what it executes in a container that has been joined already.
+        if not 0 <= pid < _PID_LIMIT:
             raise ValueError
         return Handover(pid, self._fds.pop(names.index("seccompFd")))
