@@ -15,7 +15,7 @@ import sys
 import urllib.error
 import urllib.request
 
-from runrootless import __version__, interrupts
+from runrootless import __version__
 from runrootless.errors import Error
 
 TYPE_CHECKING = False
@@ -118,8 +118,7 @@ def _install(url: str, checksum: str, path: str) -> None:
     failure = ""
     for _ in range(_ATTEMPTS):
         try:
-            with interrupts.Raised():
-                _download(url, partial)
+            _download(url, partial)
         except urllib.error.HTTPError as error:
             failure = f"{error.code} {error.reason}"
             if error.code < http.HTTPStatus.INTERNAL_SERVER_ERROR:
