@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from runrootless import command_line, interrupts, state
+from runrootless import command_line, interrupts, requirements, state
 from runrootless.agent.launch import Settings
 from runrootless.derived_bundle import derive, explain
 from runrootless.errors import Error
@@ -36,7 +36,7 @@ def prepare(invocation: Invocation) -> list[str]:
     if not state.is_valid_id(container_id):
         return invocation.unchanged()
 
-    state.require_descriptors()
+    requirements.require_descriptors()
     options = invocation.options
     base = state.open_base()
     state.collect_garbage(base)
@@ -57,7 +57,7 @@ def prepare(invocation: Invocation) -> list[str]:
         parsed.get("network"),
     )
     choice = derived.choice
-    state.require_room(base)
+    requirements.require_room(base)
     if options.is_on("debug"):
         _explain(invocation, f"engine {choice.name}: {choice.reason}")
         _explain(invocation, *explain(bundle, config, directory.path))

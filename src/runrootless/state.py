@@ -25,10 +25,6 @@ from runrootless.errors import Error, named, one_line
 _MAXIMUM_SOCKET_PATH = 107
 _MAXIMUM_NAME = 64
 _GARBAGE_CHECKS = 32
-# What the runtime and the agent open at most before they raise the limit, and what they write,
-# besides the derived bundle: a page each for the state, the fifo and the credentials.
-_DESCRIPTORS = 32
-_ROOM = 1 << 14
 # How long the agent of a container that has just ended may take to leave.
 _PATIENCE = 5.0
 _ID_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+,-."
@@ -331,27 +327,6 @@ def _remove(base_fd: int, name: str) -> None:
         pass
     finally:
         os.close(directory)
-
-
-def require_descriptors() -> None:
-    """Raise ``Error`` if this process may open so few files that cleaning up could fail as well."""
-    limit = os.sysconf("SC_OPEN_MAX")
-    if 0 <= limit < _DESCRIPTORS:
-        raise Error(
-            f"at most {limit} files may be open (RLIMIT_NOFILE), and a container takes "
-            f"{_DESCRIPTORS}: raise the limit (ulimit -n)"
-        )
-
-
-def require_room(base: str) -> None:
-    """Raise ``Error`` if there is no room in ``base`` for what a runtime and the agent keep."""
-    found = os.statvfs(base)
-    free = found.f_bavail * found.f_frsize
-    if free < _ROOM:
-        raise Error(
-            f"{base}: No space left on device: {free} bytes are free, and a container takes "
-            f"{_ROOM}: free some, or set XDG_RUNTIME_DIR to a directory with more"
-        )
 
 
 def collect_garbage(base: str) -> None:

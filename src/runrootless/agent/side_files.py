@@ -103,9 +103,14 @@ def _open_beginning(beginning: str, found: dict[str, SideFile]) -> None:
     """Add to ``found`` what is not there yet. Raises Error, OSError."""
     parent, name = os.path.split(beginning)
     directory = os.open(parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    for end in NAMES:
-        if end not in found:
-            found[end] = _open(directory, parent, name + end)
+    before = len(found)
+    try:
+        for end in NAMES:
+            if end not in found:
+                found[end] = _open(directory, parent, name + end)
+    finally:
+        if len(found) == before:
+            os.close(directory)
 
 
 def _open(directory: int, parent: str, name: str) -> SideFile:

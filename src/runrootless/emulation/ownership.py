@@ -23,6 +23,7 @@ ATTRIBUTE = b"user.rootlesscontainers"
 # To the container all of ``security.*`` is kept elsewhere, so this one is neither seen nor set.
 _OWN_ATTRIBUTE = b"security.rootlesscontainers"
 
+_NO_ROOM = (-errno.ENOSPC, -errno.EDQUOT, -errno.ENOMEM)
 _CACHE_LIMIT = 4096
 _EXPECTED_LIMIT = 64
 _TYPE_MASK = 0o170000
@@ -117,12 +118,10 @@ class Ownership:
         if record == NOTHING:
             return self._files.removexattr(handle, _OWN_ATTRIBUTE) == 0
         result = self._files.setxattr(handle, _OWN_ATTRIBUTE, encode(record))
-        if result in (-errno.EPERM, -errno.EOPNOTSUPP):
-            # Mounted by somebody else, or without such attributes.
-            return False
-        if result:
+        if result in _NO_ROOM:
             raise failure(-result)
-        return True
+        # Else it was mounted by somebody else, or has no such attributes.
+        return result == 0
 
     def lasts_beside(self, device: int) -> bool:
         """Return whether the side store keeps records of files on a device as long as they live."""

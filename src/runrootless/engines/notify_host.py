@@ -13,7 +13,7 @@ import os
 import struct
 from _thread import allocate_lock, start_new_thread
 
-from runrootless import interrupts, state
+from runrootless import interrupts, requirements, state
 from runrootless.agent.launch import Settings, launch
 from runrootless.bundle.json_file import dump
 from runrootless.emulation.seccomp_filter import MACHINES, build
@@ -38,7 +38,7 @@ def enter(log: str, log_format: str, debug: bool, thorough: bool = False) -> Non
     if machine not in MACHINES:
         raise Error(f"system calls of {machine} are not emulated yet: use --engine proot")
     program = build(machine, seccomp.RETURN_NOTIFY, thorough=thorough)
-    state.require_descriptors()
+    requirements.require_descriptors()
     side_stores = _side_stores()
     base = state.open_base()
     state.collect_garbage(base)
