@@ -27,7 +27,8 @@ def run(script: str, ignored: bool = False) -> "subprocess.CompletedProcess[str]
     [
         ("interrupt(); print(1)", "", -signal.SIGINT),
         (
-            "interrupts.hold(); interrupt(); print(1, flush=True)\ninterrupts.let_through(); print(2)",
+            "interrupts.hold(); interrupt(); print(1, flush=True)\n"
+            "interrupts.let_through(); print(2)",
             "1\n",
             -signal.SIGINT,
         ),
