@@ -1,8 +1,6 @@
 """``python -m runrootless`` is the same as the command ``runrootless``."""
 
-import sys
-
-from runrootless.cli import main
+from runrootless.cli import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

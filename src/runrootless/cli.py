@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import sys
 
-from runrootless import command_line, runtimes, state
-from runrootless.errors import Error
+from runrootless import command_line, interrupts, runtimes, state
+from runrootless.errors import Error, one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import NoReturn
 
     from runrootless.command_line import Flags, Parsed
     from runrootless.runtimes import Runtime
@@ -101,6 +102,25 @@ def is_real_root() -> bool:
         os.close(file)
 
 
+def run() -> NoReturn:
+    """Do what the command line says, and exit."""
+    interrupts.leave_to_the_kernel()
+    code: object = 1
+    try:
+        code = main()
+    except SystemExit as end:
+        code = end.code
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            # There is none where its descriptor was closed from the beginning.
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            # Nobody reads it any more.
+            code = code or 1
+    os._exit(code if isinstance(code, int) else 1 if code else 0)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what ``arguments`` (default: the command line) say; return the exit code.
 
@@ -121,29 +141,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
         invocation = Invocation(options, _runtime(options))
         _execute(invocation)
         return 0
-    except (Error, OSError, KeyboardInterrupt) as error:
-        # An OSError was not foreseen where it happened, but a user is not to see
+    except (Exception, KeyboardInterrupt) as error:
+        # What is no Error was not foreseen where it happened, but a user is not to see
         # a traceback for it.
         failure = error
     if invocation is not None and invocation.directory is not None:
         state.remove_container_directory(invocation.directory)
-    if options.is_on("debug"):
-        import traceback
+    interrupts.let_through()
+    try:
+        if options.is_on("debug"):
+            import traceback
 
-        traceback.print_exception(failure)
-    if isinstance(failure, KeyboardInterrupt):
-        return 130
-    from runrootless.report import report
+            traceback.print_exception(failure)
+        if isinstance(failure, KeyboardInterrupt):
+            return 130
+        message = one_line(failure)
+        if options.arguments[:1] and options.arguments[0] in _WITHOUT_RUNTIME:
+            # Nobody calls these in place of a runtime.
+            sys.stderr.write(f"runrootless: {message}\n")
+            return failure.exit_code if isinstance(failure, Error) else 1
+        from runrootless.report import report
 
-    if options.arguments[:1] and options.arguments[0] in _WITHOUT_RUNTIME:
-        # Nobody calls these in place of a runtime.
-        sys.stderr.write(f"runrootless: {failure}\n")
-        return failure.exit_code if isinstance(failure, Error) else 1
-    report(str(failure), options.get("log"), options.get("log-format"))
+        report(message, options.get("log"), options.get("log-format"))
+    except (OSError, MemoryError):
+        # What is in the way of the work may be in the way of saying so as well.
+        _say_plainly(failure)
     if options.arguments[:1] == ["exec"]:
         # As runc: the others are the codes of the process itself.
         return 255
     return failure.exit_code if isinstance(failure, Error) else 1
+
+
+def _say_plainly(failure: BaseException) -> None:
+    try:
+        os.write(2, f"runrootless: {failure}\n".encode("utf-8", "replace"))
+    except (OSError, MemoryError):
+        pass
 
 
 def _runtime(options: Parsed) -> Runtime:

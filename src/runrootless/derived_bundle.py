@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from runrootless import engines, state
+from runrootless import engines, interrupts, state
 from runrootless.bundle import json_file
 from runrootless.bundle.host import HostFacts
 from runrootless.bundle.spec import ENGINE_ANNOTATION, NETWORK_ANNOTATION, load
@@ -19,6 +19,18 @@ SIDE_STORES = ".rootfs."
 system is not its bundle's."""
 
 
+class Derived:
+    """The engine of a derived bundle, its root file system (an absolute path), and what the
+    paths of the side stores begin with, as ``Settings`` has it."""
+
+    __slots__ = ("choice", "rootfs", "side_stores")
+
+    def __init__(self, choice: engines.Choice, rootfs: str, side_stores: list[str]) -> None:
+        self.choice = choice
+        self.rootfs = rootfs
+        self.side_stores = side_stores
+
+
 def derive(
     engine: str,
     bundle: str,
@@ -27,8 +39,8 @@ def derive(
     systemd_cgroup: bool,
     runtime: Runtime,
     network: str = "",
-) -> engines.Choice:
-    """Derive a rootless bundle from the one in the directory ``bundle``; return its engine.
+) -> Derived:
+    """Derive a rootless bundle from the one in the directory ``bundle``.
 
     ``config`` is the name of its configuration. The derived one goes to the container's
     private ``directory``. ``engine`` is the value of ``--engine``, ``systemd_cgroup`` tells
@@ -49,16 +61,23 @@ def derive(
     identity = transform(spec, bundle, host, systemd_cgroup, real_ids, own_network=bool(network))
     if network:
         wanted.connect(spec, directory, host)
+    rootfs = spec["root"]["path"]
+    parent, name = os.path.split(rootfs)
+    # In the bundle where the directory that the rootfs is in is somebody else's.
+    bundle = os.path.abspath(bundle)
+    side_stores = [f"{parent}/.{name}.", f"{bundle}/.{name}."]
     if not has_new_user_namespace(spec):
         from runrootless.integrations import image_owners
 
-        if image_owners.restore(spec["root"]["path"]):
+        with interrupts.Raised():
+            is_of_image = image_owners.restore(rootfs)
+        if is_of_image:
             # Beside the rootfs they would be in the way of who removes that, or stay for ever.
-            spec[MEMORY]["side_stores"] = os.path.join(os.path.abspath(bundle), SIDE_STORES)
+            side_stores = [os.path.join(bundle, SIDE_STORES)]
     spec[MEMORY]["engine"] = choice.name
     choice.engine.apply(spec, directory, identity, runtime)
     json_file.write(f"{directory}/{state.CONFIG}", spec, state.MODE)
-    return choice
+    return Derived(choice, rootfs, side_stores)
 
 
 def explain(bundle: str, config: str, directory: str) -> list[str]:

@@ -1,5 +1,7 @@
 """The error that a user sees as one line."""
 
+_LENGTH = 2000
+
 
 class Error(Exception):
     """What failed, on what, and what the user can do, in one line.
@@ -11,3 +13,47 @@ class Error(Exception):
     def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def one_line(error: BaseException) -> str:
+    """Return what failed, on what, and what the user can do, of any exception."""
+    if isinstance(error, Error):
+        text = str(error)
+    elif isinstance(error, OSError):
+        what = error.strerror or str(error)
+        text = f"{_text(error.filename)}: {what}" if error.filename is not None else what
+        text += _remedy(error.errno)
+    elif isinstance(error, MemoryError):
+        text = "out of memory: raise the limit of it (ulimit -v), or free some"
+    else:
+        text = f"{type(error).__name__}: {error}: a fault of runrootless, --debug shows where"
+    # What is in it of the user's may have line breaks, and be of any length.
+    if not text.isprintable():
+        text = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+    if len(text) > _LENGTH:
+        text = f"{text[: _LENGTH // 2]} … {text[-_LENGTH // 2 :]}"
+    return text
+
+
+def _text(name: object) -> str:
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+
+
+def _remedy(number: int | None) -> str:
+    """Return what can be done about an error number: errno(3)."""
+    import errno
+
+    return {
+        errno.ENOSPC: ": free some, or set XDG_RUNTIME_DIR to a directory with more",
+        errno.EDQUOT: ": free some, or set XDG_RUNTIME_DIR to a directory with more",
+        errno.EFBIG: ": raise the limit of file sizes (ulimit -f)",
+        errno.EMFILE: ": raise the limit of open files (ulimit -n)",
+        errno.EAGAIN: ": raise the limit of processes (ulimit -u)",
+    }.get(number or 0, "")
+
+
+def named(error: OSError, path: str) -> OSError:
+    """Return an error of a system call on a descriptor as one that names the file."""
+    if error.filename is None:
+        error.filename = path
+    return error

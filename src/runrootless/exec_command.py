@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from runrootless import command_line, engines, state
+from runrootless import command_line, engines, requirements, state
 from runrootless.bundle import json_file
 from runrootless.bundle.host import HostFacts
 from runrootless.bundle.identity import Identity
@@ -63,6 +63,7 @@ def prepare(invocation: Invocation) -> list[str]:
         or not state.is_valid_id(parsed.arguments[0])
     ):
         return invocation.unchanged()
+    requirements.require_descriptors()
     container_id, *arguments = parsed.arguments
     root = invocation.state_root()
     directory = state.find_container_directory(container_id, root)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from runrootless import command_line, state
+from runrootless import command_line, interrupts, requirements, state
 from runrootless.agent.launch import Settings
 from runrootless.derived_bundle import derive, explain
 from runrootless.errors import Error
@@ -36,16 +36,18 @@ def prepare(invocation: Invocation) -> list[str]:
     if not state.is_valid_id(container_id):
         return invocation.unchanged()
 
+    requirements.require_descriptors()
     options = invocation.options
     base = state.open_base()
     state.collect_garbage(base)
     root = invocation.state_root()
+    interrupts.hold()
     directory = state.create_container_directory(base, container_id, root)
     # A failure removes it.
     invocation.directory = directory.path
     bundle = parsed.get("bundle") or "."
     config = parsed.get("config") or state.CONFIG
-    choice = derive(
+    derived = derive(
         options.get("engine"),
         bundle,
         config,
@@ -54,6 +56,8 @@ def prepare(invocation: Invocation) -> list[str]:
         invocation.runtime,
         parsed.get("network"),
     )
+    choice = derived.choice
+    requirements.require_room(base)
     if options.is_on("debug"):
         _explain(invocation, f"engine {choice.name}: {choice.reason}")
         _explain(invocation, *explain(bundle, config, directory.path))
@@ -61,6 +65,7 @@ def prepare(invocation: Invocation) -> list[str]:
     if choice.engine.IN_OWN_NAMESPACE and not user_namespace.enter_new(invocation.runtime.path):
         state.remove_container_directory(directory.path)
         os.close(directory.lock_fd)
+        interrupts.let_through()
         raise SystemExit(_run_without(invocation, parsed, choice))
     choice.engine.launch(
         Settings(
@@ -70,11 +75,14 @@ def prepare(invocation: Invocation) -> list[str]:
             options.get("log"),
             options.get("log-format"),
             options.is_on("debug"),
+            derived.side_stores,
+            derived.rootfs,
         )
     )
     # Now what was launched removes it, when this process ends without a container. Both at
     # once would have the agent complain in the log, where callers look for our error.
     invocation.directory = None
+    interrupts.let_through()
     # These the runtime takes from the bundle on, which is another one by now.
     for name in ("console-socket", "pidfd-socket", *invocation.runtime.paths_in_bundle()):
         parsed.replace(name, lambda path: os.path.join(os.path.abspath(bundle), path))

@@ -19,7 +19,7 @@ from errno import EACCES, EAGAIN
 from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 from stat import S_IMODE, S_ISDIR
 
-from runrootless.errors import Error
+from runrootless.errors import Error, named, one_line
 
 # sockaddr_un.sun_path, less the null byte: unix(7).
 _MAXIMUM_SOCKET_PATH = 107
@@ -199,9 +199,9 @@ def create_container_directory(base: str, container_id: str, root: str) -> Conta
         try:
             flock(base_lock, LOCK_EX)
             if _remove_if_unlocked(base_lock, path):
-                return _make(path, container_id, root)
+                return _make(base_lock, path, container_id, root)
         except OSError as error:
-            raise Error(f"cannot make the directory {path}: {error.strerror}") from None
+            raise Error(f"cannot make the directory {one_line(named(error, path))}") from None
         finally:
             os.close(base_lock)
         # Locked, and no container: either it is being created or its agent is
@@ -218,11 +218,20 @@ def _exists(container_id: str) -> Error:
     return Error(f"container with given ID already exists: {container_id}")
 
 
-def _make(path: str, container_id: str, root: str) -> ContainerDirectory:
+def _make(base_fd: int, path: str, container_id: str, root: str) -> ContainerDirectory:
     os.mkdir(path, 0o700)
-    lock = os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_CREAT | os.O_EXCL, MODE)
-    flock(lock, LOCK_EX | LOCK_NB)
-    os.write(lock, os.fsencode(f"{root}\0{container_id}"))
+    lock = -1
+    try:
+        lock = os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_CREAT | os.O_EXCL, MODE)
+        flock(lock, LOCK_EX | LOCK_NB)
+        owner = os.fsencode(f"{root}\0{container_id}")
+        while owner:
+            owner = owner[os.write(lock, owner) :]
+    except BaseException:
+        if lock >= 0:
+            os.close(lock)
+        _remove(base_fd, os.path.basename(path))
+        raise
     return ContainerDirectory(path, lock)
 
 

@@ -1,5 +1,4 @@
 import errno
-import fcntl
 import os
 import resource
 from pathlib import Path
@@ -8,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runrootless.emulation import attribute_store
+from runrootless.emulation import attribute_store, journal
 from runrootless.emulation.attribute_store import NAMES_LIMIT, AttributeStore
 
 pytestmark = pytest.mark.usefixtures("as_an_agent")
@@ -22,8 +21,13 @@ FILE = ROOT_DEVICE, 7, 123
 
 def store(path: Path, root_device: int = ROOT_DEVICE) -> AttributeStore:
     found = AttributeStore()
-    found.open(os.open(path, os.O_RDONLY), NAME, root_device)
+    found.use(os.open(path / NAME, os.O_RDWR | os.O_CREAT, 0o600))
+    found.open(root_device)
     return found
+
+
+def size(path: Path) -> int:
+    return os.stat(path / NAME).st_size
 
 
 def attributes(kept: AttributeStore, device: int = ROOT_DEVICE, inode: int = 7) -> object:
@@ -87,18 +91,21 @@ def test_what_is_gone_with_the_container_stays_in_memory(tmp_path: Path) -> None
     first.keep(TMPFS, 7, 123, LABEL, b"a")
     assert attributes(first, TMPFS) == (123, {LABEL: b"a"})
     first.remove(TMPFS, 7, 123, LABEL)
-    assert attributes(first, TMPFS) is None
-    assert not os.listdir(tmp_path)
+    first.keep(TMPFS, 7, 123, LABEL, b"b")
+    assert size(tmp_path) == 0
+    # As the next worker does.
+    first.open(ROOT_DEVICE)
+    assert attributes(first, TMPFS) == (123, {LABEL: b"b"})
 
 
 def test_what_changes_nothing_takes_no_room(tmp_path: Path) -> None:
     first = store(tmp_path)
     assert attributes(first) is None
-    assert not os.listdir(tmp_path)
+    assert size(tmp_path) == 0
     first.keep(*FILE, LABEL, b"a")
-    size = os.stat(tmp_path / NAME).st_size
+    before = size(tmp_path)
     first.keep(*FILE, LABEL, b"a")
-    assert os.stat(tmp_path / NAME).st_size == size
+    assert size(tmp_path) == before
 
 
 @given(cut=st.integers(2, 40), noise=st.binary(max_size=80))
@@ -109,7 +116,7 @@ def test_a_line_cut_short_by_a_crash_costs_only_itself(
     first = store(path)
     for inode in (1, 2):
         first.keep(ROOT_DEVICE, inode, 1, LABEL, b"%d" % inode)
-    os.truncate(path / NAME, os.stat(path / NAME).st_size - cut)
+    os.truncate(path / NAME, size(path) - cut)
     with open(path / NAME, "ab") as file:
         file.write(noise)
     second = store(path)
@@ -137,82 +144,63 @@ def test_a_line_that_is_just_being_written_is_waited_for(
     assert found == (123, {LABEL: value})
 
 
-def test_a_large_file_of_old_lines_is_rewritten(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(AttributeStore, "compaction_size", 1000)
-    first = store(tmp_path)
-    for number in range(20):
-        first.keep(*FILE, LABEL, b"%d" % number)
-        first.keep(ROOT_DEVICE, 8, 1, LABEL, b"%d" % number)
-    first.remove(ROOT_DEVICE, 8, 1, LABEL)
-    size = os.stat(tmp_path / NAME).st_size
-    # Somebody uses the file: it stays as it is.
-    second = store(tmp_path)
-    assert os.stat(tmp_path / NAME).st_size == size
-    for user in (first, second):
-        os.close(user._fd)
-    third = store(tmp_path)
-    assert os.stat(tmp_path / NAME).st_size < size / 20
-    assert attributes(third) == (123, {LABEL: b"19"})
-    third.keep(*FILE, b"trusted.x", b"1")
-    fourth = store(tmp_path)
-    assert attributes(fourth) == (123, {LABEL: b"19", b"trusted.x": b"1"})
-    assert attributes(fourth, inode=8) is None
-    assert os.listdir(tmp_path) == [NAME]
-
-
 @pytest.fixture
 def limit(monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(attribute_store, "LIMIT", 20000)
-    monkeypatch.setattr(attribute_store, "FILE_LIMIT", 40000)
+    monkeypatch.setattr(journal, "MINIMUM", 1000)
     return 20000
 
 
 def test_changes_do_not_fill_the_file(tmp_path: Path, limit: int) -> None:
-    kept = store(tmp_path)
-    kept.keep(TMPFS, 1, 1, LABEL, b"in memory")
-    for number in range(1000):
-        kept.keep(*FILE, LABEL, b"%05d" % number * 100)
-        kept.keep(*FILE, b"trusted.x", b"1")
-        kept.remove(*FILE, b"trusted.x")
-        assert os.stat(tmp_path / NAME).st_size <= 4 * limit
-    assert attributes(kept) == attributes(store(tmp_path)) == (123, {LABEL: b"00999" * 100})
-    assert attributes(kept, TMPFS, 1) == (1, {LABEL: b"in memory"})
-
-
-def test_what_two_use_is_not_compacted_but_kept(tmp_path: Path, limit: int) -> None:
     first, second = store(tmp_path), store(tmp_path)
-    second.keep(ROOT_DEVICE, 8, 1, LABEL, b"1")
-    number = 0
-    while error(first, LABEL, b"%05d" % number * 100) is None:
-        number += 1
-    last = (123, {LABEL: b"%05d" % (number - 1) * 100})
-    assert attributes(first) == attributes(second) == last
-    # What is there can be removed.
-    second.remove(*FILE, LABEL)
-    assert attributes(first) is None
-    # It is alone by now.
-    os.close(first._fd)
-    assert error(second, LABEL, b"v" * 1000) is None
-    assert attributes(second) == attributes(store(tmp_path)) == (123, {LABEL: b"v" * 1000})
-    assert os.stat(tmp_path / NAME).st_size < limit
+    first.keep(TMPFS, 1, 1, LABEL, b"in memory")
+    for number in range(1000):
+        first.keep(*FILE, LABEL, b"%05d" % number * 100)
+        second.keep(*FILE, b"trusted.x", b"1")
+        first.keep(ROOT_DEVICE, 8, 1, LABEL, b"%d" % number)
+        second.remove(*FILE, b"trusted.x")
+        first.remove(ROOT_DEVICE, 8, 1, LABEL)
+        assert size(tmp_path) <= 3000
+    for kept in (first, second, store(tmp_path)):
+        assert attributes(kept) == (123, {LABEL: b"00999" * 100})
+        assert attributes(kept, inode=8) is None
+    assert attributes(first, TMPFS, 1) == (1, {LABEL: b"in memory"})
 
 
-def test_a_file_that_another_has_compacted_is_left_for_the_new_one(
+def test_what_is_there_can_always_be_removed(
     tmp_path: Path, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = store(tmp_path)
-    for number in range(52):
-        first.keep(*FILE, LABEL, b"%05d" % number * 100)
-    # As while it exchanges its lock for another one.
-    fcntl.flock(first._fd, fcntl.LOCK_UN)
-    monkeypatch.setattr(AttributeStore, "compaction_size", 1000)
-    second = store(tmp_path)
-    second.keep(*FILE, b"trusted.x", b"1")
-    first.keep(*FILE, LABEL, b"v" * 1500)
-    both = (123, {LABEL: b"v" * 1500, b"trusted.x": b"1"})
-    assert attributes(first) == attributes(second) == attributes(store(tmp_path)) == both
+    kept = store(tmp_path)
+    for number in range(10):
+        kept.keep(*FILE, b"trusted.%d" % number, b"v" * 1000)
+    monkeypatch.setattr(kept._kept, "_limit", 0)
+    assert error(kept, LABEL, b"") == errno.ENOSPC
+    for number in range(10):
+        kept.remove(*FILE, b"trusted.%d" % number)
+    assert attributes(kept) is attributes(store(tmp_path)) is None
+
+
+def test_there_is_a_limit_to_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attribute_store, "FILES_LIMIT", 3)
+    kept = store(tmp_path)
+    for inode in range(3):
+        kept.keep(ROOT_DEVICE, inode, 1, LABEL, b"a")
+    assert error(kept, LABEL, b"a") == errno.ENOSPC
+    kept.keep(ROOT_DEVICE, 1, 1, LABEL, b"b")
+    kept.remove(ROOT_DEVICE, 1, 1, LABEL)
+    assert error(kept, LABEL, b"a") is None
+
+
+@given(data=st.binary(max_size=300))
+def test_whatever_is_in_the_file_is_read(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes
+) -> None:
+    path = tmp_path_factory.mktemp("store")
+    (path / NAME).write_bytes(data)
+    kept = store(path)
+    attributes(kept)
+    kept.keep(*FILE, LABEL, b"a")
+    assert attributes(kept) == attributes(store(path)) == (123, {LABEL: b"a"})
 
 
 @pytest.mark.parametrize("device", [ROOT_DEVICE, TMPFS])
@@ -230,6 +218,7 @@ def test_there_is_a_limit_to_what_is_kept(tmp_path: Path, limit: int, device: in
 
 def test_there_is_a_limit_to_the_names_of_one_file(tmp_path: Path) -> None:
     kept = AttributeStore()
+    kept.open(ROOT_DEVICE)
     names = [b"trusted.%0247d" % number for number in range(NAMES_LIMIT // 256)]
     assert {error(kept, name, b"") for name in names} == {None}
     assert error(kept, b"trusted.x", b"") == errno.ENOSPC
@@ -240,7 +229,7 @@ def test_a_line_that_cannot_be_written_as_a_whole_is_an_error(tmp_path: Path) ->
     kept = store(tmp_path)
     kept.keep(*FILE, LABEL, b"a")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (os.stat(tmp_path / NAME).st_size + 20, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size(tmp_path) + 20, hard))
     try:
         assert error(kept, LABEL, b"b") == errno.ENOSPC
     finally:

@@ -9,7 +9,8 @@ import _socket
 import os
 
 from runrootless import background
-from runrootless.errors import Error
+from runrootless.agent.side_files import open_side_files
+from runrootless.errors import Error, one_line
 from runrootless.state import LISTENER
 
 CREDENTIALS_NAME = "credentials"
@@ -17,15 +18,22 @@ CREDENTIALS_NAME = "credentials"
 
 _BACKLOG = 64
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from runrootless.agent.side_files import SideFile
+
 
 class Settings:
     """What the agent, or whatever else an engine launches beside the runtime, is told.
 
     ``directory`` is the container's private directory, with its derived bundle, and
     ``lock_fd`` its locked lock file; ``state_directory`` is where the runtime keeps the
-    container's state as long as it exists. Without a runtime that is empty, and
-    ``side_stores`` is what the paths of the side stores begin with, which otherwise are
-    beside the rootfs. With ``thorough`` the permissions of emulated users are checked.
+    container's state as long as it exists, and ``rootfs`` its root file system. Without a
+    runtime both are empty. ``side_stores`` is what the paths of the side stores begin with: those
+    that follow count where they cannot be made by the first.
+    With ``thorough`` the permissions of emulated users are checked.
     """
 
     __slots__ = (
@@ -34,6 +42,7 @@ class Settings:
         "lock_fd",
         "log",
         "log_format",
+        "rootfs",
         "side_stores",
         "state_directory",
         "thorough",
@@ -47,7 +56,8 @@ class Settings:
         log: str,
         log_format: str,
         debug: bool,
-        side_stores: str = "",
+        side_stores: Sequence[str],
+        rootfs: str = "",
         thorough: bool = False,
     ) -> None:
         self.directory = directory
@@ -57,16 +67,25 @@ class Settings:
         self.log_format = log_format
         self.debug = debug
         self.side_stores = side_stores
+        self.rootfs = rootfs
         self.thorough = thorough
 
 
 def launch(settings: Settings) -> None:
     """Bind the listener socket and start the agent as a process of its own; return at once.
 
-    Raises Error if the socket or the process cannot be had.
+    Raises Error if the socket, the process or the side stores cannot be had.
     """
     path = f"{settings.directory}/{LISTENER}"
+
+    def warn(message: str) -> None:
+        from runrootless.report import report
+
+        report(message, settings.log, settings.log_format, "warning")
+
+    side_files: dict[str, SideFile] = {}
     try:
+        side_files = open_side_files(settings.side_stores, settings.rootfs, warn)
         socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         mask = os.umask(0o077)
         try:
@@ -74,13 +93,18 @@ def launch(settings: Settings) -> None:
         finally:
             os.umask(mask)
         socket.listen(_BACKLOG)
-        background.spawn(lambda runtime: _run(settings, socket, runtime))
+        background.spawn(lambda runtime: _run(settings, socket, runtime, side_files))
     except OSError as error:
-        raise Error(f"cannot start the agent for {path}: {error.strerror}") from None
+        for file in side_files.values():
+            file.leave()
+        raise Error(f"cannot start the agent for {path}: {one_line(error)}") from None
     socket.close()
+    # The runtime that this process becomes has no use for the others: close-on-exec.
 
 
-def _run(settings: Settings, socket: _socket.socket, runtime: int) -> None:
+def _run(
+    settings: Settings, socket: _socket.socket, runtime: int, side_files: dict[str, SideFile]
+) -> None:
     from runrootless.agent.process import run
 
-    run(settings, socket, runtime)
+    run(settings, socket, runtime, side_files)

@@ -16,6 +16,7 @@ from runrootless.errors import Error
 
 _MESSAGE_LIMIT = 1 << 20
 _FDS_LIMIT = 8
+_PID_LIMIT = 1 << 31
 _FD_SIZE = struct.calcsize("i")
 _PEER = struct.Struct("3i")
 
@@ -85,6 +86,9 @@ class Connection:
 
     def _handover(self, state: dict[str, object]) -> Handover:
         names, pid = state["fds"], state["pid"]
-        if not isinstance(names, list) or not isinstance(pid, int):
+        if not isinstance(names, list) or type(pid) is not int:
             raise TypeError
+        # 0 from crun, of what it executes in a container that has been joined already.
+        if not 0 <= pid < _PID_LIMIT:
+            raise ValueError
         return Handover(pid, self._fds.pop(names.index("seccompFd")))

@@ -14,20 +14,19 @@ from runrootless.agent.launch import CREDENTIALS_NAME, Settings
 from runrootless.agent.log import Log
 from runrootless.agent.server import Server
 from runrootless.agent.views import Views
-from runrootless.bundle.json_file import read
-from runrootless.bundle.transform import MEMORY
 from runrootless.emulation.attribute_store import AttributeStore
 from runrootless.emulation.credential_table import CredentialTable
 from runrootless.emulation.emulator import Emulator
 from runrootless.emulation.owner_store import OwnerStore
 from runrootless.linux.mounts import lasting_numbers
 from runrootless.linux.process import set_name
-from runrootless.state import CONFIG, remove_from_base
+from runrootless.state import remove_from_base
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
+    from runrootless.agent.side_files import SideFile
     from runrootless.emulation.side_store import SideStore
 
 PROCESS_NAME = "runrootless-agt"
@@ -36,17 +35,28 @@ PROCESS_NAME = "runrootless-agt"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-def run(settings: Settings, socket: _socket.socket, runtime: int) -> None:
+def run(
+    settings: Settings,
+    socket: _socket.socket,
+    runtime: int,
+    side_files: Mapping[str, SideFile],
+) -> None:
     """Serve the container until its last process has ended, then clean up after it."""
     set_name(PROCESS_NAME)
     log = Log(_open_log(settings.log), settings.log_format, settings.debug)
     try:
-        _serve(settings, socket, runtime, log)
+        _serve(settings, socket, runtime, side_files, log)
     except BaseException as error:
         log.exception("the agent ends", error)
 
 
-def _serve(settings: Settings, socket: _socket.socket, runtime: int, log: Log) -> None:
+def _serve(
+    settings: Settings,
+    socket: _socket.socket,
+    runtime: int,
+    side_files: Mapping[str, SideFile],
+    log: Log,
+) -> None:
     # All by descriptor: after joining the container, these paths lead elsewhere.
     processes = os.open("/proc", _DIRECTORY)
     base_path, directory_name = os.path.split(settings.directory)
@@ -62,6 +72,8 @@ def _serve(settings: Settings, socket: _socket.socket, runtime: int, log: Log) -
         os.makedirs(states_path, 0o700, exist_ok=True)
         states = os.open(states_path, _DIRECTORY)
     keep = {socket.fileno(), runtime, settings.lock_fd, log.fd, processes, base, credentials}
+    for file in side_files.values():
+        keep |= {file.fd, file.directory}
     background.close_others(keep | {states})
     os.chdir(processes)
     _raise_descriptor_limit()
@@ -73,12 +85,15 @@ def _serve(settings: Settings, socket: _socket.socket, runtime: int, log: Log) -
             f"{settings.directory}/{CREDENTIALS_NAME} takes no more of who processes are: {reason}"
         ),
     )
+    stores: dict[str, SideStore] = {"ownership": owners, "attributes": attributes}
+    for name, file in side_files.items():
+        stores[name].use(file.fd, file.is_writable)
     server = Server(
         socket,
         runtime,
         views,
         Emulator(table, owners, attributes, views, settings.thorough),
-        lambda: _open_side_stores({"ownership": owners, "attributes": attributes}, settings),
+        _opening(stores.values(), is_without_container=not settings.state_directory),
         log,
     )
     _forbid_imports()
@@ -87,28 +102,19 @@ def _serve(settings: Settings, socket: _socket.socket, runtime: int, log: Log) -
     server.serve()
     if states < 0 or not _exists(container_id, states):
         remove_from_base(base, directory_name)
+    for file in side_files.values():
+        file.leave()
 
 
-def _open_side_stores(stores: Mapping[str, SideStore], settings: Settings) -> Callable[[], None]:
-    """Return what opens the side stores once the container is joined.
-
-    They are beside the rootfs where neither the settings nor the derived bundle name another
-    place. ``stores`` are by the ends of their names. Raises OSError, Error.
-    """
-    begin = settings.side_stores
-    if not begin:
-        spec = read(f"{settings.directory}/{CONFIG}")
-        parent, name = os.path.split(spec["root"]["path"])
-        begin = spec[MEMORY].get("side_stores") or f"{parent}/.{name}."
-    parent, name = os.path.split(begin)
-    directory = os.open(parent, _DIRECTORY)
+def _opening(stores: Iterable[SideStore], is_without_container: bool) -> Callable[[], None]:
+    """Return what opens the side stores once the container is joined."""
 
     def open_all() -> None:
         root_device = os.stat("/").st_dev
         # Without a container, other file systems than its own last as well.
-        lasting = lasting_numbers() if settings.side_stores else None
-        for end, store in stores.items():
-            store.open(directory, name + end, root_device, lasting)
+        lasting = lasting_numbers() if is_without_container else None
+        for store in stores:
+            store.open(root_device, lasting)
 
     return open_all
 

@@ -24,8 +24,8 @@ class Server:
     """Serves the listeners of one container.
 
     ``socket`` is the listening socket and ``runtime`` a pidfd of the OCI runtime's process
-    that was started together with the agent. ``before_joining`` is called while paths still
-    lead where the host has them, and what it returns when they lead into the container.
+    that was started together with the agent. ``after_joining`` is called when paths lead into
+    the container.
     """
 
     def __init__(
@@ -34,20 +34,19 @@ class Server:
         runtime: int,
         views: Views,
         emulator: Emulator,
-        before_joining: Callable[[], Callable[[], None]],
+        after_joining: Callable[[], None],
         log: Log,
     ) -> None:
         self._socket = socket
         self._runtime = runtime
         self._views = views
         self._emulator = emulator
-        self._before_joining = before_joining
+        self._after_joining = after_joining
         self._log = log
         self._poll = select.poll()
         self._connections: dict[int, Connection] = {}
         self._workers = Workers(emulator, views, log)
         self._joined = False
-        self._after_joining: Callable[[], None] | None = None
 
     def serve(self) -> None:
         """Return when the runtime's process has ended and no process is under the filter."""
@@ -77,9 +76,6 @@ class Server:
         if connection.peer_uid() != os.geteuid() or len(self._connections) >= _CONNECTION_LIMIT:
             connection.close()
             return
-        if self._after_joining is None:
-            # While the runtime still writes its message.
-            self._after_joining = self._before_joining()
         self._connections[fd] = connection
         self._poll.register(fd, select.POLLIN)
 
@@ -109,8 +105,7 @@ class Server:
     def _join(self, pid: int) -> None:
         self._views.join(pid)
         self._joined = True
-        if self._after_joining is not None:
-            self._after_joining()
+        self._after_joining()
         self._emulator.joined(pid)
         self._log.debug(f"joined the namespaces of process {pid}")
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 
-from runrootless.errors import Error
+from runrootless.errors import Error, named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,8 +40,15 @@ class _ScannerContext:
     object_hook = None
     object_pairs_hook = None
     array_hook = None
-    parse_float = float
     parse_int = int
+
+    @staticmethod
+    def parse_float(text: str) -> float:
+        # Some have no end in it (1e999), and could not be written.
+        value = float(text)
+        if value - value != 0:
+            raise ValueError(text)
+        return value
 
     @staticmethod
     def parse_constant(name: str) -> float:
@@ -78,19 +85,47 @@ def scan(text: str) -> Any:
         raise ValueError("not a JSON document") from None
     if text[end:].strip(_WHITESPACE):
         raise ValueError("more than a JSON document")
+    if "\\ud" in text or "\\uD" in text:
+        _check_characters(value)
     return value
+
+
+def _check_characters(value: Any) -> None:
+    """Raise ValueError if a string in ``value`` has half a character (a lone surrogate)."""
+    left = [value]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            left += value
+            left += value.values()
+        elif isinstance(value, list):
+            left += value
+        elif isinstance(value, str):
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                half = value[error.start]
+                raise ValueError(f"\\u{ord(half):04x}") from None
 
 
 def _parse_slowly(text: str, name: str) -> Any:
     import json
 
     try:
-        return json.loads(text, parse_constant=_ScannerContext.parse_constant)
+        value = json.loads(
+            text,
+            parse_constant=_ScannerContext.parse_constant,
+            parse_float=_ScannerContext.parse_float,
+        )
+        _check_characters(value)
+        return value
     except json.JSONDecodeError as error:
         raise Error(
             f"{name} is not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}"
         ) from None
     except ValueError as error:
+        if str(error).startswith("Exceeds the limit"):
+            raise Error(f"{name} is not valid JSON: a number in it is too long") from None
         raise Error(f"{name} is not valid JSON: {error} is not a JSON value") from None
     except RecursionError:
         raise Error(f"{name} is not valid JSON: it is nested too deeply") from None
@@ -105,7 +140,7 @@ def dump(value: Any) -> str:
         quote = _json.encode_basestring_ascii
         encode = make_encoder(None, _refuse, quote, None, ":", ",", False, False, False)
         return "".join(encode(value, 0))
-    except (ImportError, AttributeError, TypeError):
+    except (ImportError, AttributeError, TypeError, RecursionError):
         import json
 
         return json.dumps(value, separators=(",", ":"), allow_nan=False)
@@ -138,9 +173,12 @@ def write(path: str, value: Any, mode: int = 0o600) -> None:
     Raises ``OSError``: FileExistsError if the path exists, else as open(2) and
     write(2) do.
     """
+    text = dump(value).encode()
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
-        write_all(file, dump(value).encode())
+        write_all(file, text)
+    except OSError as error:
+        raise named(error, path) from None
     finally:
         os.close(file)
 

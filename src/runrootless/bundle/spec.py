@@ -94,14 +94,7 @@ def load(bundle: str, name: str = "config.json") -> Spec:
         raise Error(f"there is no bundle directory {bundle}: give one with --bundle") from None
     except OSError as error:
         raise Error(f"cannot read {path}: {error.strerror}") from None
-    _check(spec, _SPEC, path, "")
-    for name in ("process", "root"):
-        if name not in spec:
-            raise Error(f"{path}: {name} is missing: `runrootless spec` writes a complete file")
-    if not spec["root"].get("path"):
-        raise Error(f"{path}: root.path is missing: it names the root file system")
-    if not spec["process"].get("args"):
-        raise Error(f"{path}: process.args is missing: it is the command to run")
+    check(spec, path)
     return spec  # type: ignore[no-any-return]
 
 
@@ -118,6 +111,18 @@ def load_process(path: str) -> dict[str, Any]:
     return process  # type: ignore[no-any-return]
 
 
+def check(spec: Any, path: str) -> None:
+    """Check what is in the file ``path``. Raises ``Error`` as ``load`` does."""
+    _check(spec, _SPEC, path, "")
+    for name in ("process", "root"):
+        if name not in spec:
+            raise Error(f"{path}: {name} is missing: `runrootless spec` writes a complete file")
+    if not spec["root"].get("path"):
+        raise Error(f"{path}: root.path is missing: it names the root file system")
+    if not spec["process"].get("args"):
+        raise Error(f"{path}: process.args is missing: it is the command to run")
+
+
 def _check(value: Any, shape: Any, path: str, where: str) -> None:
     """Raise ``Error`` unless ``value`` is of the given shape; drop what is null.
 
@@ -129,7 +134,10 @@ def _check(value: Any, shape: Any, path: str, where: str) -> None:
             f"{path}: {where or 'the file'} must be {_TYPE_NAMES[kind]}, "
             f"not {_TYPE_NAMES[type(value)]}"
         )
-    if kind is dict:
+    if kind is str:
+        if "\0" in value:
+            raise Error(f"{path}: {where} must not have a null character in it")
+    elif kind is dict:
         for name, inner in shape.items():
             if name in value:
                 if value[name] is None:
@@ -140,5 +148,5 @@ def _check(value: Any, shape: Any, path: str, where: str) -> None:
         inner = shape[0]
         for index, item in enumerate(value):
             # The name of each place is only wanted in an error.
-            if type(item) is not inner:
+            if type(item) is not inner or (inner is str and "\0" in item):
                 _check(item, inner, path, f"{where}[{index}]")

@@ -12,8 +12,10 @@ import errno
 import struct
 
 from runrootless.emulation.call import failure
+from runrootless.emulation.journal import Contents
 from runrootless.emulation.side_store import (
     CHECK_SIZE,
+    NO_DEVICE,
     SideStore,
     with_checksum,
     without_checksum,
@@ -21,7 +23,7 @@ from runrootless.emulation.side_store import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 LIMIT = 16 << 20
 """How large what is kept may be, as lines in bytes. Files that are gone count as well."""
@@ -29,107 +31,138 @@ LIMIT = 16 << 20
 NAMES_LIMIT = 65536
 """How large the list of the names of one file's attributes may be: what listxattr(2) returns."""
 
-FILE_LIMIT = 2 * LIMIT
-"""How large the file may become by what is set, in bytes."""
+FILES_LIMIT = 1 << 16
+"""Of how many files attributes are kept. Those that are gone count as well."""
 
 _HEAD = struct.Struct("=QQq?B")
+# With a value of 64 KiB (XATTR_SIZE_MAX) and a name of 255 bytes, in base64, and some.
+_LINE_LIMIT = 1 << 17
 
 
-class AttributeStore(SideStore):
-    """Attributes by device and inode.
-
-    The file grows to twice ``LIMIT`` before it is compacted, and to four times at most: the
-    line of a removal, which has to be possible always, is no longer than what it removes.
-    """
-
-    # Not less: to that end it is read, which is else left until there is a question.
-    compaction_size = LIMIT
+class _Files(Contents):
+    """Attributes by device and inode."""
 
     def __init__(self) -> None:
-        super().__init__()
+        self.size = 0
         self._files: dict[tuple[int, int], tuple[int, dict[bytes, bytes]]] = {}
-        self._size = 0
+        self.header_size = len(self.header(0))
 
-    def find(self, device: int, inode: int) -> tuple[int, Mapping[bytes, bytes]] | None:
-        """Return the time of birth (nanoseconds) and the attributes kept of a file, or None."""
-        self._look()
-        if not self._files:
-            return None
-        return self._files.get((self._key_device(device), inode))
+    def __len__(self) -> int:
+        return len(self._files)
 
-    def keep(self, device: int, inode: int, birth: int, name: bytes, value: bytes) -> None:
-        """Keep an attribute. Raises OSError: ENOSPC, EDQUOT, EROFS."""
-        found = self.find(device, inode)
-        there = found[1] if found and found[0] == birth else {}
-        if there.get(name) == value:
-            return
-        added = _line_size(name, value) - (_line_size(name, there[name]) if name in there else 0)
-        names_size = sum(len(other) + 1 for other in there if other != name) + len(name) + 1
-        if self._size + added > LIMIT or names_size > NAMES_LIMIT:
-            raise failure(errno.ENOSPC)
-        self._add(device, inode, birth, name, value, FILE_LIMIT)
+    def find(self, device: int, inode: int) -> tuple[int, dict[bytes, bytes]] | None:
+        return self._files.get((device, inode))
 
-    def remove(self, device: int, inode: int, birth: int, name: bytes) -> None:
-        """Keep an attribute, which is there, no more. Raises OSError: ENOSPC, EDQUOT, EROFS."""
-        self._add(device, inode, birth, name, None, 0)
+    def header(self, generation: int) -> bytes:
+        return _pack(NO_DEVICE, generation, 0, b"", None)
 
-    def _add(
-        self, device: int, inode: int, birth: int, name: bytes, value: bytes | None, limit: int
-    ) -> None:
-        key_device = self._key_device(device)
-        if not self._append(key_device, _pack(key_device, inode, birth, name, value), limit):
-            self._change(key_device, inode, birth, name, value)
+    def padding(self, end: int) -> bytes:
+        return b""
+
+    def take(self, data: bytes, offset: int) -> int:
+        end = data.rfind(b"\n") + 1
+        for text in data[:end].split(b"\n"):
+            if text:
+                change = _unpack(text)
+                if change and change[0] != NO_DEVICE:
+                    self._change(*change)
+        # What is too long is no line that is just being written.
+        return len(data) if len(data) - end > _LINE_LIMIT else end
+
+    def lines(self) -> Iterator[bytes]:
+        for (device, inode), (birth, there) in self._files.items():
+            for name, value in there.items():
+                yield _pack(device, inode, birth, name, value)
+
+    def clear(self) -> None:
+        self._files.clear()
+        self.size = 0
 
     def _change(
-        self, key_device: int, inode: int, birth: int, name: bytes, value: bytes | None
+        self, device: int, inode: int, birth: int, name: bytes, value: bytes | None
     ) -> None:
-        key = key_device, inode
+        key = device, inode
         known, there = self._files.get(key, (birth, {}))
         if known != birth:
             if value is None:
                 return
             # The number is another file's by now.
-            self._size -= sum(_line_size(*attribute) for attribute in there.items())
+            self.size -= sum(_line_size(*attribute) for attribute in there.items())
             there = {}
         if name in there:
-            self._size -= _line_size(name, there.pop(name))
+            self.size -= _line_size(name, there.pop(name))
         if value is not None:
-            self._size += _line_size(name, value)
+            self.size += _line_size(name, value)
             there[name] = value
         if there:
             self._files[key] = birth, there
         else:
             self._files.pop(key, None)
 
-    def _take(self, data: bytes) -> int:
-        end = data.rfind(b"\n") + 1
-        for text in data[:end].split(b"\n"):
-            if text:
-                change = _unpack(text)
-                if change:
-                    self._change(*change)
-        return end
 
-    def _lines(self) -> list[bytes]:
-        return [
-            _pack(device, inode, birth, name, value)
-            for (device, inode), (birth, there) in self._files.items()
-            if not self._stays_in_memory(device)
-            for name, value in there.items()
-        ]
+class AttributeStore(SideStore):
+    """Attributes by device and inode."""
 
-    def _lines_size(self) -> int:
-        return self._size
+    file_limit = 4 * LIMIT
 
-    def _forget(self) -> None:
-        self._files = {
-            key: kept for key, kept in self._files.items() if self._stays_in_memory(key[0])
-        }
-        self._size = sum(
-            _line_size(*attribute)
-            for _, there in self._files.values()
-            for attribute in there.items()
-        )
+    def __init__(self) -> None:
+        super().__init__("attributes")
+
+    def find(self, device: int, inode: int) -> tuple[int, Mapping[bytes, bytes]] | None:
+        """Return the time of birth (nanoseconds) and the attributes kept of a file, or None."""
+        key_device = self._key_device(device)
+        journal = self._journal_of(key_device)
+        if journal.is_empty():
+            return None
+        with self._lock:
+            journal.look()
+            found = _files(journal.contents).find(key_device, inode)
+            # Another thread may change what is there.
+            return found and (found[0], dict(found[1]))
+
+    def keep(self, device: int, inode: int, birth: int, name: bytes, value: bytes) -> None:
+        """Keep an attribute. Raises OSError: ENOSPC, EDQUOT, EROFS."""
+        key_device = self._key_device(device)
+        journal = self._journal_of(key_device)
+        with self._lock:
+            journal.look()
+            files = _files(journal.contents)
+            found = files.find(key_device, inode)
+            there = found[1] if found and found[0] == birth else {}
+            if there.get(name) == value:
+                return
+            added = _line_size(name, value)
+            if name in there:
+                added -= _line_size(name, there[name])
+            names_size = sum(len(other) + 1 for other in there if other != name) + len(name) + 1
+            if (
+                files.size + added > LIMIT
+                or names_size > NAMES_LIMIT
+                or (found is None and len(files) >= FILES_LIMIT)
+            ):
+                raise failure(errno.ENOSPC)
+            journal.add(_pack(key_device, inode, birth, name, value))
+
+    def remove(self, device: int, inode: int, birth: int, name: bytes) -> None:
+        """Keep an attribute, which is there, no more. Raises OSError: ENOSPC, EDQUOT, EROFS."""
+        key_device = self._key_device(device)
+        journal = self._journal_of(key_device)
+        with self._lock:
+            journal.look()
+            journal.add(_pack(key_device, inode, birth, name, None), is_removal=True)
+
+    def _contents(self) -> Contents:
+        return _Files()
+
+
+def is_beginning(data: bytes) -> bool:
+    """Return whether there is a line in what a file begins with."""
+    return any(_unpack(text) for text in data.split(b"\n"))
+
+
+def _files(contents: Contents) -> _Files:
+    assert isinstance(contents, _Files)
+    return contents
 
 
 def _pack(device: int, inode: int, birth: int, name: bytes, value: bytes | None) -> bytes:

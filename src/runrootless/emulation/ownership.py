@@ -2,7 +2,9 @@
 
 Regular files and directories carry the record in an extended attribute; no attribute
 means 0:0. Files that cannot carry user attributes (symlinks, fifos, sockets, and all
-on some file systems) are recorded in the side store.
+on some file systems) are recorded in the side store, but for those on file systems that
+the container has mounted itself (tmpfs): there the agent may give any file an attribute of
+``security.*``, which goes with the file, where inode numbers are not used again.
 """
 
 from __future__ import annotations
@@ -20,6 +22,10 @@ from runrootless.linux.files import Files
 
 ATTRIBUTE = b"user.rootlesscontainers"
 
+# To the container all of ``security.*`` is kept elsewhere, so this one is neither seen nor set.
+_OWN_ATTRIBUTE = b"security.rootlesscontainers"
+
+_NO_ROOM = (-errno.ENOSPC, -errno.EDQUOT, -errno.ENOMEM)
 _CACHE_LIMIT = 4096
 _EXPECTED_LIMIT = 64
 _TYPE_MASK = 0o170000
@@ -65,6 +71,10 @@ class Ownership:
     def _find_beside(self, file: int, mode: int, device: int, inode: int) -> Record | None:
         if self._expected:
             self._settle()
+        if self._store.is_anonymous(device):
+            value = self._files.getxattr(file, _OWN_ATTRIBUTE)
+            if value.__class__ is bytes:
+                return self._decode(value)
         found = self._store.find(device, inode)
         if found is None:
             return None
@@ -95,12 +105,27 @@ class Ownership:
         if os.fstatvfs(file).f_flag & os.ST_RDONLY:
             # Beside it could be kept all the same.
             raise failure(errno.EROFS)
+        if self._store.is_anonymous(device) and self._keep_on_it(file, record):
+            return
         self._store.keep(device, inode, self._files.birth_time(file), record)
 
     def keep_new(self, file: int, record: Record) -> None:
         """Keep the record of an open file that is new. Raises OSError as ``keep``."""
         status = os.fstat(file)
         self.keep(file, status.st_mode, status.st_dev, status.st_ino, record)
+
+    def _keep_on_it(self, file: int, record: Record) -> bool:
+        """Keep the record on a file that has no user attributes; return whether that is so.
+
+        Raises OSError: ENOSPC.
+        """
+        if record == NOTHING:
+            return self._files.removexattr(file, _OWN_ATTRIBUTE) == 0
+        result = self._files.setxattr(file, _OWN_ATTRIBUTE, encode(record))
+        if result in _NO_ROOM:
+            raise failure(-result)
+        # Else it was mounted by somebody else, or has no such attributes.
+        return result == 0
 
     def lasts_beside(self, device: int) -> bool:
         """Return whether the side store keeps records of files on a device as long as they live."""

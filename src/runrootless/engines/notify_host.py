@@ -13,7 +13,7 @@ import os
 import struct
 from _thread import allocate_lock, start_new_thread
 
-from runrootless import state
+from runrootless import interrupts, requirements, state
 from runrootless.agent.launch import Settings, launch
 from runrootless.bundle.json_file import dump
 from runrootless.emulation.seccomp_filter import MACHINES, build
@@ -38,20 +38,23 @@ def enter(log: str, log_format: str, debug: bool, thorough: bool = False) -> Non
     if machine not in MACHINES:
         raise Error(f"system calls of {machine} are not emulated yet: use --engine proot")
     program = build(machine, seccomp.RETURN_NOTIFY, thorough=thorough)
+    requirements.require_descriptors()
     side_stores = _side_stores()
     base = state.open_base()
     state.collect_garbage(base)
     name = f"emulate-{os.urandom(4).hex()}"
-    directory = state.create_container_directory(base, name, state.NOWHERE)
+    interrupts.hold()
     try:
-        become_root()
-        settings = Settings(
-            directory.path, directory.lock_fd, "", log, log_format, debug, side_stores, thorough
-        )
-        launch(settings)
-    except BaseException:
-        state.remove_container_directory(directory.path)
-        raise
+        directory = state.create_container_directory(base, name, state.NOWHERE)
+        path, lock = directory.path, directory.lock_fd
+        try:
+            become_root()
+            launch(Settings(path, lock, "", log, log_format, debug, side_stores, thorough=thorough))
+        except BaseException:
+            state.remove_container_directory(path)
+            raise
+    finally:
+        interrupts.let_through()
     # From here on the agent removes the directory, when this process ends.
     _come_under_filter(program, f"{directory.path}/{state.LISTENER}")
 
@@ -87,8 +90,11 @@ def become_root() -> None:
         )
 
 
-def _side_stores() -> str:
-    """Return the path of the caller's side stores, a directory that is there. Raises Error."""
+def _side_stores() -> list[str]:
+    """Return what the paths of the caller's side stores begin with. Raises Error.
+
+    It is a directory that is there.
+    """
     data = os.environ.get("XDG_DATA_HOME", "")
     if not data.startswith("/"):
         data = os.path.expanduser("~/.local/share")
@@ -100,7 +106,7 @@ def _side_stores() -> str:
             f"no place to keep the owners of files, {path}: {error.strerror}: "
             "set XDG_DATA_HOME to a directory of your own"
         ) from None
-    return f"{path}/"
+    return [f"{path}/"]
 
 
 def _come_under_filter(program: bytes, path: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from errno import ENOSYS, EPERM
 
-from runrootless import runtimes
+from runrootless import interrupts, runtimes
 from runrootless.bundle import json_file
 from runrootless.bundle.host import HostFacts
 from runrootless.bundle.refusals import refuse
@@ -49,7 +49,9 @@ def apply(spec: dict[str, Any], directory: str, identity: Identity, runtime: Run
     ``directory`` is the container's private directory, and ``identity`` whom the first
     process is to be. Raises Error if no PRoot can be had.
     """
-    program = provide()
+    with interrupts.Raised():
+        # It may take a download.
+        program = provide()
     host = HostFacts()
     mounts = spec["mounts"]
     mounts.append(

@@ -1,0 +1,54 @@
+"""SIGINT while the command line does its work: it ends that, and leaves nothing behind.
+
+An interpreter raises KeyboardInterrupt anywhere, also where it is lost. So SIGINT is left to
+the kernel, which ends the process; it waits while there is something that this process alone
+would remove; and it is raised only out of what may take long.
+"""
+
+from __future__ import annotations
+
+# The C half of the module "signal", which imports enum.
+import _signal  # type: ignore[import-not-found]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_INTERRUPT = (_signal.SIGINT,)
+
+
+def leave_to_the_kernel() -> None:
+    """Have an interrupt end this process, unless the caller has it ignored."""
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+
+
+def hold() -> None:
+    """Have interrupts wait."""
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, _INTERRUPT)
+
+
+def let_through() -> None:
+    """Have interrupts wait no more."""
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _INTERRUPT)
+
+
+class Raised:
+    """A context in which interrupts raise KeyboardInterrupt, also if they are held around it."""
+
+    __slots__ = ("_handler", "_mask")
+
+    def __enter__(self) -> None:
+        self._handler = _signal.getsignal(_signal.SIGINT)
+        if self._handler == _signal.SIG_DFL:
+            _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+        self._mask = _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _INTERRUPT)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, self._mask)
+        _signal.signal(_signal.SIGINT, self._handler)
