@@ -12,7 +12,7 @@ import os
 import stat
 
 from runrootless.emulation.access_lists import ACCESS, AccessLists, permits
-from runrootless.emulation.call import failure
+from runrootless.emulation.call import failure, refusal
 from runrootless.emulation.credentials import (
     CAP_DAC_OVERRIDE,
     CAP_DAC_READ_SEARCH,
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 READ = 4
 WRITE = 2
 EXECUTE = 1
+
+AS_NAME = 1 << 31
+"""A flag for ``Access.walk``: what a directory has by a name, which is not followed even with
+slashes at its end."""
 
 _SET_GROUP_ID = stat.S_ISGID | stat.S_IXGRP
 _OPEN_AND_STICKY = stat.S_ISVTX | stat.S_IWOTH
@@ -64,7 +68,7 @@ class Access(Handlers):
     ) -> Found | None:
         """Return where the caller's path leads, None where that is the kernel's to find out.
 
-        ``flags`` may hold AT_EMPTY_PATH and AT_SYMLINK_NOFOLLOW. Raises OSError: EACCES
+        ``flags`` may hold AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW and AS_NAME. Raises OSError: EACCES
         where ``who`` may not search a directory on the way.
         """
         path = self._memory.read_string(call.pid, address)
@@ -77,6 +81,11 @@ class Access(Handlers):
         if len(path) >= PATH_MAX:
             return None
         try:
+            if path and flags & AS_NAME:
+                name = path.rstrip(b"/") or b"/"
+                found = self._walk(call, who, directory, name, False)
+                found.slash = len(name) < len(path)
+                return found
             if path:
                 return self._walk(call, who, directory, path, not flags & AT_SYMLINK_NOFOLLOW)
         except Nowhere:
@@ -102,6 +111,13 @@ class Access(Handlers):
     def require(self, call: Call, who: Credentials, file: int, want: int) -> None:
         """Raise EACCES unless ``who`` may do what ``want`` (READ, WRITE, EXECUTE) says."""
         self._require(call, who, file, os.fstat(file), want)
+
+    def require_change(self, call: Call, who: Credentials, directory: int) -> None:
+        """Raise EACCES unless ``who`` may change a directory, EROFS where nobody may."""
+        try:
+            self.require(call, who, directory, WRITE | EXECUTE)
+        except PermissionError:
+            raise refusal(directory, errno.EACCES) from None
 
     def is_owner(self, call: Call, who: Credentials, file: int) -> bool:
         """Return whether a file is ``who``'s, or everyone's is by CAP_FOWNER."""

@@ -104,6 +104,15 @@ def failure(number: int) -> OSError:
     return OSError(number, os.strerror(number))
 
 
+def refusal(file: int, number: int) -> OSError:
+    """Return the exception of a change that is refused: on a read-only mount that is said first.
+
+    ``file`` is a descriptor of the file or the directory that was to be changed.
+    """
+    is_read_only = os.fstatvfs(file).f_flag & os.ST_RDONLY
+    return failure(errno.EROFS if is_read_only else number)
+
+
 def require_valid(call: Call) -> None:
     """Raise the error of an interrupted call unless the caller still waits for its answer.
 

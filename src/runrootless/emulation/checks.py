@@ -10,9 +10,9 @@ import os
 import stat
 import struct
 
-from runrootless.emulation.access import EXECUTE, WRITE
+from runrootless.emulation.access import AS_NAME, WRITE
 from runrootless.emulation.attribute_checks import AttributeChecks
-from runrootless.emulation.call import Call, failure
+from runrootless.emulation.call import Call, refusal
 from runrootless.emulation.credentials import Credentials
 from runrootless.emulation.file_checks import INT, is_root
 from runrootless.emulation.paths import PATH_MAX
@@ -22,6 +22,7 @@ from runrootless.linux.processes import descriptor_mount
 
 _AT_SYMLINK_FOLLOW = 0x400
 _AT_REMOVEDIR = 0x200
+_RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
 _RENAME_FLAGS = 7
 # st_atime's and st_mtime's nanoseconds, in an array of two ``struct timespec``.
@@ -84,13 +85,18 @@ class Checks(AttributeChecks):
         self._link(call, call.descriptor(0), old, flags, call.descriptor(2), new)
 
     def unlink(self, call: Call) -> None:
-        """unlink(2), rmdir(2)."""
-        self._unlink(call, AT_FDCWD, call.arguments[0])
+        """unlink(2)."""
+        self._unlink(call, AT_FDCWD, call.arguments[0], False)
+
+    def rmdir(self, call: Call) -> None:
+        """rmdir(2)."""
+        self._unlink(call, AT_FDCWD, call.arguments[0], True)
 
     def unlinkat(self, call: Call) -> None:
         """unlinkat(2)."""
         if not call.arguments[2] & INT & ~_AT_REMOVEDIR:
-            self._unlink(call, call.descriptor(0), call.arguments[1])
+            is_directory = bool(call.arguments[2] & _AT_REMOVEDIR)
+            self._unlink(call, call.descriptor(0), call.arguments[1], is_directory)
 
     def rename(self, call: Call) -> None:
         """rename(2)."""
@@ -119,7 +125,7 @@ class Checks(AttributeChecks):
         who = self._identity.of(call.pid)
         if is_root(who):
             return
-        found = self._access.walk_path(call, who, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW)
+        found = self._access.walk_path(call, who, AT_FDCWD, path, AS_NAME)
         if found is not None:
             with found:
                 self._require_make(call, who, found)
@@ -128,14 +134,14 @@ class Checks(AttributeChecks):
         def make(call: Call, who: Credentials, found: Found) -> None:
             self._require_make(call, who, found, is_directory)
 
-        self._with(call, directory, path, AT_SYMLINK_NOFOLLOW, make)
+        self._with(call, directory, path, AS_NAME, make)
 
     def _require_make(
         self, call: Call, who: Credentials, found: Found, is_directory: bool = False
     ) -> None:
         # Nothing but a directory is made by a name that ends with a slash: ENOENT.
         if found.file < 0 and found.parent >= 0 and (is_directory or not found.slash):
-            self._access.require(call, who, found.parent, WRITE | EXECUTE)
+            self._access.require_change(call, who, found.parent)
 
     def _link(
         self, call: Call, directory: int, path: int, flags: int, new_directory: int, new_path: int
@@ -146,25 +152,30 @@ class Checks(AttributeChecks):
             # Else it is EXDEV.
             if descriptor_mount(old.file) == descriptor_mount(new.parent):
                 self._access.require_link(call, who, old.file)
-                self._access.require(call, who, new.parent, WRITE | EXECUTE)
+                self._access.require_change(call, who, new.parent)
 
         self._with_both(call, directory, path, flags, new_directory, new_path, link, True)
 
-    def _unlink(self, call: Call, directory: int, path: int) -> None:
-        self._with(call, directory, path, AT_SYMLINK_NOFOLLOW, self._remove)
+    def _unlink(self, call: Call, directory: int, path: int, is_directory: bool) -> None:
+        def unlink(call: Call, who: Credentials, found: Found) -> None:
+            if is_directory or not found.slash:
+                # Else it is EISDIR or ENOTDIR.
+                self._remove(call, who, found)
+
+        self._with(call, directory, path, AS_NAME, unlink)
 
     def _remove(self, call: Call, who: Credentials, found: Found) -> None:
         """Require what may_delete() in fs/namei.c does."""
         if found.file < 0 or found.parent < 0 or found.name in _SPECIAL_NAMES:
             return
-        self._access.require(call, who, found.parent, WRITE | EXECUTE)
+        self._access.require_change(call, who, found.parent)
         is_sticky = os.fstat(found.parent).st_mode & stat.S_ISVTX
         if (
             is_sticky
             and self._access.owner(call, found.parent) != who.uids[3]
             and not self._access.is_owner(call, who, found.file)
         ):
-            raise failure(errno.EPERM)
+            raise refusal(found.parent, errno.EPERM)
 
     def _rename(
         self, call: Call, directory: int, path: int, new_directory: int, new_path: int, flags: int
@@ -172,8 +183,7 @@ class Checks(AttributeChecks):
         def rename(call: Call, who: Credentials, old: Found, new: Found) -> None:
             self._rename_found(call, who, old, new, flags)
 
-        nofollow = AT_SYMLINK_NOFOLLOW
-        self._with_both(call, directory, path, nofollow, new_directory, new_path, rename)
+        self._with_both(call, directory, path, AS_NAME, new_directory, new_path, rename)
 
     def _rename_found(
         self, call: Call, who: Credentials, old: Found, new: Found, flags: int
@@ -185,6 +195,9 @@ class Checks(AttributeChecks):
             return
         if old.name in _SPECIAL_NAMES or new.name in _SPECIAL_NAMES:
             return
+        if flags & _RENAME_NOREPLACE and new.file >= 0:
+            # EEXIST.
+            return
         status = os.fstat(old.file)
         if new.file >= 0 and os.path.samestat(status, os.fstat(new.file)):
             return
@@ -192,7 +205,7 @@ class Checks(AttributeChecks):
         if new.file >= 0:
             self._remove(call, who, new)
         else:
-            self._access.require(call, who, new.parent, WRITE | EXECUTE)
+            self._access.require_change(call, who, new.parent)
         if os.path.samestat(os.fstat(old.parent), os.fstat(new.parent)):
             return
         # Its ".." will be another one.
@@ -281,8 +294,11 @@ class Checks(AttributeChecks):
             if found.file < 0 or self._access.is_owner(call, who, found.file):
                 return
             if not is_now:
-                raise failure(errno.EPERM)
-            self._access.require(call, who, found.file, WRITE)
+                raise refusal(found.file, errno.EPERM)
+            try:
+                self._access.require(call, who, found.file, WRITE)
+            except PermissionError:
+                raise refusal(found.file, errno.EACCES) from None
 
         if flags & INT & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
             return
@@ -293,4 +309,4 @@ class Checks(AttributeChecks):
 
     def _change(self, call: Call, who: Credentials, found: Found) -> None:
         if found.file >= 0 and not self._access.is_owner(call, who, found.file):
-            raise failure(errno.EPERM)
+            raise refusal(found.file, errno.EPERM)

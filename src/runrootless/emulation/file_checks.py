@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 
-from runrootless.emulation.access import EXECUTE, READ, WRITE, Access
+from runrootless.emulation.access import AS_NAME, EXECUTE, READ, WRITE, Access
 from runrootless.emulation.access_lists import AccessLists
 from runrootless.emulation.call import Call, failure
 from runrootless.emulation.creation import O_TMPFILE, read_how
@@ -292,7 +292,7 @@ class FileChecks(Handlers):
         with found:
             if has_to_be and found.file < 0:
                 return
-            new = self._access.walk(call, who, new_directory, new_path, AT_SYMLINK_NOFOLLOW)
+            new = self._access.walk(call, who, new_directory, new_path, AS_NAME)
             if new is not None:
                 with new:
                     check(call, who, found, new)

@@ -12,11 +12,12 @@ from __future__ import annotations
 import errno
 import os
 
-from runrootless.emulation.call import Call, require_valid
+from runrootless.emulation.call import Call, failure, require_valid
 from runrootless.emulation.credentials import CAP_SYS_ADMIN
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.record import Record
 from runrootless.emulation.status_files import StatusFiles
+from runrootless.emulation.walk import Found, open_child
 from runrootless.linux.capabilities import is_effective
 from runrootless.linux.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW, handle
 from runrootless.linux.mounts import (
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from runrootless.emulation.roots import Views
 
 _NAME_LIMIT = 64
+_TREES_LIMIT = 4096
 # MNT_EXPIRE, and flags that nobody has defined.
 _NOT_BY_THE_AGENT = ~(MNT_DETACH | UMOUNT_NOFOLLOW | 1)
 _OWNER_OPTIONS = (b"uid=", b"gid=")
@@ -137,31 +139,37 @@ class Mounts(Handlers):
         own, device, namespace, number = self._own[kind]
         if os.stat(f"{call.pid}/ns/{namespace}").st_ino != number:
             return None
-        path = self._paths.read(call, target)
-        fd = self._paths.open_path(call.pid, AT_FDCWD, path, 0)
-        try:
-            # In another mount namespace it is another mount.
-            source = self._views.open_outside(call.pid, own)
+        with self._find(call, target) as found:
+            try:
+                # In another mount namespace it is another mount.
+                source = self._views.open_outside(call.pid, own)
+            except FileNotFoundError:
+                return None
             try:
                 if os.fstat(source).st_dev != device:
                     return None
                 require_valid(call)
-                has_others_below = _bind(handle(source), handle(fd))
+                has_others_below = _bind(handle(source), handle(found.file))
             finally:
                 os.close(source)
-        except FileNotFoundError:
-            return None
-        finally:
-            os.close(fd)
-        self._finish(call, path, flags, has_others_below)
+            self._finish(_open_mounted(found), flags, has_others_below)
         return 0
 
-    def _finish(self, call: Call, path: bytes, flags: int, has_others_below: bool) -> None:
-        """Give a new bind mount the flags that were asked for, besides those it has."""
-        # What is mounted there now.
-        fd = self._paths.open_path(call.pid, AT_FDCWD, path, 0)
+    def _find(self, call: Call, target: int) -> Found:
+        """Return where something is to be mounted. Raises OSError as the kernel does."""
+        found = self._paths.find(call, AT_FDCWD, target, True)
+        if found.file < 0:
+            found.close()
+            raise failure(errno.ENOENT)
+        return found
+
+    def _finish(self, fd: int, flags: int, has_others_below: bool) -> None:
+        """Give a new bind mount the flags that were asked for, besides those it has.
+
+        ``fd`` is a descriptor of it, which this closes.
+        """
         try:
-            if has_others_below:
+            if has_others_below and len(self._trees) < _TREES_LIMIT:
                 self._trees.add(descriptor_mount(fd))
             there = os.fstatvfs(fd).f_flag
             kept = sum(flag for flag, reported in _OWN_FLAGS.items() if there & reported)
@@ -183,24 +191,29 @@ class Mounts(Handlers):
         owner = {option[:3]: int(option[4:]) for option in ids if option[4:].isdigit()}
         if len(owner) != len(ids) or not any(owner.values()):
             return None
-        path = self._paths.read(call, target)
         source = self._memory.read_string(call.pid, call.arguments[0]) or kind
         rest = b",".join(option for option in options if option not in ids)
-        fd = self._paths.open_path(call.pid, AT_FDCWD, path, 0)
-        try:
+        with self._find(call, target) as found:
             require_valid(call)
-            mount(source, handle(fd), kind, flags, rest)
-        finally:
-            os.close(fd)
-        if kind == b"tmpfs":
-            # What is mounted there now.
-            fd = self._paths.open_path(call.pid, AT_FDCWD, path, 0)
-            try:
-                record = Record(owner.get(b"uid", 0), owner.get(b"gid", 0))
-                self._ownership.keep_new(fd, record)
-            finally:
-                os.close(fd)
+            mount(source, handle(found.file), kind, flags, rest)
+            if kind == b"tmpfs":
+                fd = _open_mounted(found)
+                try:
+                    record = Record(owner.get(b"uid", 0), owner.get(b"gid", 0))
+                    self._ownership.keep_new(fd, record)
+                finally:
+                    os.close(fd)
         return 0
+
+
+def _open_mounted(found: Found) -> int:
+    """Return a descriptor of what has been mounted somewhere. Raises OSError.
+
+    Where that is the root directory, or was found by a link of a procfs, it is what is below:
+    no way leads to the other from there.
+    """
+    mounted = open_child(found.parent, found.name) if found.parent >= 0 else -1
+    return mounted if mounted >= 0 else os.dup(found.file)
 
 
 def _may_mount(pid: int) -> bool:

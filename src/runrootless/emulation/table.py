@@ -261,7 +261,7 @@ CHECKS = {
     "link": "link",
     "linkat": "linkat",
     "unlink": "unlink",
-    "rmdir": "unlink",
+    "rmdir": "rmdir",
     "unlinkat": "unlinkat",
     "rename": "rename",
     "renameat": "renameat",

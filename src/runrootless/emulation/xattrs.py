@@ -18,7 +18,7 @@ from runrootless.emulation.attributes import (
     is_kept,
     is_trusted,
 )
-from runrootless.emulation.call import Call, failure, require_valid
+from runrootless.emulation.call import Call, refusal, require_valid
 from runrootless.emulation.credentials import CAP_SYS_ADMIN
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, handle
@@ -179,8 +179,8 @@ class Xattrs(Handlers):
             if is_access_list(attribute):
                 found = self._access_lists.get(file, attribute)
                 return None if found is None else self._return(call, found, buffer, size)
-            if is_trusted(attribute):
-                self._require_administrator(call, errno.ENODATA)
+            if is_trusted(attribute) and not self._is_administrator(call):
+                return -errno.ENODATA
             return self._return(call, self._attributes.get(file, attribute), buffer, size)
         finally:
             os.close(file)
@@ -228,8 +228,8 @@ class Xattrs(Handlers):
         """
         file = self._open(call, place)
         try:
-            if is_kept(attribute):
-                self._require_administrator(call, errno.EPERM)
+            if is_kept(attribute) and not self._is_administrator(call):
+                raise refusal(file, errno.EPERM)
             require_valid(call)
         except BaseException:
             os.close(file)
@@ -252,11 +252,6 @@ class Xattrs(Handlers):
 
     def _is_administrator(self, call: Call) -> bool:
         return self._identity.of(call.pid).can(CAP_SYS_ADMIN)
-
-    def _require_administrator(self, call: Call, error: int) -> None:
-        """Raise ``error`` unless the caller has CAP_SYS_ADMIN."""
-        if not self._is_administrator(call):
-            raise failure(error)
 
     def _follow(self, call: Call) -> Place:
         return AT_FDCWD, call.arguments[0], 0
