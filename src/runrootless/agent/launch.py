@@ -9,6 +9,7 @@ import _socket
 import os
 
 from runrootless import background
+from runrootless.bundle.host import HostFacts
 from runrootless.errors import Error
 from runrootless.state import LISTENER
 
@@ -16,6 +17,7 @@ CREDENTIALS_NAME = "credentials"
 """Name of the credential table in a container's private directory."""
 
 _BACKLOG = 64
+_MEMORY = 192 << 20
 
 
 class Settings:
@@ -63,8 +65,9 @@ class Settings:
 def launch(settings: Settings) -> None:
     """Bind the listener socket and start the agent as a process of its own; return at once.
 
-    Raises Error if the socket or the process cannot be had.
+    Raises Error if the socket, the process or its memory cannot be had.
     """
+    _check_memory()
     path = f"{settings.directory}/{LISTENER}"
     try:
         socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
@@ -78,6 +81,18 @@ def launch(settings: Settings) -> None:
     except OSError as error:
         raise Error(f"cannot start the agent for {path}: {error.strerror}") from None
     socket.close()
+
+
+def _check_memory() -> None:
+    """Raise Error where the agent's memory is limited to less than it takes (setrlimit(2))."""
+    limits = HostFacts()
+    for name, option in (("RLIMIT_AS", "v"), ("RLIMIT_DATA", "d")):
+        limit = limits.hard_limit(name)
+        if limit is not None and limit < _MEMORY:
+            raise Error(
+                f"the agent cannot do with {limit >> 20} MiB of memory, {name} "
+                f"(`ulimit -H{option}`): it takes {_MEMORY >> 20} MiB"
+            )
 
 
 def _run(settings: Settings, socket: _socket.socket, runtime: int) -> None:

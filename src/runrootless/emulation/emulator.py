@@ -114,9 +114,14 @@ class Emulator:
             "roots": Roots(shared, self._devices, self._status_files, views),
         }
 
-    def joined(self, pid: int) -> None:
-        """Take note that the agent has joined the container of process ``pid``. Raises OSError."""
+    def met(self, pid: int) -> None:
+        """Take note that ``pid`` is the container's first process. Raises OSError."""
         self._identity.joined(pid)
+
+    def joined(self, is_first: bool = True) -> None:
+        """Take note that this process has joined the container, as the first one or another."""
+        if not is_first:
+            self._status_files.remove_left()
         self._process_files.look()
         self._status_files.look()
         self._devices.look()

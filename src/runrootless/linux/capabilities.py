@@ -18,8 +18,6 @@ DATA = struct.Struct("=6I")
 32 bits of each, then the high ones."""
 
 _capget = quick_function("capget")
-_buffer = bytearray(DATA.size)
-_pointer = c_void_p(address(_buffer))
 
 
 def capabilities(pid: int) -> tuple[int, int, int]:
@@ -27,8 +25,9 @@ def capabilities(pid: int) -> tuple[int, int, int]:
 
     They count in the thread's own user namespace. Raises OSError: ESRCH.
     """
-    check(_capget(HEADER.pack(VERSION, pid), _pointer), "capget")
-    return unpack(_buffer)
+    buffer = bytearray(DATA.size)
+    check(_capget(HEADER.pack(VERSION, pid), c_void_p(address(buffer))), "capget")
+    return unpack(buffer)
 
 
 def is_effective(pid: int, capability: int) -> bool:

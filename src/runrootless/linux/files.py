@@ -21,7 +21,6 @@ from runrootless.linux.libc import (
     c_void_p,
     function,
     get_errno,
-    quick_function,
     silent_function,
 )
 
@@ -33,9 +32,9 @@ O_PATH = 0o10000000
 _MACHINE = os.uname().machine
 _NUMBERS = syscall_numbers.NUMBERS[_MACHINE]
 
-_syscall = quick_function("syscall")
-_getxattr = quick_function("getxattr")
-_lgetxattr = quick_function("lgetxattr")
+_syscall = function("syscall")
+_getxattr = function("getxattr")
+_lgetxattr = function("lgetxattr")
 _setxattr = function("setxattr", c_char_p, c_char_p, c_char_p, c_ulong, c_int)
 _removexattr = function("removexattr")
 
