@@ -175,7 +175,7 @@ class Crew:
             if activity.asleep:
                 activity.wake()
             # Without a function for it, and for the answer: see emulation/quick.py.
-            received = bytes(notification)
+            received = notification.tobytes()
             identifier, system_call = _unpack_key(received)
             value: int | None = UNDECIDED
             if system_call in quick_handlers and not header[VARIED]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from runrootless.agent.waiting import Waiting
 
-INTERVAL = 0.03
+INTERVAL = 0.05
 """Seconds between two looks. A call that is there at both of them hangs, for all one knows."""
 
 LIMIT = 256
