@@ -46,7 +46,7 @@ def measure(here: Stage, bundle: Bundle) -> Sample:
     process = here.user.start(command, stdin=read, stdout=subprocess.PIPE, stderr=None)
     os.close(read)
     assert process.stdout is not None
-    taken = {}
+    taken: dict[str, float] = {}
     for word, moment in (("ready", "at the start"), ("done", f"after {NOTIFICATIONS:,}")):
         line = process.stdout.readline()
         assert line == f"{word}\n", f"the probe said {line!r}"

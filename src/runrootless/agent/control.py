@@ -1,4 +1,4 @@
-"""What the supervisor tells the worker, by a socket that ends when one of them does."""
+"""What the supervisor and a worker tell each other, by a socket that ends when one does."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ CALLS = b"C"
 
 RUNTIME_ENDED = b"R"
 """Nobody waits for what the runtime prints any more."""
+
+HANGS = b"H"
+"""From the worker: calls hang. The end of its first thread is to be looked for from now on."""
 
 NUMBER = struct.Struct("=I")
 

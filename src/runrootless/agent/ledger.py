@@ -48,6 +48,9 @@ CROWDED = 1
 SERVING = 2
 """Offset in ``Ledger.header``: the worker has come so far as to answer calls."""
 
+HANGING = 3
+"""Offset in ``Ledger.header``: calls hang, so that not all of the worker may end when it does."""
+
 # Two numbers: how many slots of each half were ever in use.
 _USED = 8
 

@@ -15,7 +15,7 @@ import time
 from runrootless import background
 from runrootless.agent import control
 from runrootless.agent.confinement import confine_supervisor
-from runrootless.agent.ledger import CROWDED, SERVING, Found, Ledger
+from runrootless.agent.ledger import CROWDED, HANGING, SERVING, Found, Ledger
 from runrootless.agent.listener import Connection, Handover
 from runrootless.agent.log import Log
 from runrootless.agent.views import Views
@@ -23,7 +23,7 @@ from runrootless.agent.worker import Worker
 from runrootless.emulation.emulator import Emulator
 from runrootless.emulation.repetition import Repetition
 from runrootless.linux import seccomp
-from runrootless.linux.pidfd import open_thread
+from runrootless.linux.processes import has_ended
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _ATTEMPTS = 16
 _PATIENCE = 8
 _LONGEST_PAUSE = 1.0
 _LONG = 1.0
-# Seconds: how often the remains of a worker are looked at.
+# Seconds: how often it is looked whether a worker, of which threads hang, has ended.
 _REMAINS_INTERVAL = 0.1
 _SIGKILL = 9
 
@@ -125,8 +125,13 @@ class Supervisor:
                     self._receive(fd)
                 elif fd in self._numbers:
                     self._forget(fd)
-                elif self._worker is not None and fd == self._worker.pidfd:
+                elif self._worker is not None and (
+                    fd == self._worker.pidfd
+                    or (fd == self._worker.socket.fileno() and not self._hears(self._worker))
+                ):
                     self._bury(self._worker)
+            if self._worker and self._ledger.header[HANGING] and has_ended(self._worker.pid):
+                self._bury(self._worker)
             self._look_at_remains()
             if self._start_at is not None and time.monotonic() >= self._start_at:
                 self._start()
@@ -135,7 +140,9 @@ class Supervisor:
 
     def _timeout(self) -> float | None:
         """Return after how many milliseconds there is something to do at the latest."""
-        times = [_REMAINS_INTERVAL] if self._remains else []
+        times = []
+        if self._remains or self._ledger.header[HANGING]:
+            times.append(_REMAINS_INTERVAL)
         if self._start_at is not None:
             times.append(max(0.0, self._start_at - time.monotonic()))
         return 1000 * min(times) + 1 if times else None
@@ -215,7 +222,7 @@ class Supervisor:
         # Of one that is not quite dead: what is still in there hangs, and has been left.
         self._note(self._ledger.collect(half))
         self._left = self._refuse(self._left)
-        self._ledger.header[SERVING] = 0
+        self._ledger.header[SERVING] = self._ledger.header[HANGING] = 0
         try:
             ours, theirs = control.pair()
         except OSError as error:
@@ -231,10 +238,10 @@ class Supervisor:
         if pid == 0:
             self._become_worker(theirs, half)
         theirs.close()
-        pidfd, _ = open_thread(pid)
-        self._worker = _Running(pid, pidfd, ours, half)
+        self._worker = _Running(pid, os.pidfd_open(pid), ours, half)
         self._started += 1
-        self._poll.register(pidfd, select.POLLIN)
+        self._poll.register(self._worker.pidfd, select.POLLIN)
+        self._poll.register(ours.fileno(), select.POLLIN)
 
     def _become_worker(self, socket: _socket.socket, half: int) -> None:
         try:
@@ -260,6 +267,8 @@ class Supervisor:
     def _bury(self, worker: _Running) -> None:
         """Deal with the end of a worker: what it had in hand, and who comes after it."""
         self._poll.unregister(worker.pidfd)
+        self._poll.unregister(worker.socket.fileno())
+        self._kill(worker)
         os.close(worker.pidfd)
         worker.socket.close()
         self._worker = None
@@ -343,11 +352,23 @@ class Supervisor:
                     control.send(self._worker.socket, control.CALLS, data)
                 self._left += late
 
-    def _end(self, worker: _Running) -> None:
+    def _hears(self, worker: _Running) -> bool:
+        """Return whether a worker, of which there is something to hear, has not ended."""
+        try:
+            return bool(control.receive(worker.socket)[0])
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
+    def _kill(self, worker: _Running) -> None:
         try:
             os.kill(worker.pid, _SIGKILL)
         except ProcessLookupError:
             pass
+
+    def _end(self, worker: _Running) -> None:
+        self._kill(worker)
         poll = select.poll()
         poll.register(worker.pidfd, select.POLLIN)
         poll.poll(1000)

@@ -13,7 +13,7 @@ from runrootless.agent.crew import Activity, Crew, Member
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from runrootless.agent.waiting import Waiting
 
@@ -36,12 +36,23 @@ class CrowdedError(Exception):
 
 
 class Watch:
-    """Watches over the threads of one worker; to be called by one thread."""
+    """Watches over the threads of one worker; to be called by one thread.
 
-    def __init__(self, activity: Activity, crews: Collection[Crew], waiting: Waiting) -> None:
+    ``tell`` is called when the first of them hangs, and when none does any more.
+    """
+
+    def __init__(
+        self,
+        activity: Activity,
+        crews: Collection[Crew],
+        waiting: Waiting,
+        tell: Callable[[bool], None],
+    ) -> None:
         self._activity = activity
         self._crews = crews
         self._waiting = waiting
+        self._tell = tell
+        self._hangs = False
         self._quiet = 0
         self._next = 0.0
 
@@ -87,6 +98,9 @@ class Watch:
                     is_busy = True
             elif crew.wanted > 1 and now > crew.expires:
                 crew.wanted = 1
+        if (hanging > 0) != self._hangs:
+            self._hangs = hanging > 0
+            self._tell(self._hangs)
         if hanging > LIMIT:
             raise CrowdedError
         return self._look_at_runners() or is_busy

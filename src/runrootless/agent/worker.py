@@ -11,7 +11,7 @@ from runrootless.agent import control
 from runrootless.agent.answers import Answers
 from runrootless.agent.confinement import confine_worker
 from runrootless.agent.crew import Activity, Crew
-from runrootless.agent.ledger import CROWDED, SERVING, Ledger
+from runrootless.agent.ledger import CROWDED, HANGING, SERVING, Ledger
 from runrootless.agent.log import Log
 from runrootless.agent.views import Views
 from runrootless.agent.watch import CrowdedError, Watch
@@ -61,7 +61,8 @@ class Worker:
         self._crews: dict[int, Crew] = {}
         self._finished: list[tuple[Crew, BaseException | None]] = []
         self._ended = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._watch = Watch(self._activity, self._crews.values(), self._answers.waiting)
+        crews, waiting = self._crews.values(), self._answers.waiting
+        self._watch = Watch(self._activity, crews, waiting, self._tell)
 
     def run(self, listeners: dict[int, int], left: list[Found], is_first: bool) -> None:
         """Serve listeners, by their numbers, until none of them is left and nobody sends others.
@@ -75,6 +76,11 @@ class Worker:
             self._log.error("too many calls hang: they fail with EIO")
         except BaseException as error:
             self._log.exception("answering calls", error)
+        try:
+            # Threads that hang may keep this process, and this open, for a while.
+            self._socket.shutdown(_socket.SHUT_RDWR)
+        except OSError:
+            pass
 
     def _run(self, listeners: dict[int, int], left: list[Found], is_first: bool) -> None:
         set_name(PROCESS_NAME)
@@ -136,6 +142,11 @@ class Worker:
         elif kind == control.RUNTIME_ENDED:
             self._unheard()
         return bool(kind)
+
+    def _tell(self, hangs: bool) -> None:
+        self._ledger.header[HANGING] = hangs
+        if hangs:
+            control.send(self._socket, control.HANGS)
 
     def _listen(self, number: int, listener: int, left: list[bytes]) -> None:
         try:

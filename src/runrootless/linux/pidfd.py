@@ -8,22 +8,10 @@ from runrootless.linux.libc import c_int, c_long, c_ulong, check, function
 
 # The same numbers on every machine.
 _PIDFD_SEND_SIGNAL = 424
-_PIDFD_OPEN = 434
 _PIDFD_GETFD = 438
-_PIDFD_THREAD = os.O_EXCL
 
 # A pidfd; a descriptor or a signal; a pointer or flags; flags.
 _syscall = function("syscall", c_long, c_int, c_int, c_ulong, c_ulong, result=c_long)
-
-
-def open_thread(thread: int) -> tuple[int, bool]:
-    """Return a pidfd that tells of the end of a thread; whether of that thread's alone.
-
-    So it is since Linux 6.9 (PIDFD_THREAD); before that the thread must be a process's first,
-    and all of its threads have to have ended. Raises OSError: ESRCH.
-    """
-    pidfd = _syscall(_PIDFD_OPEN, thread, _PIDFD_THREAD, 0, 0)
-    return (int(pidfd), True) if pidfd >= 0 else (os.pidfd_open(thread), False)
 
 
 def duplicate(process: int, descriptor: int) -> int:
