@@ -53,6 +53,12 @@ def confine_supervisor(shares_user_namespace: bool) -> None:
     set_capabilities(0, permitted & WORKER_CAPABILITIES if shares_user_namespace else 0)
 
 
+def use_permitted() -> None:
+    """Make effective what ``confine_supervisor`` has left, before the container is joined."""
+    _, permitted, _ = capabilities(0)
+    set_capabilities(permitted, permitted)
+
+
 def confine_worker() -> None:
     """Do the same for one that has joined the container. Raises OSError."""
     _, permitted, _ = capabilities(0)

@@ -9,7 +9,7 @@ import time
 
 from runrootless.agent import control
 from runrootless.agent.answers import Answers
-from runrootless.agent.confinement import confine_worker
+from runrootless.agent.confinement import confine_worker, use_permitted
 from runrootless.agent.crew import Activity, Crew
 from runrootless.agent.ledger import CROWDED, HANGING, SERVING, Ledger
 from runrootless.agent.log import Log
@@ -84,6 +84,7 @@ class Worker:
 
     def _run(self, listeners: dict[int, int], left: list[Found], is_first: bool) -> None:
         set_name(PROCESS_NAME)
+        use_permitted()
         self._views.join()
         confine_worker()
         self._after_joining()
