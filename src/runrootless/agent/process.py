@@ -96,13 +96,24 @@ def _serve(settings: Settings, socket: _socket.socket, runtime: int, log: Log) -
     table = CredentialTable(credentials)
     emulator = Emulator(table, owners, attributes, views, settings.thorough)
     kept.append(emulator.wakes)
+
+    def before_joining() -> tuple[list[int], Callable[[], None]]:
+        stores = {"ownership": owners, "attributes": attributes}
+        directory, open_all = _open_side_stores(stores, settings)
+
+        def after_joining() -> None:
+            _reopen(credentials)
+            open_all()
+
+        return directory, after_joining
+
     supervisor = Supervisor(
         socket,
         runtime,
         views,
         emulator,
         ledger,
-        lambda: _open_side_stores({"ownership": owners, "attributes": attributes}, settings),
+        before_joining,
         kept,
         alone,
         unheard,
@@ -207,6 +218,16 @@ def _open_side_stores(
             store.open(directory, name + end, root_device, lasting)
 
     return [directory], open_all
+
+
+def _reopen(descriptor: int) -> None:
+    """Open the file of a descriptor, to be appended to, for this process alone. Raises OSError.
+
+    Else the lock of flock(2) that it has when it is killed would stay, with the supervisor.
+    """
+    own = os.open(f"self/fd/{descriptor}", os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+    os.dup2(own, descriptor, inheritable=False)
+    os.close(own)
 
 
 def _exists(name: str, directory: int) -> bool:
