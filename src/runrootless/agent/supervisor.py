@@ -103,6 +103,7 @@ class Supervisor:
         self._left: list[Found] = []
         self._remains: list[_Running] = []
         self._deaths = 0
+        self._has_served = False
         self._start_at: float | None = None
 
     def run(self) -> None:
@@ -199,6 +200,8 @@ class Supervisor:
             elif self._worker is not None:
                 data = control.NUMBER.pack(number)
                 control.send(self._worker.socket, control.LISTENER, data, [listener])
+            elif self._start_at is None:
+                self._start()
             # Without events that are asked for it tells just that no process is left.
             self._poll.register(listener, 0)
         except BaseException:
@@ -238,7 +241,17 @@ class Supervisor:
         if pid == 0:
             self._become_worker(theirs, half)
         theirs.close()
-        self._worker = _Running(pid, os.pidfd_open(pid), ours, half)
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError as error:
+            # It ends with the other end of its socket; what it has in hand is found later.
+            ours.close()
+            os.kill(pid, _SIGKILL)
+            os.waitpid(pid, 0)
+            self._note(self._ledger.collect(half))
+            self._put_off(f"no worker can be watched: {error.strerror}")
+            return
+        self._worker = _Running(pid, pidfd, ours, half)
         self._started += 1
         self._poll.register(self._worker.pidfd, select.POLLIN)
         self._poll.register(ours.fileno(), select.POLLIN)
@@ -281,7 +294,10 @@ class Supervisor:
         after = {found.key() for found in self._left}
         advanced = self._ledger.header[SERVING] and not (after and after <= before)
         self._deaths = 0 if advanced or lived >= _LONG else self._deaths + 1
-        if self._deaths > _PATIENCE:
+        self._has_served = self._has_served or bool(self._ledger.header[SERVING])
+        if self._deaths > _PATIENCE and not self._has_served:
+            self._give_up()
+        elif self._deaths > _PATIENCE:
             self._put_off("workers end as soon as they are started")
         else:
             self._log.debug(f"a worker has ended after {lived:.3f} s")
@@ -294,6 +310,13 @@ class Supervisor:
         self._start_at = time.monotonic() + max(pause, 0.002)
         if self._deaths == _PATIENCE + 2:
             self._log.error(f"{reason}: calls wait, and it is tried again and again")
+
+    def _give_up(self) -> None:
+        """Let all calls fail: this container has never been served, and will not be."""
+        self._log.error("no worker can serve the container: its system calls fail")
+        for listener in list(self._numbers):
+            self._forget(listener)
+        self._left.clear()
 
     def _note(self, calls: list[Found]) -> None:
         """Add calls to those that have been left, each of which may be there already."""
