@@ -1,5 +1,7 @@
 """How much memory the agent of one container takes, at first and after many notifications.
 
+That is two processes, the supervisor and its worker, which share most of theirs.
+
 Pss is the proportional set size: pages shared with n other processes count 1/n.
 Other Pythons that run at the same time share the interpreter's code with the
 agent, so the memory of its own (private pages) and all of it (Rss) stand beside.
@@ -13,22 +15,12 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from bench.measure import Contender, Report, Sample, interleave, parser
 from bench.stage import COMMAND, Stage, build_probe, debian_archive, stage
+from support.agents import agents
 from support.bundles import Bundle
 from support.processes import eventually
 
-AGENT = "runrootless-agt"
 NOTIFICATIONS = 100_000
 TARGET = 12.0
-
-
-def agents(here: Stage) -> list[int]:
-    """Return the process IDs of the user's agents."""
-    found = []
-    for process in here.user.account.processes():
-        with open(f"/proc/{process.pid}/comm") as file:
-            if file.read().strip() == AGENT:
-                found.append(process.pid)
-    return found
 
 
 def memory(pid: int) -> dict[str, float]:
@@ -54,17 +46,19 @@ def measure(here: Stage, bundle: Bundle) -> Sample:
     process = here.user.start(command, stdin=read, stdout=subprocess.PIPE, stderr=None)
     os.close(read)
     assert process.stdout is not None
-    taken = {}
+    taken: dict[str, float] = {}
     for word, moment in (("ready", "at the start"), ("done", f"after {NOTIFICATIONS:,}")):
         line = process.stdout.readline()
         assert line == f"{word}\n", f"the probe said {line!r}"
-        (agent,) = agents(here)
-        for kind, value in memory(agent).items():
-            taken[f"{kind} {moment}"] = value
+        both = agents(here.user.account)
+        assert len(both) == 2
+        for pid in both:
+            for kind, value in memory(pid).items():
+                taken[f"{kind} {moment}"] = taken.get(f"{kind} {moment}", 0.0) + value
         os.write(write, b"\n")
     os.close(write)
     assert process.wait(60) == 0
-    eventually(lambda: not agents(here), "the end of the agent")
+    eventually(lambda: not agents(here.user.account), "the end of the agent")
     return taken
 
 

@@ -12,8 +12,9 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from bench.memory import agents, memory
+from bench.memory import memory
 from bench.stage import Stage, debian_archive, stage
+from support.agents import agents
 
 _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "soak.c")
 
@@ -21,7 +22,7 @@ _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "soak.c")
 def sample(here: Stage, directory: str) -> dict[str, float]:
     """Return what the agent and the side stores take, in MiB."""
     taken = {"Pss": 0.0, "private": 0.0, "Rss": 0.0}
-    for pid in agents(here):
+    for pid in agents(here.user.account):
         for kind, value in memory(pid).items():
             taken[kind] += value
     for name in (".rootfs.ownership", ".rootfs.attributes"):

@@ -79,6 +79,16 @@ def prepare(invocation: Invocation) -> list[str]:
     # The one that the container has: another one could not join it.
     engine = engines.load(spec[MEMORY]["engine"])
     if (
+        spec[MEMORY]["engine"] in engines.WITH_LISTENER
+        and pid is not None
+        and _is_running(pid)
+        and not state.is_served(directory)
+    ):
+        raise Error(
+            f"nothing more can be executed in {container_id}: the agent that emulates root there "
+            "has ended (see --log); what runs in it can be killed, and the container deleted"
+        )
+    if (
         engine.EXECS_FROM_BUNDLE
         and invocation.runtime.execs_from_bundle()
         and not (process_file or parsed.get("user") or parsed.get_all("additional-gids"))
@@ -99,6 +109,14 @@ def prepare(invocation: Invocation) -> list[str]:
     return invocation.runtime_command(
         [*parsed.without(*_IN_THE_PROCESS), f"--process={path}", "--", container_id]
     )
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            return file.read(4096).rpartition(b")")[2].split()[:1] != [b"Z"]
+    except OSError:
+        return False
 
 
 def process_from_file(path: str) -> tuple[Process, Identity]:

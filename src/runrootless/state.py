@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 from binascii import crc32
 from errno import EACCES, EAGAIN
-from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
+from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, flock, lockf
 from stat import S_IMODE, S_ISDIR
 
 from runrootless.errors import Error, named, one_line
@@ -327,6 +327,23 @@ def _remove(base_fd: int, name: str) -> None:
         pass
     finally:
         os.close(directory)
+
+
+def is_served(path: str) -> bool:
+    """Return whether somebody listens for more processes in the container of this directory.
+
+    Who does so has a lock of fcntl(2), which children do not inherit, on the lock file.
+    """
+    lock = _open_lock(path)
+    if lock is None:
+        return False
+    try:
+        lockf(lock, LOCK_SH | LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(lock)
+    return False
 
 
 def collect_garbage(base: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from conftest import MakeBundle, both_runtimes
+from support.agents import Killer
 from support.bundles import Bundle
 from support.containers import Runrootless
 from support.oracle import in_chroot
@@ -127,6 +128,23 @@ def test_owner_and_mode_of_all_files_seen_in_a_later_container(installed: Instal
 def test_owner_and_mode_of_all_files_recorded_on_disk(installed: Installed) -> None:
     rootless = snapshot(installed.bundle.rootfs, rootless=True)
     check_same(snapshot(installed.oracle, rootless=False), rootless, installed.oracle)
+
+
+def test_a_worker_killed_again_and_again_during_the_installation(
+    installed: Installed, servers_tree: Tree, trees: Trees
+) -> None:
+    directory = trees.new_directory("bundle", for_user=True)
+    rootfs = trees.copy(servers_tree.rootless, f"{directory}/rootfs")
+    script = f"{NO_SERVICES} && {APT} --no-download {' '.join(SERVERS)}"
+    runrootless = installed.runrootless
+    bundle = runrootless.bundle_at(directory, rootfs).script(script)
+    with Killer(runrootless.user.account, 0.05) as killer:
+        runrootless.run(bundle, timeout=300).check()
+    runrootless.assert_nothing_left()
+    assert killer.kills > 50
+    oracle = snapshot(installed.oracle, rootless=False)
+    check_same(oracle, snapshot(rootfs, rootless=True), installed.oracle)
+    trees.discard(directory)
 
 
 def test_the_comparison_sees_a_difference(installed: Installed) -> None:

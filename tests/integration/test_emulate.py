@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from support.agents import agents, the_supervisor, the_worker
 from support.containers import COMMAND, Runrootless
 from support.oracle import ENVIRONMENT, Comparison, Differential, chroot_command, read_cases
-from support.processes import Result, Terminal, eventually, processes, read_line
+from support.processes import Result, Terminal, eventually, read_line
 from support.trees import SUITE, Trees, debootstrap_archive, mirror
 from support.users import AS_ROOT
 
@@ -315,14 +316,11 @@ def test_without_the_agent_calls_fail_and_do_not_hang(runrootless: Runrootless) 
     args = runrootless.command("emulate", "sh", "-c", script)
     process = runrootless.user.start(args, stdin=subprocess.PIPE)
     assert read_line(process) == "up\n"
-    agents = [
-        found.pid
-        for found in processes()
-        if found.uid == runrootless.user.account.uid and found.pid != process.pid
-    ]
-    assert len(agents) == 1
-    os.kill(agents[0], signal.SIGKILL)
-    eventually(lambda: agents[0] not in [found.pid for found in processes()], "its end")
+    account = runrootless.user.account
+    # The supervisor first, or it would start another worker.
+    for pid in (the_supervisor(account), the_worker(account)):
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not agents(account), "their end")
     output, _ = process.communicate("\n\n", timeout=20)
     assert output == ""
     # Nobody is left to remove it but the next call.

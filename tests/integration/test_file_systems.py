@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from conftest import MakeBundle
+from support.agents import the_supervisor, the_worker
 from support.bundles import Bundle, Config
 from support.containers import Runrootless
 from support.processes import eventually
@@ -143,23 +144,11 @@ def test_what_a_killed_agent_recorded_is_there(
     ours = _with_own_directory(bundle, tools_tree, trees).script("sleep 100")
     runrootless("run", "--detach", "--bundle", ours.path, name).check()
     runrootless("exec", name, "sh", "-c", f"{MAKE}; {LABEL}").check()
-    agents = [
-        process.pid
-        for process in runrootless.user.account.processes()
-        if _name(process.pid) == "runrootless-agt"
-    ]
-    assert len(agents) == 1
-    os.kill(agents[0], signal.SIGKILL)
+    account = runrootless.user.account
+    for pid in (the_supervisor(account), the_worker(account)):
+        os.kill(pid, signal.SIGKILL)
     runrootless("delete", "--force", name).check()
     assert runrootless.run(ours.script(f"{SHOW}; {LABELS}")).check().stdout == MADE + LABELED
-
-
-def _name(pid: int) -> str:
-    try:
-        with open(f"/proc/{pid}/comm") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
 
 
 def test_where_nothing_can_be_kept_beside_the_rootfs(

@@ -38,7 +38,7 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ask]:
     # From where the agent resolves names.
     monkeypatch.chdir("/proc")
     emulator = new_emulator()
-    emulator.joined(os.getpid())
+    emulator.joined()
     ((_, quick),) = emulator.quick_handlers().items()
     pages = mmap.mmap(-1, 2 * mmap.PAGESIZE)
     first = ctypes.addressof(ctypes.c_char.from_buffer(pages))

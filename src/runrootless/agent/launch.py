@@ -10,6 +10,7 @@ import os
 
 from runrootless import background
 from runrootless.agent.side_files import open_side_files
+from runrootless.bundle.host import HostFacts
 from runrootless.errors import Error, one_line
 from runrootless.state import LISTENER
 
@@ -17,6 +18,7 @@ CREDENTIALS_NAME = "credentials"
 """Name of the credential table in a container's private directory."""
 
 _BACKLOG = 64
+_MEMORY = 192 << 20
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,8 +76,9 @@ class Settings:
 def launch(settings: Settings) -> None:
     """Bind the listener socket and start the agent as a process of its own; return at once.
 
-    Raises Error if the socket, the process or the side stores cannot be had.
+    Raises Error if the socket, the process, its memory or the side stores cannot be had.
     """
+    _check_memory()
     path = f"{settings.directory}/{LISTENER}"
 
     def warn(message: str) -> None:
@@ -100,6 +103,18 @@ def launch(settings: Settings) -> None:
         raise Error(f"cannot start the agent for {path}: {one_line(error)}") from None
     socket.close()
     # The runtime that this process becomes has no use for the others: close-on-exec.
+
+
+def _check_memory() -> None:
+    """Raise Error where the agent's memory is limited to less than it takes (setrlimit(2))."""
+    limits = HostFacts()
+    for name, option in (("RLIMIT_AS", "v"), ("RLIMIT_DATA", "d")):
+        limit = limits.hard_limit(name)
+        if limit is not None and limit < _MEMORY:
+            raise Error(
+                f"the agent cannot do with {limit >> 20} MiB of memory, {name} "
+                f"(`ulimit -H{option}`): it takes {_MEMORY >> 20} MiB"
+            )
 
 
 def _run(

@@ -1,24 +1,30 @@
-"""The agent's process: what it keeps open, how it starts and what it leaves behind."""
+"""The agent's processes: what they keep open, how they start and what they leave behind."""
 
 from __future__ import annotations
 
 import _json  # noqa: F401 - used by json_file, and no import is possible later
 import _socket
+import errno
+import fcntl
 import gc
 import os
-import resource
 import sys
 
 from runrootless import background
+from runrootless.agent import control
+from runrootless.agent.confinement import withstand
 from runrootless.agent.launch import CREDENTIALS_NAME, Settings
+from runrootless.agent.ledger import Ledger
 from runrootless.agent.log import Log
-from runrootless.agent.server import Server
+from runrootless.agent.supervisor import Supervisor
 from runrootless.agent.views import Views
 from runrootless.emulation.attribute_store import AttributeStore
+from runrootless.emulation.call import failure
 from runrootless.emulation.credential_table import CredentialTable
 from runrootless.emulation.emulator import Emulator
 from runrootless.emulation.owner_store import OwnerStore
-from runrootless.linux.mounts import lasting_numbers
+from runrootless.linux.mounts import clone_tree, lasting_numbers
+from runrootless.linux.namespaces import CLONE_NEWNS, CLONE_NEWUSER, unshare
 from runrootless.linux.process import set_name
 from runrootless.state import remove_from_base
 
@@ -29,10 +35,14 @@ if TYPE_CHECKING:
     from runrootless.agent.side_files import SideFile
     from runrootless.emulation.side_store import SideStore
 
-PROCESS_NAME = "runrootless-agt"
-"""The agent's name in ps(1): the kernel keeps 15 bytes."""
+PROCESS_NAME = "runrootless-sup"
+"""The supervisor's name in ps(1): the kernel keeps 15 bytes."""
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_ENDED_ALONE = (
+    "the process that supervises the container's agent has ended: "
+    "what runs is emulated as before, but nothing more can be executed in the container"
+)
 
 
 def run(
@@ -57,8 +67,12 @@ def _serve(
     side_files: Mapping[str, SideFile],
     log: Log,
 ) -> None:
+    withstand()
+    # By this it is known that somebody listens; children do not inherit it: fcntl(2).
+    fcntl.lockf(settings.lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    terminal = Terminal()
     # All by descriptor: after joining the container, these paths lead elsewhere.
-    processes = os.open("/proc", _DIRECTORY)
+    processes = _open_processes(log)
     base_path, directory_name = os.path.split(settings.directory)
     base = os.open(base_path, _DIRECTORY)
     credentials = os.open(
@@ -71,39 +85,124 @@ def _serve(
     if states_path:
         os.makedirs(states_path, 0o700, exist_ok=True)
         states = os.open(states_path, _DIRECTORY)
-    keep = {socket.fileno(), runtime, settings.lock_fd, log.fd, processes, base, credentials}
-    for file in side_files.values():
-        keep |= {file.fd, file.directory}
-    background.close_others(keep | {states})
-    os.chdir(processes)
-    _raise_descriptor_limit()
-    views = Views(processes)
     owners, attributes = OwnerStore(), AttributeStore()
+    stores: dict[str, SideStore] = {"ownership": owners, "attributes": attributes}
+    for name, file in side_files.items():
+        stores[name].use(file.fd, file.is_writable)
+    # What a worker has as well.
+    kept = [settings.lock_fd, log.fd, terminal.fd, processes, credentials]
+    kept += [fd for store in stores.values() for fd in store.descriptors()]
+    directories = [file.directory for file in side_files.values()]
+    background.close_others([*kept, *directories, socket.fileno(), runtime, base, states])
+    os.chdir(processes)
+    ledger = Ledger()
+    views = Views(processes, ledger.header)
     table = CredentialTable(
         credentials,
         lambda reason: log.error(
             f"{settings.directory}/{CREDENTIALS_NAME} takes no more of who processes are: {reason}"
         ),
     )
-    stores: dict[str, SideStore] = {"ownership": owners, "attributes": attributes}
-    for name, file in side_files.items():
-        stores[name].use(file.fd, file.is_writable)
-    server = Server(
+    emulator = Emulator(table, owners, attributes, views, settings.thorough)
+    kept.append(emulator.wakes)
+
+    def alone() -> None:
+        log.error(_ENDED_ALONE)
+        terminal.say(_ENDED_ALONE)
+        terminal.close()
+
+    def unheard() -> None:
+        if terminal.fd in kept:
+            kept.remove(terminal.fd)
+        terminal.close()
+
+    supervisor = Supervisor(
         socket,
         runtime,
         views,
-        Emulator(table, owners, attributes, views, settings.thorough),
+        emulator,
+        ledger,
         _opening(stores.values(), is_without_container=not settings.state_directory),
+        kept,
+        alone,
+        unheard,
         log,
     )
     _forbid_imports()
     gc.freeze()
     gc.enable()
-    server.serve()
+    supervisor.run()
     if states < 0 or not _exists(container_id, states):
         remove_from_base(base, directory_name)
     for file in side_files.values():
         file.leave()
+
+
+def _open_processes(log: Log) -> int:
+    """Return a descriptor of the /proc directory, attached to nothing. Raises OSError.
+
+    From its root ``..`` leads nowhere. Where that is not to be had it is a plain descriptor:
+    then it is what all names that begin there are, numbers, that keeps others out.
+    """
+    try:
+        return clone_tree(b"/proc")
+    except OSError:
+        pass
+    try:
+        return _clone_in_namespace(b"/proc")
+    except OSError as error:
+        log.debug(f"/proc is held as a plain directory: {error.strerror}")
+    return os.open("/proc", _DIRECTORY)
+
+
+def _clone_in_namespace(path: bytes) -> int:
+    """Return what ``clone_tree`` does, from a mount namespace of a child's own. Raises OSError."""
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    child = os.fork()
+    if child == 0:
+        try:
+            unshare(CLONE_NEWUSER | CLONE_NEWNS)
+            control.send(theirs, control.LISTENER, fds=[clone_tree(path)])
+        except OSError as error:
+            theirs.send(b"E%d" % (error.errno or errno.EIO))
+        finally:
+            os._exit(0)
+    theirs.close()
+    try:
+        os.waitpid(child, 0)
+        kind, data, fds = control.receive(ours)
+        if fds:
+            return fds[0]
+        raise failure(int(data) if kind == b"E" else errno.EIO)
+    finally:
+        ours.close()
+
+
+class Terminal:
+    """What the runtime's errors are written to, as long as it runs and has it as well.
+
+    Nobody is to wait for its end because of this process.
+    """
+
+    def __init__(self) -> None:
+        try:
+            self.fd = fcntl.fcntl(2, fcntl.F_DUPFD_CLOEXEC, 3)
+        except OSError:
+            self.fd = -1
+
+    def say(self, message: str) -> None:
+        """Write a line, if anybody is there to read it."""
+        if self.fd >= 0:
+            try:
+                os.write(self.fd, f"runrootless: {message}\n".encode())
+            except OSError:
+                pass
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
 
 def _opening(stores: Iterable[SideStore], is_without_container: bool) -> Callable[[], None]:
@@ -135,11 +234,6 @@ def _open_log(path: str) -> int:
         return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError:
         return -1
-
-
-def _raise_descriptor_limit() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _forbid_imports() -> None:

@@ -1,6 +1,6 @@
-"""Whose files the agent sees: joining the container, and following a process elsewhere.
+"""Whose files a worker sees: joining the container, and following a process elsewhere.
 
-The agent's root is the container's and its working directory is the /proc of its own
+A worker's root is the container's and its working directory is the /proc of its own
 pid namespace, through which it reaches the processes. A process that has changed its
 root or its mount namespace is followed there for the time of one call.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 
+from runrootless.agent.ledger import VARIED
 from runrootless.linux.files import O_PATH
 from runrootless.linux.namespaces import CLONE_FS, CLONE_NEWNS, CLONE_NEWUSER, setns, unshare
 
@@ -23,37 +24,58 @@ class ViewLostError(BaseException):
 
 
 class Views:
-    """What the threads of the agent share of its view of files.
+    """What the workers of a container, and their threads, share of the view of files.
 
-    ``processes`` is a descriptor of the /proc directory of the agent's pid namespace.
+    ``processes`` is a descriptor of the /proc directory of the agent's pid namespace, and
+    ``header`` memory that all workers share.
     """
 
-    def __init__(self, processes: int) -> None:
+    def __init__(self, processes: int, header: memoryview) -> None:
         self.processes = processes
         self.namespace = -1
         self.namespace_link = ""
         self.root = b""
-        self.varied = False
+        self._root = self._user = -1
+        self._header = header
+
+    @property
+    def varied(self) -> bool:
         """Whether some process may have another root or mount namespace than the container's."""
+        return bool(self._header[VARIED])
 
-    def join(self, pid: int) -> None:
-        """Join the user and mount namespaces of a container's process.
+    @varied.setter
+    def varied(self, value: bool) -> None:
+        self._header[VARIED] = value
 
-        To be done while there is just one thread. Raises OSError as open(2) and setns(2) say.
+    def find(self, pid: int) -> list[int]:
+        """Take hold of the namespaces and the root of a container's process.
+
+        Return the descriptors, for whoever closes others. Raises OSError as open(2) says.
         """
         os.chdir(self.processes)
-        user = os.open(f"{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        self._user = os.open(f"{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         self.namespace = os.open(f"{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            if os.readlink(f"{pid}/ns/user") != os.readlink("self/ns/user"):
-                setns(user, CLONE_NEWUSER)
-        finally:
-            os.close(user)
+        self._root = os.open(f"{pid}/root", O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return [self._user, self.namespace, self._root]
+
+    def is_of_this_user_namespace(self) -> bool:
+        """Return whether the container is in this process's user namespace. Raises OSError."""
+        return os.fstat(self._user).st_ino == os.stat("self/ns/user").st_ino
+
+    def join(self) -> None:
+        """Join the namespaces of the container, and take its root for this process's.
+
+        To be done while there is just one thread. Raises OSError as setns(2) says.
+        """
+        if not self.is_of_this_user_namespace():
+            setns(self._user, CLONE_NEWUSER)
+        os.close(self._user)
         setns(self.namespace, CLONE_NEWNS)
+        os.chdir(self._root)
+        os.chroot(".")
         os.chdir(self.processes)
         self.namespace_link = os.readlink("self/ns/mnt")
-        root = os.open("/", O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        self.root = b"self/fd/%d" % root
+        self.root = b"self/fd/%d" % self._root
 
     def of_this_thread(self) -> View:
         """Return a view that the calling thread, not the first one, may change by itself.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from _thread import LockType
     from collections.abc import Callable
 
+    from runrootless.agent.ledger import Ledger, Slot
     from runrootless.agent.views import Views
 
 _LIMIT = 256
@@ -26,14 +27,20 @@ _INTERVAL = 0.05
 
 
 class _Waiter:
-    """A call that waits, and the signals of its process that there were at the last look."""
+    """A call that waits, and where it is noted.
 
-    __slots__ = ("call", "signals", "waits")
+    ``signals`` are those of its process that there were at the last look. ``taken`` is whether
+    a thread is at it.
+    """
 
-    def __init__(self, call: Call, waits: Waits) -> None:
+    __slots__ = ("call", "signals", "slot", "taken", "waits")
+
+    def __init__(self, call: Call, waits: Waits, slot: Slot) -> None:
         self.call = call
         self.waits = waits
+        self.slot = slot
         self.signals = 0
+        self.taken = False
 
     def is_interrupted(self) -> bool:
         """Return whether a signal is there for the caller. Raises OSError where it is gone.
@@ -46,127 +53,210 @@ class _Waiter:
         return bool(own or lasting)
 
 
-class Waiting:
-    """The calls of one container that wait, and the thread that waits for them.
+class Runner:
+    """One of the threads that carry calls on: which one it is at, and was when last seen."""
 
-    ``lock`` is held by whoever is in the handlers. ``finish`` is given a call and what carries
-    it on, which may raise Waits once more; it gives the call its answer and raises nothing
-    else.
+    __slots__ = ("at", "seen")
+
+    def __init__(self) -> None:
+        self.at: _Waiter | None = None
+        self.seen: _Waiter | None = None
+
+
+class Waiting:
+    """The calls of one container that wait, and the threads that wait for them.
+
+    As a rule that is one; where it hangs in a call, another one carries on the others.
+    ``finish`` is given a call and what carries it on, which may raise Waits once more; it gives
+    the call its answer and raises nothing else. ``watch`` is called whenever a thread is about
+    to carry one on.
     """
 
     def __init__(
         self,
-        lock: LockType,
         views: Views,
+        ledger: Ledger,
         finish: Callable[[Call, Callable[[], int | None]], None],
+        watch: Callable[[], None],
     ) -> None:
-        self._lock = lock
+        self._lock = allocate_lock()
         self._views = views
+        self._ledger = ledger
         self._finish = finish
+        self._watch = watch
         self._waiters: dict[int, _Waiter] = {}
         self._next_look = 0.0
         self._events: select.epoll | None = None
         self._woken = -1
+        self.runners: list[Runner] = []
+        """The threads, for whoever watches over them."""
 
-    def add(self, call: Call, waits: Waits) -> None:
-        """Have a call answered once it is time; the lock is held.
+    def add(self, call: Call, waits: Waits, slot: Slot, listener: int) -> None:
+        """Have a call answered once it is time.
 
-        Raises OSError: ENOMEM where too many wait, and what epoll_create1(2) says.
+        It is noted in ``slot``, which stays the thread's that has begun with it; ``listener``
+        is the number of its listener. Raises OSError: ENOMEM where too many wait, and what
+        epoll_create1(2) says.
         """
+        fd = waits.event.fileno()
+        own = None
         try:
-            if len(self._waiters) >= _LIMIT:
-                self._sweep()
-            if len(self._waiters) >= _LIMIT:
-                raise failure(errno.ENOMEM)
-            events = self._events or self._start()
-            events.register(waits.event.fileno(), select.EPOLLIN)
+            with self._lock:
+                if len(self._waiters) >= _LIMIT:
+                    self._sweep()
+                own = self._ledger.take(listener)
+                if len(self._waiters) >= _LIMIT or own is None:
+                    raise failure(errno.ENOMEM)
+                own.note(bytes(slot.call))
+                if call.begun is not None:
+                    call.begun = own.begun
+                events = self._events or self._start()
+                self._waiters[fd] = _Waiter(call, waits, own)
+                events.register(fd, select.EPOLLIN)
         except BaseException:
+            self._waiters.pop(fd, None)
+            if own is not None:
+                self._ledger.give(own)
             waits.event.close()
             raise
-        self._waiters[waits.event.fileno()] = _Waiter(call, waits)
         os.eventfd_write(self._woken, 1)
+
+    def take_over(self) -> None:
+        """Start one more thread, since those that there are hang. Nothing happens without any."""
+        with self._lock:
+            if self._events is not None and not self._events.closed:
+                self._start_thread(self._events)
 
     def _sweep(self) -> None:
         for fd, waiter in list(self._waiters.items()):
-            if not waiter.call.is_valid():
-                self._drop(fd)
+            if not waiter.taken and not waiter.call.is_valid():
+                self._drop(fd, waiter)
 
     def _start(self) -> select.epoll:
         if self._woken < 0:
             self._woken = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         events = select.epoll()
         events.register(self._woken, select.EPOLLIN)
-        is_apart = allocate_lock()
-        is_apart.acquire()
-        try:
-            start_new_thread(self._run, (events, is_apart))
-        except RuntimeError:
-            raise failure(errno.ENOMEM) from None
-        # Until then it would follow this thread wherever that goes.
-        is_apart.acquire()
-        if events.closed:
+        if not self._start_thread(events):
+            events.close()
             raise failure(errno.ENOMEM)
         self._events = events
         return events
 
-    def _run(self, events: select.epoll, is_apart: LockType) -> None:
+    def _start_thread(self, events: select.epoll) -> bool:
+        runner = Runner()
+        is_apart = allocate_lock()
+        is_apart.acquire()
+        failures: list[OSError] = []
+        try:
+            start_new_thread(self._run, (events, runner, is_apart, failures))
+        except RuntimeError:
+            return False
+        # Until then it would follow this thread wherever that goes.
+        is_apart.acquire()
+        if failures:
+            return False
+        self.runners.append(runner)
+        return True
+
+    def _run(
+        self, events: select.epoll, runner: Runner, is_apart: LockType, failures: list[OSError]
+    ) -> None:
         try:
             self._views.of_this_thread()
-        except OSError:
-            events.close()
+        except OSError as error:
+            failures.append(error)
             return
         finally:
             is_apart.release()
         while True:
             for fd, _ in events.poll(self._timeout()):
                 if fd == self._woken:
-                    os.eventfd_read(fd)
+                    try:
+                        os.eventfd_read(fd)
+                    except BlockingIOError:
+                        # Another thread has.
+                        pass
                 else:
-                    self._retry(fd)
-            self._look()
+                    self._retry(fd, runner)
+            self._look(runner)
+            if self._lets_go(runner):
+                return
+
+    def _lets_go(self, runner: Runner) -> bool:
+        """Return whether another thread is at none, so that this one is not needed any more."""
+        if len(self.runners) < 2:
+            return False
+        with self._lock:
+            if all(one.at is not None for one in self.runners if one is not runner):
+                return False
+            self.runners.remove(runner)
+        return True
 
     def _timeout(self) -> float:
         """Return the seconds until something is to be done, -1 where nothing is."""
         with self._lock:
-            if not self._waiters:
+            waiters = [waiter for waiter in self._waiters.values() if not waiter.taken]
+            if not waiters:
                 return -1
-            times = [waiter.waits.deadline for waiter in self._waiters.values()]
+            times = [waiter.waits.deadline for waiter in waiters]
         first = min([self._next_look, *(time for time in times if time is not None)])
         return max(0.0, first - time.monotonic())
 
-    def _retry(self, fd: int) -> None:
+    def _take(self, fd: int, runner: Runner) -> _Waiter | None:
+        """Return a call that nobody else is at, from now on this thread's."""
         with self._lock:
             waiter = self._waiters.get(fd)
+            if waiter is None or waiter.taken:
+                return None
+            waiter.taken = True
+            runner.at = waiter
+        return waiter
+
+    def _leave(self, fd: int, runner: Runner, is_over: bool) -> None:
+        with self._lock:
+            waiter, runner.at = runner.at, None
             if waiter is None:
                 return
+            waiter.taken = False
+            if is_over:
+                self._drop(fd, waiter)
+
+    def _retry(self, fd: int, runner: Runner) -> None:
+        waiter = self._take(fd, runner)
+        if waiter is None:
+            return
+        is_over = True
+        try:
             waiter.waits.event.poll(0)
             if waiter.call.is_valid():
-                try:
-                    self._finish(waiter.call, waiter.waits.retry)
-                except Waits:
-                    return
-            self._drop(fd)
+                self._watch()
+                self._finish(waiter.call, waiter.waits.retry)
+        except Waits:
+            is_over = False
+        finally:
+            self._leave(fd, runner, is_over)
 
-    def _look(self) -> None:
+    def _look(self, runner: Runner) -> None:
         """Carry on the calls whose time is over, and let go of those that are interrupted."""
         now = time.monotonic()
         is_time = now >= self._next_look
         if is_time:
             self._next_look = now + _INTERVAL
         with self._lock:
-            fds = list(self._waiters)
-        for fd in fds:
-            with self._lock:
-                waiter = self._waiters.get(fd)
-                if waiter is None:
-                    continue
-                deadline = waiter.waits.deadline
-                if is_time:
-                    self._look_at(fd, waiter)
+            waiters = list(self._waiters.items())
+        for fd, waiter in waiters:
+            deadline = waiter.waits.deadline
+            if is_time:
+                self._look_at(fd, runner)
             if deadline is not None and deadline <= now:
-                self._retry(fd)
+                self._retry(fd, runner)
 
-    def _look_at(self, fd: int, waiter: _Waiter) -> None:
+    def _look_at(self, fd: int, runner: Runner) -> None:
+        waiter = self._take(fd, runner)
+        if waiter is None:
+            return
+        is_over = True
         try:
             is_over = not waiter.call.is_valid()
             if not is_over and waiter.is_interrupted():
@@ -175,8 +265,10 @@ class Waiting:
                 is_over = True
         except OSError:
             is_over = True
-        if is_over:
-            self._drop(fd)
+        finally:
+            self._leave(fd, runner, is_over)
 
-    def _drop(self, fd: int) -> None:
-        self._waiters.pop(fd).waits.event.close()
+    def _drop(self, fd: int, waiter: _Waiter) -> None:
+        del self._waiters[fd]
+        waiter.waits.event.close()
+        self._ledger.give(waiter.slot)

@@ -1,176 +1,189 @@
-"""A thread that answers the notifications of one listener.
-
-Each listener has a thread of its own that waits in the ioctl: asking poll(2) first,
-which one thread for all of them would have to, takes a system call more for each. Handlers
-share their buffers, so one thread at a time is in them; quick handlers are each thread's own.
-"""
+"""The process that answers the calls of a container: it joins it, and starts the threads."""
 
 from __future__ import annotations
 
-import errno
+import _socket
 import os
 import select
-from _thread import start_new_thread
-from fcntl import ioctl
+import time
 
-from runrootless.agent.waiting import Waiting
-from runrootless.emulation.call import UNDECIDED, Call, Waits
+from runrootless.agent import control
+from runrootless.agent.answers import Answers
+from runrootless.agent.confinement import confine_worker, use_permitted
+from runrootless.agent.crew import Activity, Crew
+from runrootless.agent.ledger import CROWDED, HANGING, SERVING, Ledger
+from runrootless.agent.log import Log
+from runrootless.agent.views import Views
+from runrootless.agent.watch import CrowdedError, Watch
+from runrootless.emulation.emulator import Emulator
 from runrootless.linux import seccomp
+from runrootless.linux.process import set_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from runrootless.agent.log import Log
-    from runrootless.agent.views import View, Views
-    from runrootless.emulation.emulator import Emulator
+    from runrootless.agent.ledger import Found
 
-_X32_BIT = 0x40000000
-_RECEIVE, _SEND = seccomp.RECEIVE, seccomp.SEND
-_NO_NOTIFICATION = bytes(seccomp.NOTIFICATION_SIZE)
-_CONTINUE = seccomp.FLAG_CONTINUE
-_ANSWERED = Call.ANSWERED
-_unpack_key = seccomp.KEY.unpack
-_pack_into = seccomp.RESPONSE.pack_into
+PROCESS_NAME = "runrootless-agt"
+"""The worker's name in ps(1): the kernel keeps 15 bytes."""
 
 
-def _is_woken_at_the_end() -> bool:
-    """Return whether who waits for a notification learns that no process is left: Linux 6.11."""
-    major, minor = os.uname().release.split(".")[:2]
-    return (int(major), int("".join(filter(str.isdigit, minor)) or 0)) >= (6, 11)
+class Worker:
+    """Serves the listeners of one container, in a process of its own.
 
-
-class Workers:
-    """The threads of one container, and what they share.
-
-    ``ended`` is a descriptor that becomes readable whenever a thread has ended.
+    ``socket`` is the end of the supervisor's that ``control`` tells of. ``after_joining`` is
+    called when paths lead into the container. ``alone`` is called if the supervisor has ended,
+    and ``unheard`` when nobody waits for what the runtime prints any more.
     """
 
-    def __init__(self, emulator: Emulator, views: Views, log: Log) -> None:
-        self.ended = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._emulator = emulator
-        self._handlers = emulator.handlers()
+    def __init__(
+        self,
+        socket: _socket.socket,
+        views: Views,
+        emulator: Emulator,
+        ledger: Ledger,
+        log: Log,
+        after_joining: Callable[[], None],
+        alone: Callable[[], None],
+        unheard: Callable[[], None],
+    ) -> None:
+        self._socket = socket
         self._views = views
+        self._emulator = emulator
+        self._ledger = ledger
         self._log = log
-        self._lock = emulator.lock
-        self._waiting = Waiting(self._lock, views, self._finish)
-        self._listeners: set[int] = set()
-        self._finished: list[tuple[int, BaseException | None]] = []
+        self._after_joining = after_joining
+        self._alone = alone
+        self._unheard = unheard
+        self._activity = Activity()
+        self._answers = Answers(emulator, views, ledger, log, self._activity.wake)
+        self._crews: dict[int, Crew] = {}
+        self._finished: list[tuple[Crew, BaseException | None]] = []
+        self._ended = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        crews, waiting = self._crews.values(), self._answers.waiting
+        self._watch = Watch(self._activity, crews, waiting, self._tell)
 
-    def __bool__(self) -> bool:
-        """Return whether some listener is served."""
-        return bool(self._listeners)
+    def run(self, listeners: dict[int, int], left: list[Found], is_first: bool) -> None:
+        """Serve listeners, by their numbers, until none of them is left and nobody sends others.
 
-    def start(self, listener: int) -> None:
-        """Serve a listener, which is closed when that ends. Raises RuntimeError without threads."""
-        start_new_thread(self._run, (listener,))
-        self._listeners.add(listener)
+        ``left`` are calls that others have left without an answer. What ends this is logged.
+        """
+        try:
+            self._run(listeners, left, is_first)
+        except CrowdedError:
+            self._ledger.header[CROWDED] = 1
+            self._log.error("too many calls hang: they fail with EIO")
+        except BaseException as error:
+            self._log.exception("answering calls", error)
+        try:
+            # Threads that hang may keep this process, and this open, for a while.
+            self._socket.shutdown(_socket.SHUT_RDWR)
+        except OSError:
+            pass
 
-    def reap(self) -> None:
-        """Take note of the threads that have ended. Raises what a thread could not deal with."""
-        os.eventfd_read(self.ended)
-        while self._finished:
-            listener, error = self._finished.pop()
-            self._listeners.discard(listener)
+    def _run(self, listeners: dict[int, int], left: list[Found], is_first: bool) -> None:
+        set_name(PROCESS_NAME)
+        use_permitted()
+        self._views.join()
+        confine_worker()
+        self._after_joining()
+        self._emulator.joined(is_first)
+        for number, listener in listeners.items():
+            calls = [found.packed() for found in left if found.listener == number]
+            self._listen(number, listener, calls)
+        self._ledger.header[SERVING] = 1
+        self._log.debug("joined the namespaces of the container")
+        self._serve()
+
+    def _serve(self) -> None:
+        poll = select.poll()
+        emulator, activity = self._emulator, self._activity
+        for fd in (self._socket.fileno(), self._ended, emulator.wakes, activity.wakes):
+            poll.register(fd, select.POLLIN)
+        is_supervised = True
+        tidy_at: float | None = None
+        while is_supervised or self._crews:
+            until = self._watch.look()
+            if tidy_at is not None:
+                rest = max(0.0, tidy_at - time.monotonic())
+                until = rest if until is None else min(until, rest)
+            ready = {fd for fd, _ in poll.poll(None if until is None else 1000 * until + 1)}
+            if activity.wakes in ready:
+                os.eventfd_read(activity.wakes)
+            if self._ended in ready:
+                self._reap()
+            if emulator.wakes in ready or (tidy_at is not None and tidy_at <= time.monotonic()):
+                milliseconds = emulator.tidy()
+                tidy_at = None
+                if milliseconds is not None:
+                    tidy_at = time.monotonic() + milliseconds / 1000
+            if self._socket.fileno() in ready and not self._receive():
+                poll.unregister(self._socket.fileno())
+                is_supervised = False
+                self._alone()
+
+    def _receive(self) -> bool:
+        """Do what the supervisor says; return whether there is one."""
+        try:
+            kind, data, fds = control.receive(self._socket)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        if kind == control.LISTENER and fds:
+            (number,) = control.NUMBER.unpack(data)
+            self._listen(number, fds[0], [])
+        elif kind == control.CALLS:
+            (number,) = control.NUMBER.unpack_from(data)
+            crew = self._crews.get(number)
+            if crew is not None:
+                crew.resume([data[control.NUMBER.size :]])
+                crew.start(1)
+        elif kind == control.RUNTIME_ENDED:
+            self._unheard()
+        return bool(kind)
+
+    def _tell(self, hangs: bool) -> None:
+        self._ledger.header[HANGING] = hangs
+        if hangs:
+            control.send(self._socket, control.HANGS)
+
+    def _listen(self, number: int, listener: int, left: list[bytes]) -> None:
+        try:
+            seccomp.set_flags(listener, seccomp.FD_SYNC_WAKE_UP)
+        except OSError:
+            # Before Linux 6.6: slower, and right all the same.
+            pass
+        crew = Crew(
+            listener,
+            number,
+            self._ledger,
+            self._answers,
+            self._views,
+            self._activity,
+            self._log,
+            self._finish,
+        )
+        self._crews[number] = crew
+        if left:
+            crew.resume(left)
+        if not crew.start(1):
+            # The calls of its processes fail, rather than wait for an answer for ever.
+            self._log.error("there can be no more threads: a process is not emulated")
+            del self._crews[number]
             os.close(listener)
+
+    def _finish(self, crew: Crew, error: BaseException | None) -> None:
+        self._finished.append((crew, error))
+        os.eventfd_write(self._ended, 1)
+
+    def _reap(self) -> None:
+        """Take note of the crews that have ended. Raises what a thread could not deal with."""
+        os.eventfd_read(self._ended)
+        while self._finished:
+            crew, error = self._finished.pop()
             if error is not None:
                 raise error
-
-    def _run(self, listener: int) -> None:
-        failure: BaseException | None = None
-        try:
-            self._serve(listener, self._views.of_this_thread())
-        except BaseException as error:
-            failure = error
-        self._finished.append((listener, failure))
-        os.eventfd_write(self.ended, 1)
-
-    def _serve(self, listener: int, view: View) -> None:
-        quick_handlers, views = self._emulator.quick_handlers(), self._views
-        notification = bytearray(seccomp.NOTIFICATION_SIZE)
-        response = bytearray(seccomp.RESPONSE_SIZE)
-        poll = select.poll()
-        poll.register(listener, select.POLLIN)
-        waits_in_poll = not _is_woken_at_the_end()
-        while True:
-            if waits_in_poll and not poll.poll()[0][1] & select.POLLIN:
-                return
-            # Without a function for it, and for the answer: see emulation/quick.py.
-            notification[:] = _NO_NOTIFICATION
-            try:
-                ioctl(listener, _RECEIVE, notification)
-            except OSError:
-                # The caller was killed before its notification could be read, or all are gone.
-                if any(events & select.POLLHUP for _, events in poll.poll(0)):
-                    return
-                continue
-            identifier, system_call = _unpack_key(notification)
-            value: int | None = UNDECIDED
-            if system_call in quick_handlers and not views.varied:
-                try:
-                    value = quick_handlers[system_call](notification, listener)
-                except OSError:
-                    # The handler will meet with the same.
-                    pass
-                except Exception as error:
-                    self._log.exception("a quick handler", error)
-            if value == UNDECIDED:
-                value = self._handle(view, system_call, Call(bytes(notification), listener))
-            if value is None:
-                _pack_into(response, 0, identifier, 0, 0, _CONTINUE)
-            elif value < 0:
-                _pack_into(response, 0, identifier, 0, value, 0)
-            elif value == _ANSWERED:
-                continue
-            else:
-                _pack_into(response, 0, identifier, value, 0, 0)
-            try:
-                ioctl(listener, _SEND, response)
-            except OSError:
-                # Interrupted by a signal, in which case the call is repeated, or killed.
-                pass
-
-    def _handle(self, view: View, system_call: bytes, call: Call) -> int | None:
-        """Return what its handler says to a call."""
-        handler = self._handlers.get(system_call)
-        if handler is None:
-            return _unknown(system_call)
-        with self._lock:
-            try:
-                return view.handle(handler, call) if self._views.varied else handler(call)
-            except OSError as error:
-                return -(error.errno or errno.EIO)
-            except Waits as waits:
-                return self._wait(call, waits)
-            except Exception as error:
-                return self._failed(call, error)
-
-    def _wait(self, call: Call, waits: Waits) -> int:
-        try:
-            self._waiting.add(call, waits)
-        except OSError as error:
-            return -(error.errno or errno.EIO)
-        return _ANSWERED
-
-    def _finish(self, call: Call, retry: Callable[[], int | None]) -> None:
-        try:
-            value = retry()
-        except OSError as error:
-            value = -(error.errno or errno.EIO)
-        except Waits:
-            raise
-        except Exception as error:
-            value = self._failed(call, error)
-        if value != _ANSWERED:
-            call.answer(value)
-
-    def _failed(self, call: Call, error: Exception) -> int:
-        self._log.exception(f"a call of process {call.pid}", error)
-        return -errno.EIO
-
-
-def _unknown(system_call: bytes) -> int | None:
-    """Return the answer to a call that is not in the table."""
-    number, _ = seccomp.NUMBER.unpack(system_call)
-    # Programs of the x32 ABI see their calls fail, rather than a half-emulated system.
-    return -errno.ENOSYS if number & _X32_BIT else None
+            if self._crews.pop(crew.number, None) is not None:
+                os.close(crew.listener)

@@ -23,20 +23,25 @@ class Call:
 
     ``notification`` is the kernel's ``struct seccomp_notif``. ``pid`` is the calling
     thread as the agent's pid namespace numbers it, and ``arguments`` are the six
-    registers, unsigned.
+    registers, unsigned. ``begun`` is a byte that outlasts this process, and that is set
+    before the call has an effect.
     """
 
-    __slots__ = ("arguments", "listener", "notification", "pid")
+    __slots__ = ("arguments", "begun", "listener", "notification", "pid")
 
     arguments: list[int]
 
-    def __init__(self, notification: bytes, listener: int) -> None:
+    def __init__(self, notification: bytes, listener: int, begun: memoryview | None = None) -> None:
         self.notification = notification
         self.listener = listener
+        self.begun = begun
         self.pid, *self.arguments = _UNPACK(notification)
 
     ANSWERED = 1 << 63
     """What a handler returns that has answered itself, by ``answer`` say, or will later."""
+
+    WAITS = ANSWERED + 1
+    """What stands for the result of a call that waits."""
 
     def answer(self, value: int | None) -> bool:
         """Give the caller its result, as a handler would return it.
@@ -117,7 +122,10 @@ def require_valid(call: Call) -> None:
     """Raise the error of an interrupted call unless the caller still waits for its answer.
 
     To be asked after its memory was read and before anything is done: nobody
-    receives the error, the point is that nothing happens.
+    receives the error, the point is that nothing happens. From here on the call counts as
+    one that may have had its effect.
     """
+    if call.begun is not None:
+        call.begun[0] = 1
     if not call.is_valid():
         raise failure(errno.EINTR)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from _thread import allocate_lock
 
 from runrootless.emulation.access_lists import AccessLists
 from runrootless.emulation.argument_widths import narrowed
@@ -57,7 +56,7 @@ if TYPE_CHECKING:
 class Emulator:
     """Answers the intercepted calls of one container.
 
-    ``lock`` is to be held while a handler is called; quick handlers take it when they need it.
+    Several threads may call handlers at once.
     With ``thorough`` the permissions of emulated users are checked.
     """
 
@@ -70,7 +69,6 @@ class Emulator:
         thorough: bool = False,
     ) -> None:
         shared = self.shared = Shared(table, owners)
-        self.lock = allocate_lock()
         self._identity = shared.identity
         self._procfs = shared.procfs
         self._devices = Devices(shared.paths, shared.ownership)
@@ -116,9 +114,14 @@ class Emulator:
             "roots": Roots(shared, self._devices, self._status_files, views),
         }
 
-    def joined(self, pid: int) -> None:
-        """Take note that the agent has joined the container of process ``pid``. Raises OSError."""
+    def met(self, pid: int) -> None:
+        """Take note that ``pid`` is the container's first process. Raises OSError."""
         self._identity.joined(pid)
+
+    def joined(self, is_first: bool = True) -> None:
+        """Take note that this process has joined the container, as the first one or another."""
+        if not is_first:
+            self._status_files.remove_left()
         self._procfs.look()
         self._status_files.look()
         self._devices.look()

@@ -63,6 +63,10 @@ class SideStore:
         self._passing = self._journal(self._memory, True)
         self._kept = self._passing
 
+    def descriptors(self) -> list[int]:
+        """Return the descriptors that it needs, of those that are open by now."""
+        return [fd for fd in (self._memory, self._file) if fd >= 0]
+
     def use(self, file: int, is_writable: bool = True) -> None:
         """Keep what is to last in the file that is open as ``file``, for reading and writing.
 

@@ -22,6 +22,7 @@ from runrootless.linux.files import O_PATH
 from runrootless.linux.mounts import (
     MNT_DETACH,
     MS_UNBINDABLE,
+    UMOUNT_NOFOLLOW,
     attach_mount,
     clone_mount,
     mount,
@@ -32,6 +33,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runrootless.emulation.credentials import Credentials, Ids
 
+_NAME = b"/.runrootless-"
 _SECONDS = 1
 _LIMIT = 64
 _SIZE_LIMIT = 1 << 20
@@ -64,6 +66,23 @@ class StatusFiles:
                 self._places.append(os.open(path, O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
             except OSError:
                 continue
+
+    def remove_left(self) -> None:
+        """Remove the mounts that another process has left, which has ended."""
+        try:
+            with open("self/mountinfo", "rb", buffering=0) as file:
+                lines = file.readall().splitlines()
+        except OSError:
+            return
+        for line in lines:
+            # proc_pid_mountinfo(5).
+            _, _, _, root, place, *_ = line.split(b" ")
+            if _NAME in root and place.endswith(b"/status"):
+                try:
+                    unmount(_without_escapes(place), MNT_DETACH | UMOUNT_NOFOLLOW)
+                except OSError:
+                    # The process has ended, or something else is mounted above.
+                    pass
 
     def show(self, call: Call, directory: int, credentials: Credentials) -> None:
         """Show credentials in a status file to the calling thread, which has left others.
@@ -183,7 +202,7 @@ class StatusFiles:
         """Return the name and a descriptor of a new file. Raises OSError where it has no room."""
         failed = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         for place in self._places:
-            name = b"self/fd/%d/.runrootless-%b" % (place, os.urandom(8).hex().encode())
+            name = b"self/fd/%d%b%b" % (place, _NAME, os.urandom(8).hex().encode())
             try:
                 return name, os.open(name, _NEW_FILE, 0o444)
             except OSError as error:
@@ -252,6 +271,12 @@ class _Copy:
         for fd in (self._original, self._descriptor, self._mount):
             if fd >= 0:
                 os.close(fd)
+
+
+def _without_escapes(path: bytes) -> bytes:
+    """Return a path as it stands in mountinfo, without the octal escapes."""
+    first, *others = path.split(b"\\")
+    return first + b"".join(bytes((int(part[:3], 8),)) + part[3:] for part in others)
 
 
 def _shown_ids(credentials: Credentials) -> tuple[Ids, Ids, tuple[int, ...]]:

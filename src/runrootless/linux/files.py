@@ -22,7 +22,6 @@ from runrootless.linux.libc import (
     check,
     function,
     get_errno,
-    quick_function,
     silent_function,
 )
 
@@ -40,8 +39,8 @@ ST_NOSYMFOLLOW = 0x2000
 _MACHINE = os.uname().machine
 _NUMBERS = syscall_numbers.NUMBERS[_MACHINE]
 
-_syscall = quick_function("syscall")
-_getxattr = quick_function("getxattr")
+_syscall = function("syscall")
+_getxattr = function("getxattr")
 _setxattr = function("setxattr", c_char_p, c_char_p, c_char_p, c_ulong, c_int)
 _removexattr = function("removexattr")
 _fstatfs = function("fstatfs")

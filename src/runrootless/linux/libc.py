@@ -20,6 +20,7 @@ from _ctypes import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from mmap import mmap
     from typing import Any
 
     Number = _SimpleCData[int]
@@ -72,7 +73,11 @@ class c_void_p(Pointer):
 
 
 class Function(CFuncPtr):
-    """A function of the C library that returns an int and keeps errno for ``get_errno``."""
+    """A function of the C library that returns an int and keeps errno for ``get_errno``.
+
+    Other threads of Python run meanwhile, as is a must for what may wait for somebody else:
+    a file system, or another process's memory (FUSE, NFS, userfaultfd(2)).
+    """
 
     _flags_ = FUNCFLAG_CDECL | FUNCFLAG_USE_ERRNO
     _restype_ = c_int
@@ -89,9 +94,9 @@ class QuickFunction(CFuncPtr):
 
 
 class SilentFunction(CFuncPtr):
-    """As ``QuickFunction``, but errno is not kept, which takes a good part of a call's time."""
+    """As ``Function``, but errno is not kept, which takes a good part of a call's time."""
 
-    _flags_ = FUNCFLAG_CDECL | FUNCFLAG_PYTHONAPI
+    _flags_ = FUNCFLAG_CDECL
     _restype_ = c_int
 
 
@@ -117,7 +122,7 @@ def function(name: str, *arguments: type, result: type = c_int) -> Any:
 
 
 def quick_function(name: str) -> Any:
-    """Return a function that is called often and is done at once, see ``QuickFunction``.
+    """Return a function that is called often and waits for nothing, see ``QuickFunction``.
 
     It takes ctypes objects, bytes (a char pointer) and int (an int).
     """
@@ -126,12 +131,15 @@ def quick_function(name: str) -> Any:
 
 
 def silent_function(name: str) -> Any:
-    """Return the same, but for where that a call has failed is enough to know."""
+    """Return a function for where that a call has failed is enough to know.
+
+    It takes what ``quick_function`` does, and may wait, see ``SilentFunction``.
+    """
     found: Any = SilentFunction((name, _LIBRARY))
     return found
 
 
-def address(buffer: bytearray) -> int:
+def address(buffer: bytearray | mmap) -> int:
     """Return where a buffer's bytes are; it must not be resized from now on."""
     return addressof((c_char * len(buffer)).from_buffer(buffer))
 

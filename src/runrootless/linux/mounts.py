@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 
-from runrootless.linux.files import AT_EMPTY_PATH
+from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD
 from runrootless.linux.libc import c_char_p, c_int, c_long, c_uint, c_ulong, check, function
 
 MS_RDONLY = 0x1
@@ -27,6 +27,7 @@ UMOUNT_NOFOLLOW = 8
 _OPEN_TREE = 428
 _MOVE_MOUNT = 429
 _OPEN_TREE_CLONE = 1
+_AT_RECURSIVE = 0x8000
 _MOVE_MOUNT_EMPTY_PATHS = 0x04 | 0x40
 
 _LASTING = 1 << 63
@@ -56,6 +57,16 @@ def clone_mount(descriptor: int) -> int:
     """
     flags = _OPEN_TREE_CLONE | AT_EMPTY_PATH | os.O_CLOEXEC
     return check(_open_tree(_OPEN_TREE, descriptor, b"", flags), "open_tree")
+
+
+def clone_tree(path: bytes) -> int:
+    """Return a descriptor (O_PATH) of a copy of all that is mounted at a directory and below.
+
+    It is attached nowhere, so ``..`` leads nowhere from its root, and goes with the descriptor.
+    Raises OSError as open_tree(2) says: EPERM without CAP_SYS_ADMIN over the mount namespace.
+    """
+    flags = _OPEN_TREE_CLONE | _AT_RECURSIVE | os.O_CLOEXEC
+    return check(_open_tree(_OPEN_TREE, AT_FDCWD, path, flags), "open_tree")
 
 
 def attach_mount(descriptor: int, target: int) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 
-from runrootless.linux.libc import c_char_p, c_int, c_ulong, check, function
+from runrootless.linux.libc import c_char_p, c_int, c_ulong, check, function, get_errno
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
+_PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_GET_NO_NEW_PRIVS = 39
@@ -45,7 +47,30 @@ def set_dumpable(dumpable: bool) -> None:
 
 def drop_capabilities() -> None:
     """Give up all capabilities: permitted, effective, inheritable and with them ambient."""
-    check(_capset(_CAPABILITY_HEADER, bytes(24)), "capset")
+    set_capabilities(0, 0)
+
+
+def set_capabilities(effective: int, permitted: int) -> None:
+    """Give up all capabilities, which are bits, but these: capset(2), the calling thread's.
+
+    Raises OSError: EPERM for one that is not permitted now.
+    """
+    sets = (effective, permitted, 0)
+    low, high = ([value >> shift & 0xFFFFFFFF for value in sets] for shift in (0, 32))
+    check(_capset(_CAPABILITY_HEADER, struct.pack("=6I", *low, *high)), "capset")
+
+
+def empty_bounding_set() -> None:
+    """Let no execve(2) give this process a capability.
+
+    Raises OSError: EPERM without CAP_SETPCAP.
+    """
+    capability = 0
+    # The kernel says EINVAL of those that it does not know.
+    while _prctl_number(_PR_CAPBSET_DROP, capability, 0, 0, 0) == 0:
+        capability += 1
+    if get_errno() != errno.EINVAL:
+        check(-1, "prctl")
 
 
 def set_no_new_privileges() -> None:

@@ -77,6 +77,14 @@ def visible_processes(caller: int) -> Iterator[int]:
             continue
 
 
+def has_ended(pid: int) -> bool:
+    """Return whether a process's first thread has ended, though others of it may not have."""
+    try:
+        return _read(b"%d/stat" % pid).rpartition(b")")[2].split()[0] in (b"Z", b"X")
+    except OSError:
+        return True
+
+
 def session(pid: int) -> bytes:
     """Return the session ID of a process. Raises OSError where it is gone."""
     return _read(b"%d/stat" % pid).rpartition(b")")[2].split()[3]

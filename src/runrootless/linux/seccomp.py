@@ -6,7 +6,7 @@ import os
 import struct
 from fcntl import ioctl
 
-from runrootless.linux.libc import address, c_long, c_void_p, check, function
+from runrootless.linux.libc import address, c_long, c_void_p, check, function, silent_function
 
 AUDIT_ARCHITECTURES = {"x86_64": 0xC000003E, "i386": 0x40000003, "aarch64": 0xC00000B7}
 """Machine to ``AUDIT_ARCH_*`` of <linux/audit.h>, as seccomp reports it."""
@@ -31,8 +31,8 @@ FILTER_WAIT_KILLABLE_RECEIVE = 32
 interrupted by nothing but the end of its process."""
 
 RECEIVE = 0xC0502100
-"""``SECCOMP_IOCTL_NOTIF_RECV``: waits for the next notification and writes it to a bytearray
-of NOTIFICATION_SIZE null bytes.
+"""``SECCOMP_IOCTL_NOTIF_RECV``: waits for the next notification and writes it where there are
+NOTIFICATION_SIZE null bytes.
 
 ioctl(2) fails with ENOENT where the process was killed meanwhile, and since Linux 6.11 if no
 process is left; with EINTR.
@@ -86,6 +86,10 @@ _SET_MODE_FILTER = 1
 _PROGRAM = struct.Struct("@HP")
 
 _syscall = function("syscall")
+
+receive = silent_function("ioctl")
+"""ioctl(2) with a listener, RECEIVE and the address of a notification, in memory of any kind.
+It returns a negative number where that fails."""
 
 
 def install(program: bytes, flags: int) -> int:

@@ -1,0 +1,167 @@
+"""What the agent's processes hold and may do, and that nobody in the container gets at them."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from conftest import MakeBundle
+from runrootless.agent.confinement import WORKER_CAPABILITIES
+from support.agents import the_supervisor, the_worker
+from support.bundles import Bundle, Config
+from support.containers import Runrootless
+from support.processes import read_line
+from support.programs import compile_program
+from support.users import AS_ROOT
+
+pytestmark = pytest.mark.skipif(not AS_ROOT, reason="only root may look into the agent")
+
+SCRIPT = "chown 3:4 /srv; echo up; read line; :"
+
+# ptrace, process_vm_readv, pidfd_getfd, and the files of /proc: what succeeds is printed.
+ATTACK = r"""
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+int main(int count, char **arguments)
+{
+    static const char *names[] = { "mem", "cwd", "root", "environ", "maps", "fd", "map_files",
+        "exe", "fd/0", "fd/3", "fd/5", "fdinfo/0", "ns/mnt", "ns/user", "auxv", "syscall" };
+    for (int i = 1; i < count; i++) {
+        pid_t pid = atoi(arguments[i]);
+        char path[64], byte;
+        if (ptrace(PTRACE_SEIZE, pid, 0, 0) == 0 || ptrace(PTRACE_ATTACH, pid, 0, 0) == 0)
+            puts("ptrace");
+        struct iovec own = { &byte, 1 }, other = { (void *)0x400000, 1 };
+        for (unsigned long at = 0x400000; at < 0x800000; at += 4096) {
+            other.iov_base = (void *)at;
+            if (process_vm_readv(pid, &own, 1, &other, 1, 0) > 0) {
+                puts("process_vm_readv");
+                break;
+            }
+        }
+        int pidfd = syscall(SYS_pidfd_open, pid, 0);
+        for (int fd = 0; fd < 64; fd++)
+            if (pidfd >= 0 && syscall(SYS_pidfd_getfd, pidfd, fd, 0) >= 0)
+                printf("pidfd_getfd %d\n", fd);
+        for (int n = 0; n < sizeof names / sizeof *names; n++) {
+            snprintf(path, sizeof path, "/proc/%d/%s", pid, names[n]);
+            int fd = open(path, O_RDONLY);
+            char data[64];
+            if (fd >= 0 && (read(fd, data, sizeof data) > 0 || strchr("fcmr", names[n][0])))
+                printf("open %s\n", names[n]);
+            if (readlink(path, data, sizeof data) > 0)
+                printf("readlink %s\n", names[n]);
+        }
+    }
+    puts("tried");
+    return 0;
+}
+"""
+
+
+def with_host_processes(config: Config) -> None:
+    """All processes of the host are seen, and CAP_SYS_PTRACE is had."""
+    namespaces = config["linux"]["namespaces"]
+    config["linux"]["namespaces"] = [one for one in namespaces if one["type"] != "pid"]
+    for mount in config["mounts"]:
+        if mount["type"] == "proc":
+            mount.update(type="bind", source="/proc", options=["rbind"])
+    for kind in ("bounding", "effective", "permitted"):
+        config["process"]["capabilities"][kind].append("CAP_SYS_PTRACE")
+
+
+@pytest.fixture
+def attack(runrootless: Runrootless) -> str:
+    return compile_program(ATTACK, f"{runrootless.user.session}/attack", ["-static"])
+
+
+def _start(runrootless: Runrootless, ours: Bundle | None, script: str) -> "subprocess.Popen[str]":
+    if ours is None:
+        args = runrootless.command("emulate", "sh", "-c", script)
+    else:
+        ours.script(script)
+        args = runrootless.command("run", "--bundle", ours.path, runrootless.new_id())
+    process = runrootless.user.start(args, stdin=subprocess.PIPE)
+    assert read_line(process) == "up\n"
+    return process
+
+
+@pytest.mark.parametrize("mode", ["run", "emulate"])
+def test_nobody_in_the_container_gets_at_the_agent(
+    bundle: MakeBundle, runrootless: Runrootless, attack: str, mode: str
+) -> None:
+    mount = {"destination": "/dev/attack", "type": "bind", "source": attack, "options": ["bind"]}
+    ours = None
+    program = attack
+    if mode == "run":
+        program = "/dev/attack"
+        ours = bundle().change(with_host_processes)
+        ours.change(lambda config: config["mounts"].append(mount))
+    script = f"echo up; read pids; {program} $pids"
+    process = _start(runrootless, ours, script)
+    account = runrootless.user.account
+    pids = the_supervisor(account), the_worker(account)
+    output, _ = process.communicate(" ".join(map(str, pids)) + "\n", timeout=30)
+    assert output == "tried\n"
+
+
+def _status(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+@pytest.mark.parametrize("mode", ["run", "emulate"])
+@pytest.mark.parametrize("generation", [0, 2])
+def test_what_the_agent_holds(
+    bundle: MakeBundle, runrootless: Runrootless, mode: str, generation: int
+) -> None:
+    ours = bundle(copy=True) if mode == "run" else None
+    script = "echo up; read line; id -u; read line; :"
+    process = _start(runrootless, ours, script)
+    account = runrootless.user.account
+    for _ in range(generation):
+        os.kill(the_worker(account), signal.SIGKILL)
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "0\n"
+    supervisor, worker = the_supervisor(account), the_worker(account)
+    for pid in (supervisor, worker):
+        status = _status(pid)
+        assert status["NoNewPrivs"] == "1"
+        assert int(status["CapBnd"], 16) == int(status["CapInh"], 16) == 0
+        # Not dumpable: its files are root's, of the namespace that it was executed in.
+        assert os.stat(f"/proc/{pid}/environ").st_uid == 0
+    assert int(_status(supervisor)["CapEff"], 16) == 0
+    for kind in ("CapEff", "CapPrm"):
+        assert int(_status(worker)[kind], 16) == WORKER_CAPABILITIES
+    # From where it begins to look for files, nothing leads on.
+    for pid in (supervisor, worker):
+        assert os.path.samefile(f"/proc/{pid}/cwd", "/proc")
+        assert os.path.samefile(f"/proc/{pid}/cwd/..", "/proc")
+        assert not os.path.exists(f"/proc/{pid}/cwd/../etc")
+    directories = [
+        path
+        for path in (f"/proc/{worker}/fd/{name}" for name in os.listdir(f"/proc/{worker}/fd"))
+        if os.path.isdir(path)
+    ]
+    root = ours.rootfs if ours is not None else "/"
+    allowed = ["/proc", root, os.path.dirname(root), f"{root}/dev"]
+    if ours is None:
+        allowed.append(f"{runrootless.user.home}/.local/share/runrootless")
+    for path in directories:
+        found = os.stat(path)
+        if any(os.path.samestat(found, os.stat(one)) for one in allowed):
+            continue
+        # A file system of the container's own: none of the host's has its number.
+        assert found.st_dev not in {os.stat(one).st_dev for one in ("/", "/tmp", "/var/tmp")}
+    process.communicate("\n", timeout=20)

@@ -1,0 +1,84 @@
+"""The agent's processes, as /proc shows them, and what is done to them."""
+
+import os
+import signal
+import threading
+from types import TracebackType
+
+from support.processes import eventually
+from support.users import Account
+
+WORKER = "runrootless-agt"
+SUPERVISOR = "runrootless-sup"
+
+
+def named(account: Account, name: str) -> list[int]:
+    """Return the process IDs of the user's processes of this name."""
+    found = []
+    for process in account.processes():
+        try:
+            with open(f"/proc/{process.pid}/comm") as file:
+                if file.read().rstrip("\n") == name:
+                    found.append(process.pid)
+        except OSError:
+            continue
+    return sorted(found)
+
+
+def agents(account: Account) -> list[int]:
+    """Return the process IDs of all that belongs to the user's agents."""
+    return named(account, SUPERVISOR) + named(account, WORKER)
+
+
+def the_worker(account: Account) -> int:
+    """Return the one worker that there is, once it is there."""
+    (pid,) = eventually(lambda: named(account, WORKER), "a worker")
+    return pid
+
+
+def the_supervisor(account: Account) -> int:
+    """Return the one supervisor that there is, once it is there."""
+    (pid,) = eventually(lambda: named(account, SUPERVISOR), "a supervisor")
+    return pid
+
+
+class Killer:
+    """Kills the user's worker again and again, as long as the context lasts.
+
+    ``kills`` counts the workers that it has killed.
+    """
+
+    def __init__(self, account: Account, interval: float) -> None:
+        self.kills = 0
+        self._account = account
+        self._interval = interval
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> "Killer":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        supervisor = 0
+        while not self._end.wait(self._interval):
+            try:
+                if not supervisor:
+                    (supervisor,) = named(self._account, SUPERVISOR)
+                children = f"/proc/{supervisor}/task/{supervisor}/children"
+                with open(children) as file:
+                    pids = file.read().split()
+                for pid in pids:
+                    os.kill(int(pid), signal.SIGKILL)
+                    self.kills += 1
+            except (OSError, ValueError):
+                supervisor = 0
