@@ -47,9 +47,9 @@ print "done\n"; print STDERR map { "$_ $failed{$_}\n" } keys %failed;
 def test_a_worker_killed_every_few_milliseconds(
     bundle: MakeBundle, runrootless: Runrootless, user: int
 ) -> None:
-    ours = bundle(copy=True).set(["perl", "-e", LOOP, "400", str(user)])
+    ours = bundle(copy=True).set(["perl", "-e", LOOP, "25", str(user)])
     with Killer(runrootless.user.account, 0.005) as killer:
-        done = runrootless.run(ours, timeout=120).check()
+        done = runrootless.run(ours, timeout=240).check()
     assert done.stdout == "done\n"
     assert killer.kills > 20
     if user == 0:

@@ -4,7 +4,6 @@ import ctypes
 import errno
 import mmap
 import os
-import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,8 +24,7 @@ PASSES = None
 # Nobody waits for the answer that there is.
 ANSWERED = -errno.EINTR
 
-# struct seccomp_notif with struct seccomp_data in it.
-NOTIFICATION = struct.Struct("=QIIiIQ6Q")
+IDENTIFIER = bytes(8)
 # Of the root, wherever the tests run.
 PLAIN = b"/etc/passwd"
 
@@ -49,8 +47,8 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ask]:
         text = (path or b"") + b"\0"
         pages[offset : offset + len(text)] = text
         address = 0 if path is None else first + offset
-        arguments = (directory & 0xFFFFFFFFFFFFFFFF, address, 0, flags, 0, 0)
-        return quick(NOTIFICATION.pack(1, os.getpid(), 0, 0, 0, 0, *arguments), listener)
+        arguments = (directory & 0xFFFFFFFFFFFFFFFF, address, 0, flags)
+        return quick(listener, IDENTIFIER, os.getpid(), *arguments)
 
     yield ask_about
     os.close(listener)

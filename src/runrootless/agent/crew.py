@@ -29,7 +29,7 @@ _RECEIVE, _SEND = seccomp.RECEIVE, seccomp.SEND
 _CONTINUE = seccomp.FLAG_CONTINUE
 _ANSWERED, _WAITS = Call.ANSWERED, Call.WAITS
 _receive = seccomp.receive
-_unpack_key = seccomp.KEY.unpack
+_unpack = seccomp.QUICK.unpack
 _pack_into = seccomp.RESPONSE.pack_into
 
 
@@ -174,19 +174,18 @@ class Crew:
             if activity.asleep:
                 activity.wake()
             # Without a function for it, and for the answer: see emulation/quick.py.
-            received = notification.tobytes()
-            identifier, system_call = _unpack_key(received)
+            identifier, pid, system_call, *arguments = _unpack(notification)
             value: int | None = UNDECIDED
             if system_call in quick_handlers and not header[VARIED]:
                 try:
-                    value = quick_handlers[system_call](received, listener)
+                    value = quick_handlers[system_call](listener, identifier, pid, *arguments)
                 except OSError:
                     # The handler will meet with the same.
                     pass
                 except Exception as error:
                     log.exception("a quick handler", error)
             if value == UNDECIDED:
-                call = Call(received, listener, slot.begun)
+                call = Call(notification.tobytes(), listener, slot.begun)
                 value = answers.handle(view, slot, self.number, system_call, call)
             if value is None:
                 _pack_into(response, 0, identifier, 0, 0, _CONTINUE)

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from runrootless.emulation.roots import Views
 
     Handler: TypeAlias = Callable[[Call], int | None]
-    QuickHandler: TypeAlias = Callable[[bytes | bytearray, int], int | None]
+    QuickHandler: TypeAlias = Callable[[int, bytes, int, int, int, int, int], int | None]
 
 
 class Emulator:
@@ -144,9 +144,10 @@ class Emulator:
     def quick_handlers(self) -> dict[bytes, QuickHandler]:
         """Return quick handlers of those calls that make up most of all, by the same keys.
 
-        They are new ones, for one thread. A quick handler takes a notification and its
-        listener. It returns what the handler does, or UNDECIDED, and is right where the
-        caller's view is the agent's. It may raise OSError.
+        They are new ones, for one thread. A quick handler takes a listener and what
+        seccomp.QUICK finds in a notification of it, but for number and architecture. It returns
+        what the handler does, or UNDECIDED, and is right where the caller's view is the agent's.
+        It may raise OSError.
         """
         machine = os.uname().machine
         key = seccomp.NUMBER.pack(NUMBERS[machine]["newfstatat"], AUDIT_ARCHITECTURES[machine])

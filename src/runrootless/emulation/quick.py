@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import struct
 
 from runrootless.emulation.call import UNDECIDED
 from runrootless.emulation.credential_table import INFINITY
@@ -32,7 +31,7 @@ from runrootless.linux.files import (
 from runrootless.linux.libc import get_errno
 from runrootless.linux.limits import RLIMIT_RTTIME, get_soft_limit
 from runrootless.linux.memory import PAGE_SIZE, SHORT, Memory, pack_area, read_areas
-from runrootless.linux.seccomp import IDENTIFIER, is_valid
+from runrootless.linux.seccomp import is_valid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,9 +39,6 @@ if TYPE_CHECKING:
 
     from runrootless.emulation.emulator import QuickHandler
 
-_PROCESS = struct.Struct("=8xI68x")
-# The process ID, directory, path, buffer and flags of newfstatat(2) in a notification.
-_NEWFSTATAT = struct.Struct("=8xI20xQQQQ16x")
 _CURRENT = AT_FDCWD & 0xFFFFFFFF
 _LAST_DESCRIPTOR = 0x7FFFFFFF
 _IN_PAGE = PAGE_SIZE - 1
@@ -66,10 +62,17 @@ def quick_newfstatat(metadata: Metadata, procfs: Procfs, readers: Container[int]
     plain, settled = metadata.plain, metadata.settled
     stat, number, current = STAT_CALL
     openat2, openat2_number, _ = OPENAT2_CALL
-    unpack, unpack_same_file = _NEWFSTATAT.unpack, SAME_FILE.unpack_from
+    unpack_same_file = SAME_FILE.unpack_from
 
-    def quick(notification: bytes | bytearray, listener: int) -> int | None:
-        pid, directory, address, buffer, flags = unpack(notification)
+    def quick(
+        listener: int,
+        identifier: bytes,
+        pid: int,
+        directory: int,
+        address: int,
+        buffer: int,
+        flags: int,
+    ) -> int | None:
         # As Memory.read_string and Paths.open_path do it.
         size = PAGE_SIZE - (address & _IN_PAGE)
         if size > SHORT:
@@ -131,7 +134,7 @@ def quick_newfstatat(metadata: Metadata, procfs: Procfs, readers: Container[int]
         if shown is OF_PROCESS:
             return UNDECIDED
         data[SHOWN] = shown
-        if not is_valid(listener, notification[IDENTIFIER]):
+        if not is_valid(listener, identifier):
             return -errno.EINTR
         return 0 if memory.write(pid, buffer, data) else -errno.EFAULT
 
@@ -200,10 +203,9 @@ def _resolve(
 def for_root_only(quick: QuickHandler) -> QuickHandler:
     """Return a quick handler that leaves what users call to the handler."""
 
-    def quick_for_root(notification: bytes | bytearray, listener: int) -> int | None:
-        (pid,) = _PROCESS.unpack(notification)
+    def quick_for_root(listener: int, identifier: bytes, pid: int, *arguments: int) -> int | None:
         if get_soft_limit(pid, RLIMIT_RTTIME) != INFINITY:
             return UNDECIDED
-        return quick(notification, listener)
+        return quick(listener, identifier, pid, *arguments)
 
     return quick_for_root

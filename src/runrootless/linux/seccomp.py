@@ -56,6 +56,9 @@ RESPONSE_SIZE = 24
 KEY = struct.Struct("8s8x8s56x")
 """The id of a notification, and the number and the architecture, packed as ``NUMBER``."""
 
+QUICK = struct.Struct("=8sI4x8s8x4Q16x")
+"""The id, the process ID, number and architecture as in ``KEY``, and four arguments."""
+
 NUMBER = struct.Struct("=iI")
 """System call number and ``AUDIT_ARCH_*``, as ``struct seccomp_data`` begins."""
 
