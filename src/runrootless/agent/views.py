@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from runrootless.agent.ledger import VARIED
-from runrootless.linux.files import O_PATH
+from runrootless.linux.files import O_PATH, place
 from runrootless.linux.namespaces import CLONE_FS, CLONE_NEWNS, CLONE_NEWUSER, setns, unshare
 
 TYPE_CHECKING = False
@@ -119,6 +119,7 @@ class View:
 
     def __init__(self, views: Views) -> None:
         self._views = views
+        self._root = place(views.root)
         self._elsewhere = False
 
     def handle(self, handler: Handler, call: Call) -> int | None:
@@ -141,7 +142,8 @@ class View:
             # The runtime itself, about to execute a program in the container: it cannot be
             # looked at, and it has the container's own view.
             return False
-        if not other_namespace and os.readlink(f"{pid}/root") == "/":
+        # Not by its name: that of a mount's root is "/" as well once it is detached.
+        if not other_namespace and place(b"%d/root" % pid) == self._root:
             return False
         if other_namespace:
             namespace = os.open(f"{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)

@@ -81,6 +81,10 @@ _STATX_BTIME = 0x800
 _BIRTH = struct.Struct("=I76xqI")
 _IDENTITY_MASK = c_long(0x101 | _STATX_BTIME)
 _IDENTITY = struct.Struct("=I24xH2xQ40xqI44xII")
+_AT_STATX_DONT_SYNC = 0x4000
+_PLACE_MASK = c_long(0x1000 | 0x100)
+# stx_ino, stx_dev_major, stx_dev_minor and stx_mnt_id.
+_PLACE = struct.Struct("=32xQ96xIIQ")
 _OPEN_HOW = struct.Struct("=3Q")
 OPEN_HOW_SIZE = c_ulong(_OPEN_HOW.size)
 # <linux/magic.h>, and of struct statfs what is needed, within more than its size.
@@ -228,6 +232,18 @@ def open_directory(path: bytes) -> int:
     No magic link of a procfs is followed on the way.
     """
     return max(Files().resolve(AT_FDCWD, path, os.O_DIRECTORY, RESOLVE_NO_MAGICLINKS), -1)
+
+
+def place(path: bytes) -> tuple[int, int, int, int]:
+    """Return by what a place is known among all of a mount namespace: its mount, and the file.
+
+    Raises OSError.
+    """
+    buffer = bytearray(STATX_SIZE)
+    where = c_void_p(address(buffer))
+    check(_syscall(_NR_STATX, _AT_FDCWD, path, _AT_STATX_DONT_SYNC, _PLACE_MASK, where), "statx")
+    inode, major, minor, mount = _PLACE.unpack_from(buffer)
+    return mount, major, minor, inode
 
 
 def is_procfs(file: int) -> bool:
