@@ -54,8 +54,8 @@ class Sockets(Handlers):
             # The kernel will tell the caller the same, unless it is no socket.
             return
         with found:
-            record = self._creation.owner(call, found.parent) if found.has_room() else None
-            if record is not None:
+            if found.has_room():
+                record = self._creation.owner(call, found.parent)
                 self._ownership.expect(found.parent, found.name, record)
 
     def getsockopt(self, call: Call) -> int | None:

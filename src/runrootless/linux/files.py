@@ -90,6 +90,7 @@ OPEN_HOW_SIZE = c_ulong(_OPEN_HOW.size)
 # <linux/magic.h>, and of struct statfs what is needed, within more than its size.
 _INT = 0xFFFFFFFF
 _PROC_SUPER_MAGIC = 0x9FA0
+_OVERLAYFS_SUPER_MAGIC = 0x794C7630
 _STATFS_SIZE = 256
 _STATFS_TYPE = struct.Struct("@l")
 
@@ -248,6 +249,16 @@ def place(path: bytes) -> tuple[int, int, int, int]:
 
 def is_procfs(file: int) -> bool:
     """Return whether a file is of a procfs: fstatfs(2). Raises OSError."""
+    return _file_system(file) == _PROC_SUPER_MAGIC
+
+
+def is_overlay(file: int) -> bool:
+    """Return whether a file is of an overlayfs: fstatfs(2). Raises OSError."""
+    return _file_system(file) == _OVERLAYFS_SUPER_MAGIC
+
+
+def _file_system(file: int) -> int:
     buffer = bytearray(_STATFS_SIZE)
     check(_fstatfs(file, c_void_p(address(buffer))), "fstatfs")
-    return bool(_STATFS_TYPE.unpack_from(buffer)[0] == _PROC_SUPER_MAGIC)
+    (kind,) = _STATFS_TYPE.unpack_from(buffer)
+    return int(kind)
