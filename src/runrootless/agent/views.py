@@ -7,10 +7,11 @@ root or its mount namespace is followed there for the time of one call.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from runrootless.agent.ledger import VARIED
-from runrootless.linux.files import O_PATH, place
+from runrootless.linux.files import O_PATH, open_directory, place
 from runrootless.linux.namespaces import CLONE_FS, CLONE_NEWNS, CLONE_NEWUSER, setns, unshare
 
 TYPE_CHECKING = False
@@ -100,7 +101,10 @@ class Views:
             finally:
                 os.close(namespace)
             try:
-                return os.open(path, O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                file = open_directory(os.fsencode(path))
+                if file < 0:
+                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+                return file
             finally:
                 self._return_to(root)
         finally:
