@@ -81,6 +81,61 @@ def test_more_calls_hang_than_threads_may(with_fuse: Bundle, runrootless: Runroo
     assert done.stdout == "others go on\n0 otherwise\n3:4\n"
 
 
+RECEIVED = r"""
+/dev/probe pages /mnt >/srv/log 2>&1 & server=$!
+until grep -q up /srv/log; do kill -0 $server || { cat /srv/log; exit 1; }; done
+python3 - <<'END'
+import mmap, os, signal, socket
+def pair():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return socket.create_connection(server.getsockname()), server.accept()[0]
+def start(function):
+    pid = os.fork()
+    if pid == 0:
+        function()
+        os._exit(0)
+    return pid
+def answered():
+    return open("/srv/log").read().count("read")
+def peer(s):
+    s.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+for number, (kind, (a, b), ask) in enumerate((
+    ("stream", socket.socketpair(), lambda s: s.recvmsg(5, 100)),
+    ("packets", socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM), lambda s: s.recvmsg(5, 100)),
+    ("tcp", pair(), peer),
+)):
+    file = open(f"/mnt/{number}", "r+b", buffering=0)
+    memory = mmap.mmap(file.fileno(), 4096)
+    if kind != "tcp":
+        b.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    a.send(b"hello world")
+    seen = answered()
+    reader = start(lambda: b.recv_into(memory, 5))
+    while answered() == seen:
+        pass
+    other = start(lambda: ask(b))
+    # Until it is in a call about the socket, or has ended.
+    while open(f"/proc/{other}/stat").read().rpartition(")")[2].split()[0] != "Z":
+        if open(f"/proc/{other}/syscall").read().split()[0] in ("47", "55", "209", "212"):
+            break
+    print(kind, {os.getuid() for _ in range(200)}, flush=True)
+    for pid in reader, other:
+        os.kill(pid, signal.SIGKILL)
+# Python would ask the sockets for their names, and wait.
+os._exit(0)
+END
+kill $server
+"""
+
+
+def test_who_receives_into_memory_that_hangs_holds_nobody_else_up(
+    with_fuse: Bundle, runrootless: Runrootless
+) -> None:
+    """The kernel locks a socket meanwhile, also before those who only ask."""
+    done = runrootless.run(with_fuse.script(RECEIVED)).check()
+    assert done.stdout == "stream {0}\npackets {0}\ntcp {0}\n"
+
+
 SERVED = """
 /dev/probe serve /mnt /srv/backing >/srv/log 2>&1 & server=$!
 until grep -q up /srv/log; do kill -0 $server || { cat /srv/log; exit 1; }; done

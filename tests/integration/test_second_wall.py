@@ -67,6 +67,72 @@ int main(int count, char **arguments)
 }
 """
 
+# What is mounted on parts of a procfs, or where parts of it are mounted, is not to make the agent
+# take what is its own for the caller's: what succeeds that the kernel refuses is printed.
+MOUNTS = r"""
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+static const char *dir = "/dev/tried", *text = "/dev/tried/text", *link_ = "/dev/tried/link";
+static void check(int ok, const char *what)
+{
+    if (!ok) {
+        perror(what);
+        exit(1);
+    }
+}
+static void try_all(const char *format, pid_t pid, const char *how)
+{
+    char path[64];
+    for (int fd = 0; fd < 40; fd++) {
+        snprintf(path, sizeof path, format, pid, fd);
+        int real = open(path, O_PATH);
+        if (real >= 0)
+            close(real);
+        else if (chown(path, 7, 7) == 0)
+            printf("%s: %s\n", how, path);
+    }
+}
+int main(int count, char **arguments)
+{
+    char path[64], target[64];
+    check(!unshare(CLONE_NEWNS) && !mount(0, "/", 0, MS_REC | MS_PRIVATE, 0), "namespace");
+    check(!mkdir(dir, 0755) && !mount("tried", dir, "tmpfs", 0, 0), "tmpfs");
+    check(close(open(text, O_CREAT | O_WRONLY, 0644)) == 0, "file");
+    check(!mkdir("/dev/tried/fd", 0755), "directory");
+    for (int i = 1; i < count; i++) {
+        pid_t pid = atoi(arguments[i]);
+        snprintf(path, sizeof path, "/proc/%d/fd", pid);
+        check(!mount(path, "/dev/tried/fd", 0, MS_BIND, 0), "bind");
+        try_all("/dev/tried/fd/%2$d", pid, "descriptors mounted elsewhere");
+        umount("/dev/tried/fd");
+        snprintf(path, sizeof path, "/proc/%d/status", pid);
+        check(!mount(text, path, 0, MS_BIND, 0), "status");
+        try_all("/proc/%d/fd/%d", pid, "status covered");
+        try_all("/proc/%1$d/task/%1$d/fd/%2$d", pid, "status covered");
+        umount(path);
+    }
+    symlink("/dev/tried/target", link_);
+    int tree = syscall(428, AT_FDCWD, link_, 1 | AT_SYMLINK_NOFOLLOW | O_CLOEXEC);
+    snprintf(path, sizeof path, "/proc/%d/comm", getpid());
+    check(tree >= 0 && !syscall(429, tree, "", AT_FDCWD, path, 4), "symlink");
+    for (int fd = 3; fd < 40; fd++) {
+        snprintf(target, sizeof target, "/proc/self/fd/%d", fd);
+        unlink("/dev/tried/target");
+        symlink(target, "/dev/tried/target");
+        try_all("/proc/%d/comm", getpid(), target);
+    }
+    puts("tried");
+    return 0;
+}
+"""
+
 
 def with_host_processes(config: Config) -> None:
     """All processes of the host are seen, and CAP_SYS_PTRACE is had."""
@@ -111,6 +177,26 @@ def test_nobody_in_the_container_gets_at_the_agent(
     account = runrootless.user.account
     pids = the_supervisor(account), the_worker(account)
     output, _ = process.communicate(" ".join(map(str, pids)) + "\n", timeout=30)
+    assert output == "tried\n"
+
+
+def test_no_mount_on_a_procfs_misleads_the_agent(
+    bundle: MakeBundle, runrootless: Runrootless
+) -> None:
+    program = compile_program(MOUNTS, f"{runrootless.user.session}/mounts", ["-static"])
+    mount = {"destination": "/dev/mounts", "type": "bind", "source": program, "options": ["bind"]}
+    ours = bundle().change(with_host_processes)
+    ours.change(lambda config: config["mounts"].append(mount))
+
+    def with_mounts(config: Config) -> None:
+        for kind in ("bounding", "effective", "permitted"):
+            config["process"]["capabilities"][kind].append("CAP_SYS_ADMIN")
+
+    ours.change(with_mounts)
+    process = _start(runrootless, ours, "echo up; read pids; /dev/mounts $pids 2>&1")
+    account = runrootless.user.account
+    pids = the_supervisor(account), the_worker(account)
+    output, _ = process.communicate(" ".join(map(str, pids)) + "\n", timeout=60)
     assert output == "tried\n"
 
 

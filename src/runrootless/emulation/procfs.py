@@ -14,6 +14,10 @@ from runrootless.linux.processes import read_status, status_fields
 ROOT_INODE = 1
 """``PROC_ROOT_INO``: the inode of every procfs's root directory."""
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _SELF, _THREAD_SELF = b"self", b"thread-self"
 _KNOWN_LIMIT = 1024
 
@@ -115,6 +119,15 @@ class Procfs:
 
     def is_of_agent(self, directory: int) -> bool:
         """Return whether a directory of links in a procfs is the agent's."""
+        # Nothing that names lead to from there tells it: mounts may cover that.
+        status = os.fstat(directory)
+        root = None
+        if status.st_dev == self._agent_device:
+            root = b"."
+        elif status.st_dev == self._device:
+            root = handle(self._processes)
+        if root is not None:
+            return any(_is_at(None, path, status) for path in _link_directories(root))
         for name in ("status", "../status"):
             try:
                 text = _read_at(directory, name)
@@ -153,6 +166,27 @@ class Procfs:
         except OSError:
             return False
         return True
+
+
+def _link_directories(root: bytes) -> Iterator[bytes]:
+    """Return names of all directories with magic links of this process, and of its parent's.
+
+    ``root`` is a name of the root of a procfs that shows them.
+    """
+    process = os.readlink(root + b"/self")
+    parents = status_fields(read_status(os.getpid()), b"PPid")
+    for number in (process, *parents):
+        tasks = b"%b/%b/task" % (root, number)
+        try:
+            threads = os.listdir(tasks)
+        except OSError:
+            continue
+        for thread in threads:
+            # The number of a thread is a name in the root as well.
+            for directory in (b"%b/%b" % (root, thread), b"%b/%b" % (tasks, thread)):
+                yield directory
+                for name in (b"fd", b"ns", b"map_files"):
+                    yield b"%b/%b" % (directory, name)
 
 
 def _is_at(root: int | None, path: bytes, file: os.stat_result) -> bool:

@@ -13,6 +13,7 @@ from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.table import SO_PEERCRED, SO_PEERGROUPS
 from runrootless.linux.control_data import CREDENTIALS
 from runrootless.linux.files import AT_FDCWD
+from runrootless.linux.messages import family
 from runrootless.linux.pidfd import duplicate
 from runrootless.linux.processes import read_status, status_fields
 
@@ -20,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runrootless.emulation.checks import Checks
 
+_FAMILIES = (_socket.AF_UNIX, _socket.AF_NETLINK)
 _PATH_OFFSET = 2
 _ADDRESS_LIMIT = 110
 _MASK = 0xFFFFFFFF
@@ -54,8 +56,8 @@ class Sockets(Handlers):
             # The kernel will tell the caller the same, unless it is no socket.
             return
         with found:
-            record = self._creation.owner(call, found.parent) if found.has_room() else None
-            if record is not None:
+            if found.has_room():
+                record = self._creation.owner(call, found.parent)
                 self._ownership.expect(found.parent, found.name, record)
 
     def getsockopt(self, call: Call) -> int | None:
@@ -93,20 +95,24 @@ class Sockets(Handlers):
 
 
 def take(call: Call, status: bytes) -> _socket.socket | None:
-    """Return the socket that the first argument of a call names, None where it names none.
+    """Return the socket that the first argument of a call names, if it may have credentials.
 
-    ``status`` is the text of the caller's status file. It is the caller's own socket, with
-    its flags, and to be closed.
+    None where it names none, or one of another family. ``status`` is the text of the caller's
+    status file. It is the caller's own socket, with its flags, and to be closed.
     """
     try:
         fd = duplicate(int(status_fields(status, b"Tgid")[0]), call.descriptor(0))
     except OSError:
         return None
     try:
-        return _socket.socket(fileno=fd)
+        if family(fd) in _FAMILIES:
+            return _socket.socket(fileno=fd)
     except OSError:
-        os.close(fd)
-        return None
+        pass
+    # Others are not even to be asked for their name: the kernel locks what it may be receiving
+    # from, into memory that somebody is to fill, and Python does not let go of the interpreter.
+    os.close(fd)
+    return None
 
 
 def number_for(pid: int, depth: int) -> int:

@@ -16,7 +16,9 @@ from runrootless.linux.files import (
     RESOLVE_NO_MAGICLINKS,
     ST_NOSYMFOLLOW,
     Files,
+    is_procfs,
 )
+from runrootless.linux.mounts import clone_mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ _LINKS_LIMIT = 40
 
 _HERE = O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW
 _THERE = O_PATH | os.O_CLOEXEC
+# What open_tree(2) says where a filter or a kernel does not let the agent have it.
+_NO_CLONES = (errno.EPERM, errno.ENOSYS)
 
 
 class Nowhere(OSError):
@@ -170,7 +174,8 @@ class _Steps:
         if is_last and self.follow is not None:
             self.follow(self._parent, self._current)
         try:
-            if self._procfs.contains(self._parent, directory.st_dev):
+            # A symlink may be mounted on what is in a procfs: that is one like all others.
+            if self._procfs.contains(self._parent, directory.st_dev) and is_procfs(self._current):
                 if self._jump(name, directory):
                     return
                 text = (
@@ -208,8 +213,25 @@ class _Steps:
         ):
             # The kernel lets nobody else follow it, and would let the agent.
             raise _nowhere(errno.EACCES)
-        self._move(-1, os.open(name, _THERE, dir_fd=self._parent))
+        self._move(-1, self._open_magic_link(name))
         return True
+
+    def _open_magic_link(self, name: bytes) -> int:
+        """Return a descriptor of what a magic link leads to. Raises OSError."""
+        if not self._procfs.shows_agent:
+            return os.open(name, _THERE, dir_fd=self._parent)
+        # In a mount that nobody else can reach, lest a symlink that is mounted on the link
+        # meanwhile is followed by the agent to what is its own.
+        try:
+            place = clone_mount(self._parent)
+        except OSError as error:
+            if error.errno not in _NO_CLONES:
+                raise
+            place = os.dup(self._parent)
+        try:
+            return os.open(name, _THERE, dir_fd=place)
+        finally:
+            os.close(place)
 
     def _move(self, parent: int, current: int, name: bytes = b"") -> None:
         """Take another place, and close the descriptors of the former one."""

@@ -81,11 +81,16 @@ _STATX_BTIME = 0x800
 _BIRTH = struct.Struct("=I76xqI")
 _IDENTITY_MASK = c_long(0x101 | _STATX_BTIME)
 _IDENTITY = struct.Struct("=I24xH2xQ40xqI44xII")
+_AT_STATX_DONT_SYNC = 0x4000
+_PLACE_MASK = c_long(0x1000 | 0x100)
+# stx_ino, stx_dev_major, stx_dev_minor and stx_mnt_id.
+_PLACE = struct.Struct("=32xQ96xIIQ")
 _OPEN_HOW = struct.Struct("=3Q")
 OPEN_HOW_SIZE = c_ulong(_OPEN_HOW.size)
 # <linux/magic.h>, and of struct statfs what is needed, within more than its size.
 _INT = 0xFFFFFFFF
 _PROC_SUPER_MAGIC = 0x9FA0
+_OVERLAYFS_SUPER_MAGIC = 0x794C7630
 _STATFS_SIZE = 256
 _STATFS_TYPE = struct.Struct("@l")
 
@@ -230,8 +235,30 @@ def open_directory(path: bytes) -> int:
     return max(Files().resolve(AT_FDCWD, path, os.O_DIRECTORY, RESOLVE_NO_MAGICLINKS), -1)
 
 
+def place(path: bytes) -> tuple[int, int, int, int]:
+    """Return by what a place is known among all of a mount namespace: its mount, and the file.
+
+    Raises OSError.
+    """
+    buffer = bytearray(STATX_SIZE)
+    where = c_void_p(address(buffer))
+    check(_syscall(_NR_STATX, _AT_FDCWD, path, _AT_STATX_DONT_SYNC, _PLACE_MASK, where), "statx")
+    inode, major, minor, mount = _PLACE.unpack_from(buffer)
+    return mount, major, minor, inode
+
+
 def is_procfs(file: int) -> bool:
     """Return whether a file is of a procfs: fstatfs(2). Raises OSError."""
+    return _file_system(file) == _PROC_SUPER_MAGIC
+
+
+def is_overlay(file: int) -> bool:
+    """Return whether a file is of an overlayfs: fstatfs(2). Raises OSError."""
+    return _file_system(file) == _OVERLAYFS_SUPER_MAGIC
+
+
+def _file_system(file: int) -> int:
     buffer = bytearray(_STATFS_SIZE)
     check(_fstatfs(file, c_void_p(address(buffer))), "fstatfs")
-    return bool(_STATFS_TYPE.unpack_from(buffer)[0] == _PROC_SUPER_MAGIC)
+    (kind,) = _STATFS_TYPE.unpack_from(buffer)
+    return int(kind)

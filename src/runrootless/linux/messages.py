@@ -8,7 +8,7 @@ from _socket import MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_PEEK, MSG_TRUNC, SCM_RIG
 from _thread import _local
 
 from runrootless.linux.control_data import NATIVE
-from runrootless.linux.libc import address, c_void_p, check, quick_function
+from runrootless.linux.libc import address, c_void_p, check, function
 
 # Not in the standard library's module.
 SO_PEEK_OFF = 42
@@ -25,7 +25,10 @@ _VECTOR = struct.Struct("@PN")
 _HEADER = struct.Struct("@PI4xPNPNi4x")
 """``struct msghdr``: name, iovec, control data with their lengths, and flags."""
 
-_recvmsg = quick_function("recvmsg")
+_SO_DOMAIN = 39
+
+_getsockopt = function("getsockopt")
+_recvmsg = function("recvmsg")
 
 
 class Received:
@@ -67,6 +70,18 @@ class Received:
 
     def _key(self) -> tuple[int, bytes, bytes, bytes, int]:
         return self.count, self.data, self.name, self.control, self.flags
+
+
+def family(fd: int) -> int:
+    """Return the address family of a socket (AF_*), which is asked for nothing that may wait.
+
+    Raises OSError: ENOTSOCK.
+    """
+    value, size = bytearray(_FD.size), bytearray(_FD.pack(_FD.size))
+    where = c_void_p(address(value)), c_void_p(address(size))
+    check(_getsockopt(fd, SOL_SOCKET, _SO_DOMAIN, *where), "getsockopt")
+    (found,) = _FD.unpack(value)
+    return int(found)
 
 
 def unpack_descriptors(data: bytes) -> list[int]:

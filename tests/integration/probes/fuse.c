@@ -3,6 +3,7 @@
  *
  *   fuse serve DIRECTORY BACKING   answers, and before each answer calls lstat(BACKING)
  *   fuse hang DIRECTORY            answers what it takes to mount, and then nothing
+ *   fuse pages DIRECTORY           answers all but what is read, of which it prints "read"
  *
  * It prints "up" when it is mounted. Its files have numbers for names.
  */
@@ -40,7 +41,7 @@ int main(int count, char **arguments)
 {
 	static char buffer[1 << 18];
 	char options[128];
-	int hangs = !strcmp(arguments[1], "hang");
+	int hangs = !strcmp(arguments[1], "hang"), pages = !strcmp(arguments[1], "pages");
 	fuse = open("/dev/fuse", O_RDWR);
 	snprintf(options, sizeof options, "fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other", fuse);
 	if (fuse < 0 || mount("probe", arguments[2], "fuse", 0, options) != 0) {
@@ -68,7 +69,12 @@ int main(int count, char **arguments)
 		if (hangs)
 			continue;
 		struct stat status;
-		if (lstat(arguments[3], &status) != 0) {
+		if (pages && in->opcode == FUSE_READ) {
+			puts("read");
+			fflush(stdout);
+			continue;
+		}
+		if (!pages && lstat(arguments[3], &status) != 0) {
 			perror("lstat");
 			return 1;
 		}
@@ -81,6 +87,9 @@ int main(int count, char **arguments)
 		} else if (in->opcode == FUSE_GETATTR) {
 			struct fuse_attr_out out = { 0 };
 			attributes(&out.attr, in->nodeid);
+			reply(in->unique, 0, &out, sizeof out);
+		} else if (in->opcode == FUSE_OPEN && pages) {
+			struct fuse_open_out out = { 0 };
 			reply(in->unique, 0, &out, sizeof out);
 		} else if (in->opcode == FUSE_GETXATTR || in->opcode == FUSE_SETXATTR) {
 			/* ENOSYS would let the kernel not ask again. */
