@@ -152,13 +152,15 @@ PATH_CALLS: dict[str, list[list[Argument]]] = {
 }
 """Of each call that takes a path, what it is tried with."""
 
+TMPFS = [["text", "none"], P, ["text", "tmpfs"], 0, 0]
 VIEW_CALLS: dict[str, list[list[Argument]]] = {
     "mount": [
-        [["text", "none"], P, ["text", "tmpfs"], 0, 0],
-        [["text", "proc"], P, ["text", "proc"], 0, 0],
-        [["text", "sysfs"], P, ["text", "sysfs"], 0, 0],
         [["path", "d"], P, 0, 0x1000, 0],
         [P, ["path", "d"], 0, 0x1000, 0],
+        TMPFS,
+        [["text", "proc"], P, ["text", "proc"], 0, 0],
+        # There is more below the container's own, so that nothing is bound from there.
+        [["text", "sysfs"], P, ["text", "sysfs"], 0, 0],
     ],
     "umount2": [[P, 8], [P, 10]],
     "chroot": [[P]],
@@ -197,28 +199,49 @@ def fill(arguments: Sequence[Argument], directory: str, path: str) -> list[Argum
     return [one(argument) for argument in arguments]
 
 
-OF_RUNTIME = ("/dev/null", "/dev/fd", "/dev/stdin", "/dev/stdout", "/dev/stderr", "l_stdin")
-OF_PROC = ("/proc/{ppid}/cwd", "/procbelow/cwd", "/proc/mounts", "/proc/net", "/proc/net/dev")
-
-
 OF_OTHERS = ("{ppid}", "procbelow")
+OF_CALLER = ("self", "fds", "task", "ns", "hostself", "link")
 BY_NUMBER = ("setxattrat", "getxattrat", "listxattrat", "removexattrat", "fchmodat2")
+LOOKING = (
+    "stat", "lstat", "newfstatat", "statx", "execve", "execveat", "access", "faccessat",
+    "faccessat2", "readlink", "readlinkat", "chdir", "statfs", "inotify_add_watch",
+)  # fmt: skip
 
 
-def is_the_kernels(name: str, path: str, user: int) -> bool:
+def is_the_kernels(name: str, path: str, user: int, directory: str = "cwd") -> bool:
     """Return whether the kernel decides what a call does to a file, and real root differs.
 
-    It strips set-user-ID bits from files that root of a user namespace truncates; the devices
-    and symlinks in /dev cannot have attributes of real root; procfs forgets owners. Whose
-    processes users may look at is not emulated.
+    It strips set-user-ID bits from files that root of a user namespace truncates. Whose
+    processes users may look at is not emulated; programs are executed by a child.
     """
-    if user and any(name in path for name in OF_OTHERS):
+    if user and any(other in path for other in OF_OTHERS):
         return True
-    if name in (*OPENING, "truncate"):
-        return path.endswith(("suid", "own"))
-    if "chown" in name or "chmod" in name:
-        return path.endswith("/proc") or path in OF_PROC
-    return "xattr" in name and path in OF_RUNTIME
+    if user and name.startswith("execve"):
+        return directory in OF_CALLER or any(one in path for one in ("{fd_self}", "{pid}", "{tid}"))
+    return name in (*OPENING, "truncate") and path.endswith(("suid", "own"))
+
+
+def may_change(name: str) -> bool:
+    """Return whether a call that succeeds may change a file."""
+    return name not in LOOKING and "getxattr" not in name and "listxattr" not in name
+
+
+def is_the_hosts(name: str, kinds: Sequence[str], user: int, theirs: str, here: str) -> bool:
+    """Return whether a file is the host's or the kernel's, so that two outcomes are equally right.
+
+    ``kinds`` tells whose: the files of procfs belong to the host, or to their process, and
+    cannot be changed by root of a user namespace; the device nodes are the host's, and symlinks
+    beside them have no attributes. The kernel has marked the directories of processes as
+    immutable, which nobody is told: EPERM, where the permissions would say EACCES.
+    """
+    if "proc" in kinds:
+        if any(word in name for word in ("chown", "chmod", "utime", "futimesat")):
+            return here == "EPERM"
+        if user and {theirs, here} == {"EPERM", "EACCES"}:
+            return True
+        known = {"EPERM", "EACCES", "ENOTSUP"}
+        return (name in OPENING or "xattr" in name) and {theirs, here} <= known
+    return "dev" in kinds and "xattr" in name and here in ("EPERM", "ENOTSUP")
 
 
 def is_not_checked(name: str, arguments: Sequence[Argument]) -> bool:
@@ -249,14 +272,18 @@ class Batch:
     thread: bool = False
     unshare: bool = False
 
-    def message(self, canary: str) -> dict[str, Any]:
-        """Return what the driver is told. ``canary`` is a path of the host."""
+    def message(self, canary: str, judges: bool = False) -> dict[str, Any]:
+        """Return what the driver is told. ``canary`` is a path of the host.
+
+        Real root's driver ``judges`` which calls concern what is the host's.
+        """
         return {
             "calls": self.calls,
             "cwd": self.cwd,
             "user": self.user,
             "thread": self.thread,
             "unshare": self.unshare,
+            "judges": judges,
             "words": {"canary": canary},
         }
 
