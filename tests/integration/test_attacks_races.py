@@ -14,7 +14,7 @@ import pytest
 
 from conftest import MakeBundle
 from support.agents import SUPERVISOR, WORKER
-from support.attacks import Canaries
+from support.canaries import Canaries
 from support.containers import Runrootless
 from support.processes import eventually, read_line
 from support.programs import compile_program
