@@ -142,7 +142,7 @@ class Sides:
         name, errors = call[0], (error_of(theirs), error_of(here))
         if user and not self.variant.checks and errors[0] in ("EACCES", "EPERM"):
             return True
-        if attacks.is_the_hosts(name, kinds, user, *errors):
+        if attacks.is_the_hosts(name, kinds, *errors):
             return True
         if name in attacks.VIEW_CALLS:
             # A container's root is a locked mount, which is said first.

@@ -224,7 +224,7 @@ def may_change(name: str) -> bool:
     return name not in LOOKING and "getxattr" not in name and "listxattr" not in name
 
 
-def is_the_hosts(name: str, kinds: Sequence[str], user: int, theirs: str, here: str) -> bool:
+def is_the_hosts(name: str, kinds: Sequence[str], theirs: str, here: str) -> bool:
     """Return whether a file is the host's or the kernel's, so that two outcomes are equally right.
 
     ``kinds`` tells whose: the files of procfs belong to the host, or to their process, and
@@ -235,7 +235,7 @@ def is_the_hosts(name: str, kinds: Sequence[str], user: int, theirs: str, here: 
     if "proc" in kinds:
         if any(word in name for word in ("chown", "chmod", "utime", "futimesat")):
             return here == "EPERM"
-        if user and {theirs, here} == {"EPERM", "EACCES"}:
+        if {theirs, here} == {"EPERM", "EACCES"}:
             return True
         known = {"EPERM", "EACCES", "ENOTSUP"}
         return (name in OPENING or "xattr" in name) and {theirs, here} <= known
