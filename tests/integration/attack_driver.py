@@ -307,6 +307,10 @@ def call(name: str, arguments: list[Any], caller: Caller, seen: Seen) -> Any:
     ctypes.set_errno(0)
     result = LIBC.syscall(NUMBERS[name], *values)
     number = ctypes.get_errno()
+    while name == "openat2" and result == -1 and number == errno.EAGAIN:
+        # Some file of the machine was renamed meanwhile, and ".." may not lead out: openat2(2).
+        result = LIBC.syscall(NUMBERS[name], *values)
+        number = ctypes.get_errno()
     if name == "bind":
         os.close(values[0].value)
     if result == -1:
