@@ -1,8 +1,9 @@
 """Makes system calls with paths that it reads, and writes what they returned.
 
 One line of JSON is a batch: where the caller is, who it is, and its calls. The answer is a
-line of JSON: the results and what became of the files, which are the same everywhere, and
-the device and inode numbers of all that was seen, which are not. Each batch is carried out by
+line of JSON: the results and what became of the files, which are the same everywhere,
+the device and inode numbers of all that was seen, which are not, and if it ``judges`` what each
+call concerns of the host's. Each batch is carried out by
 a process of its own in a fresh directory. Standard library only: it runs inside the root file
 systems of the tests.
 """
@@ -175,14 +176,25 @@ class Seen:
         for path in ("/hostproc", "/sys", "/dev/shm", "/dev", AGAIN, "/proc", "/"):
             if os.path.isdir(path):
                 self.devices[os.stat(path).st_dev] = path
-        own = f"/proc/{os.getpid()}"
-        files = ["f", "d", "suid", "own", ".", "d/sub", "/", "/dev", "/srv", "/proc", BELOW]
-        files += [own, f"{own}/fd", f"{own}/task", f"{own}/ns", f"{own}/ns/mnt", f"{own}/status"]
-        files += [f"{own}/exe", "/proc/mounts", "/proc/self", "/proc/thread-self", "l_self"]
+        files = ["f", "d", "suid", "own", ".", "d/sub", "/", "/dev", "/srv", BELOW]
         for path in files:
-            for follow in (True, False):
+            self._name(path, path)
+        number = numbers_elsewhere()["host"]
+        for base, pid in (("/proc", os.getpid()), ("/hostproc", number)):
+            for name in ("", "/mounts", "/self", "/thread-self"):
+                self._name(base + name, "/proc" + name)
+            for name in ("", "/fd", "/task", "/ns", "/ns/mnt", "/status", "/exe"):
+                self._name(f"{base}/{pid}{name}", f"/proc/PID{name}")
+        self._name("l_self", "l_self")
+        if number == os.getpid():
+            # Of the same processes: whether it is the same mount is the bundle's to say.
+            self.devices[os.stat("/hostproc").st_dev] = "/proc"
+
+    def _name(self, path: str, name: str) -> None:
+        for follow in (True, False):
+            with contextlib.suppress(FileNotFoundError):
                 s = os.stat(path, follow_symlinks=follow)
-                self.files.setdefault((s.st_dev, s.st_ino), path.replace(own, "/proc/PID"))
+                self.files.setdefault((s.st_dev, s.st_ino), name)
 
     def describe(self, mode: int, uid: int, gid: int, rdev: int, dev: int, ino: int) -> list[Any]:
         self.seen.add((dev, ino))
@@ -226,6 +238,46 @@ def shown(name: str, result: int, data: bytes, seen: Seen) -> Any:
     return None if name == "inotify_add_watch" else result
 
 
+class Hosts:
+    """Tells what the host has mounted from the files of the container's own file system."""
+
+    def __init__(self, caller: Caller) -> None:
+        self.caller = caller
+        places = ("/proc", "/hostproc", AGAIN, "/proc/self/ns/mnt")
+        self.proc = {os.stat(path).st_dev for path in places}
+        self.dev = os.stat("/dev").st_dev
+        self.root = os.stat("/")
+
+    def kinds(self, arguments: list[Any]) -> list[str]:
+        """Return what a call concerns of the host's: "proc", "dev", "root", "mount"."""
+        directory = AT_FDCWD
+        found = set()
+        for argument in arguments:
+            if isinstance(argument, list) and argument[0] == "fd":
+                directory = self.caller.there[argument[1]]
+            if isinstance(argument, list) and argument[0] == "path":
+                path = self.caller.path(argument[1])
+                found |= {self._of(directory, path, follow) for follow in (True, False)}
+        return sorted(found - {""})
+
+    def _of(self, directory: int, path: bytes, follow: bool) -> str:
+        try:
+            if path:
+                where = None if directory == AT_FDCWD else directory
+                s = os.stat(path, dir_fd=where, follow_symlinks=follow)
+            else:
+                s = os.stat(directory if directory != AT_FDCWD else ".")
+        except (OSError, ValueError):
+            return ""
+        if os.path.samestat(s, self.root):
+            return "root"
+        if s.st_dev in self.proc:
+            return "proc"
+        if s.st_dev == self.dev and not stat.S_ISDIR(s.st_mode) and not stat.S_ISREG(s.st_mode):
+            return "dev"
+        return "mount" if s.st_dev != self.root.st_dev else ""
+
+
 def execute(number: int, values: list[ctypes.c_ulong]) -> list[Any]:
     """Execute a program in a child; return the error of the call or the program's output."""
     reader, writer = os.pipe()
@@ -255,6 +307,10 @@ def call(name: str, arguments: list[Any], caller: Caller, seen: Seen) -> Any:
     ctypes.set_errno(0)
     result = LIBC.syscall(NUMBERS[name], *values)
     number = ctypes.get_errno()
+    while name == "openat2" and result == -1 and number == errno.EAGAIN:
+        # Some file of the machine was renamed meanwhile, and ".." may not lead out: openat2(2).
+        result = LIBC.syscall(NUMBERS[name], *values)
+        number = ctypes.get_errno()
     if name == "bind":
         os.close(values[0].value)
     if result == -1:
@@ -302,12 +358,16 @@ def act(batch: Any) -> Any:
         os.setresgid(*3 * [batch["user"]])
         os.setresuid(*3 * [batch["user"]])
     if batch["unshare"] and LIBC.unshare(0x00020000):
-        return ["unshare", errno.errorcode[ctypes.get_errno()]], []
+        return ["unshare", errno.errorcode[ctypes.get_errno()]], [], []
     results: list[Any] = []
+    hosts: list[list[str]] = []
+    judge = Hosts(caller) if batch["judges"] else None
 
     def make_calls() -> None:
         caller.words["tid"] = threading.get_native_id()
         for name, arguments in batch["calls"]:
+            if judge is not None:
+                hosts.append(judge.kinds(arguments))
             results.append(call(name, arguments, caller, seen))
 
     if batch["thread"]:
@@ -317,7 +377,7 @@ def act(batch: Any) -> Any:
         assert len(results) == len(batch["calls"])
     else:
         make_calls()
-    return results, sorted(seen.seen)
+    return results, sorted(seen.seen), hosts
 
 
 def state(names: list[str]) -> list[Any]:
@@ -402,17 +462,17 @@ def carry_out(batch: Any, directory: str, outside: Outside) -> Any:
         try:
             answer = act(batch)
         except BaseException:
-            answer = [traceback.format_exc(), []]
+            answer = [traceback.format_exc(), [], []]
         os.write(writer, json.dumps(answer).encode())
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as stream:
         text = stream.read()
     status = os.waitpid(pid, 0)[1]
-    results, seen = json.loads(text) if text else (f"status {status}", [])
+    results, seen, hosts = json.loads(text) if text else (f"status {status}", [], [])
     same = {"results": results, "files": state(walk()), "outside": outside.changes()}
     os.chdir("/")
-    return {"same": same, "seen": seen}
+    return {"same": same, "seen": seen, "hosts": hosts}
 
 
 def bind_host(descriptor: int) -> None:
@@ -437,7 +497,7 @@ def main() -> None:
         try:
             answer = carry_out(json.loads(line), f"/srv/{name}-{number}", outside)
         except BaseException:
-            answer = {"same": traceback.format_exc(), "seen": []}
+            answer = {"same": traceback.format_exc(), "seen": [], "hosts": []}
         print(json.dumps(answer), flush=True)
 
 

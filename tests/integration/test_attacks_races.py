@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from conftest import MakeBundle
-from support.attacks import Canaries
+from support.agents import SUPERVISOR, WORKER
+from support.canaries import Canaries
 from support.containers import Runrootless
 from support.processes import eventually, read_line
 from support.programs import compile_program
@@ -30,7 +31,7 @@ GROWTH = 4096
 # What the kernel may say of such paths, whatever is exchanged for what at which moment.
 ALWAYS = {"0", "ENOENT", "ENOTDIR", "ELOOP"}
 MAKES = {*ALWAYS, "EEXIST", "EACCES", "EPERM"}
-OPENS = {*ALWAYS, "EISDIR", "ENXIO", "EACCES", "EPERM", "EBADF", "ENOTSUP", "ENODEV"}
+OPENS = {*ALWAYS, "EISDIR", "ENXIO", "EACCES", "EPERM", "EBADF", "EOPNOTSUPP", "ENODEV"}
 # What is behind a descriptor may have been a procfs, which makes no files.
 POSSIBLE = {
     "stat": ALWAYS,
@@ -45,8 +46,8 @@ POSSIBLE = {
     "open": OPENS,
     "creat": OPENS,
     "openat": OPENS,
-    "setxattr": {*ALWAYS, "EPERM", "ENOTSUP"},
-    "getxattr": {*ALWAYS, "ENODATA", "ENOTSUP"},
+    "setxattr": {*ALWAYS, "EPERM", "EOPNOTSUPP"},
+    "getxattr": {*ALWAYS, "ENODATA", "EOPNOTSUPP"},
     "bind": {*MAKES, "EADDRINUSE", "EINVAL"},
     "execve": {*ALWAYS, "EACCES", "ENOEXEC", "EPERM"},
 }
@@ -72,12 +73,13 @@ def agents(user: Unprivileged) -> Agents:
     for process in user.account.processes():
         base = Path(f"/proc/{process.pid}")
         try:
-            if (base / "comm").read_text().startswith("runrootless"):
+            if (base / "comm").read_text().rstrip() in (SUPERVISOR, WORKER):
                 lines = (base / "status").read_text().splitlines()
                 memory = next(line for line in lines if line.startswith("VmRSS:"))
                 found.append((process.pid, names(base / "fd"), int(memory.split()[1])))
         except OSError:
             continue
+    assert len(found) == len((SUPERVISOR, WORKER))
     processes, descriptors, kilobytes = zip(*found, strict=True)
     return Agents(frozenset(processes), tuple(sorted(chain(*descriptors))), sum(kilobytes))
 

@@ -2,13 +2,11 @@
 
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from runrootless.emulation.table import rows
-from support.trees import XATTR
-from support.users import AS_ROOT, Unprivileged
 
 Argument = Any
 Call = list[Any]
@@ -152,13 +150,15 @@ PATH_CALLS: dict[str, list[list[Argument]]] = {
 }
 """Of each call that takes a path, what it is tried with."""
 
+TMPFS = [["text", "none"], P, ["text", "tmpfs"], 0, 0]
 VIEW_CALLS: dict[str, list[list[Argument]]] = {
     "mount": [
-        [["text", "none"], P, ["text", "tmpfs"], 0, 0],
-        [["text", "proc"], P, ["text", "proc"], 0, 0],
-        [["text", "sysfs"], P, ["text", "sysfs"], 0, 0],
         [["path", "d"], P, 0, 0x1000, 0],
         [P, ["path", "d"], 0, 0x1000, 0],
+        TMPFS,
+        [["text", "proc"], P, ["text", "proc"], 0, 0],
+        # There is more below the container's own, so that nothing is bound from there.
+        [["text", "sysfs"], P, ["text", "sysfs"], 0, 0],
     ],
     "umount2": [[P, 8], [P, 10]],
     "chroot": [[P]],
@@ -197,28 +197,49 @@ def fill(arguments: Sequence[Argument], directory: str, path: str) -> list[Argum
     return [one(argument) for argument in arguments]
 
 
-OF_RUNTIME = ("/dev/null", "/dev/fd", "/dev/stdin", "/dev/stdout", "/dev/stderr", "l_stdin")
-OF_PROC = ("/proc/{ppid}/cwd", "/procbelow/cwd", "/proc/mounts", "/proc/net", "/proc/net/dev")
-
-
 OF_OTHERS = ("{ppid}", "procbelow")
+OF_CALLER = ("self", "fds", "task", "ns", "hostself", "link")
 BY_NUMBER = ("setxattrat", "getxattrat", "listxattrat", "removexattrat", "fchmodat2")
+LOOKING = (
+    "stat", "lstat", "newfstatat", "statx", "execve", "execveat", "access", "faccessat",
+    "faccessat2", "readlink", "readlinkat", "chdir", "statfs", "inotify_add_watch",
+)  # fmt: skip
 
 
-def is_the_kernels(name: str, path: str, user: int) -> bool:
+def is_the_kernels(name: str, path: str, user: int, directory: str = "cwd") -> bool:
     """Return whether the kernel decides what a call does to a file, and real root differs.
 
-    It strips set-user-ID bits from files that root of a user namespace truncates; the devices
-    and symlinks in /dev cannot have attributes of real root; procfs forgets owners. Whose
-    processes users may look at is not emulated.
+    It strips set-user-ID bits from files that root of a user namespace truncates. Whose
+    processes users may look at is not emulated; programs are executed by a child.
     """
-    if user and any(name in path for name in OF_OTHERS):
+    if user and any(other in path for other in OF_OTHERS):
         return True
-    if name in (*OPENING, "truncate"):
-        return path.endswith(("suid", "own"))
-    if "chown" in name or "chmod" in name:
-        return path.endswith("/proc") or path in OF_PROC
-    return "xattr" in name and path in OF_RUNTIME
+    if user and name.startswith("execve"):
+        return directory in OF_CALLER or any(one in path for one in ("{fd_self}", "{pid}", "{tid}"))
+    return name in (*OPENING, "truncate") and path.endswith(("suid", "own"))
+
+
+def may_change(name: str) -> bool:
+    """Return whether a call that succeeds may change a file."""
+    return name not in LOOKING and "getxattr" not in name and "listxattr" not in name
+
+
+def is_the_hosts(name: str, kinds: Sequence[str], theirs: str, here: str) -> bool:
+    """Return whether a file is the host's or the kernel's, so that two outcomes are equally right.
+
+    ``kinds`` tells whose: the files of procfs belong to the host, or to their process, and
+    cannot be changed by root of a user namespace; the device nodes are the host's, and symlinks
+    beside them have no attributes. The kernel has marked the directories of processes as
+    immutable, which nobody is told: EPERM, where the permissions would say EACCES.
+    """
+    if "proc" in kinds:
+        if any(word in name for word in ("chown", "chmod", "utime", "futimesat")):
+            return here == "EPERM"
+        if {theirs, here} == {"EPERM", "EACCES"}:
+            return True
+        known = {"EPERM", "EACCES", "ENOTSUP"}
+        return (name in OPENING or "xattr" in name) and {theirs, here} <= known
+    return "dev" in kinds and "xattr" in name and here in ("EPERM", "ENOTSUP")
 
 
 def is_not_checked(name: str, arguments: Sequence[Argument]) -> bool:
@@ -249,14 +270,18 @@ class Batch:
     thread: bool = False
     unshare: bool = False
 
-    def message(self, canary: str) -> dict[str, Any]:
-        """Return what the driver is told. ``canary`` is a path of the host."""
+    def message(self, canary: str, judges: bool = False) -> dict[str, Any]:
+        """Return what the driver is told. ``canary`` is a path of the host.
+
+        Real root's driver ``judges`` which calls concern what is the host's.
+        """
         return {
             "calls": self.calls,
             "cwd": self.cwd,
             "user": self.user,
             "thread": self.thread,
             "unshare": self.unshare,
+            "judges": judges,
             "words": {"canary": canary},
         }
 
@@ -351,85 +376,4 @@ def ways_to(canary_names: Sequence[str]) -> list[str]:
     for way in WAYS:
         found += [way, f"{way}/made", f"{way}/proc", f"{way}/"]
         found += [f"{way}{{canary}}/{name}" for name in canary_names]
-    return found
-
-
-Identity = tuple[int, int]
-
-
-@dataclass
-class Canaries:
-    """Files of the host that no container has, in a directory that its user may write to."""
-
-    user: Unprivileged
-    directory: str
-
-    # With an owner on record, a set-user-ID bit, neither of both, another user's.
-    NAMES = ("secret", "program", "plain", "roots", "open/inside")
-
-    @classmethod
-    def make(cls, user: Unprivileged, directory: str) -> "Canaries":
-        """Make them in a new directory."""
-        os.mkdir(directory)
-        os.mkdir(f"{directory}/open")
-        for name in cls.NAMES:
-            with open(f"{directory}/{name}", "w") as file:
-                file.write(f"the content of {name}")
-        for name in (".", "open", *cls.NAMES):
-            user.give(f"{directory}/{name}")
-        for name in cls.NAMES:
-            os.chmod(f"{directory}/{name}", 0o600)
-        os.chmod(f"{directory}/program", 0o6755)
-        os.chmod(f"{directory}/open", 0o2777)
-        for name in ("secret", "open", "open/inside"):
-            # The kernel's own answer to stat(2) is not let through where there is a record.
-            os.setxattr(f"{directory}/{name}", XATTR, bytes((8, 7, 16, 8)))
-        os.setxattr(f"{directory}/plain", "user.label", b"kept")
-        if AS_ROOT:
-            os.chown(f"{directory}/roots", 0, 0)
-        return cls(user, directory)
-
-    def _paths(self) -> Iterator[str]:
-        yield self.directory
-        for directory, names, files in os.walk(self.directory):
-            yield from (os.path.join(directory, name) for name in sorted(names + files))
-
-    def describe(self) -> dict[str, Any]:
-        """Return all that can be changed of them but the times at which they were read."""
-        found: dict[str, Any] = {}
-        for path in self._paths():
-            s = os.lstat(path)
-            found[path] = [
-                s.st_dev, s.st_ino, oct(s.st_mode), s.st_uid, s.st_gid, s.st_nlink, s.st_size,
-                s.st_mtime_ns, s.st_ctime_ns,
-                [(name, os.getxattr(path, name, follow_symlinks=False))
-                 for name in sorted(os.listxattr(path, follow_symlinks=False))],
-            ]  # fmt: skip
-            if os.path.isfile(path):
-                with open(path, "rb") as file:
-                    found[path].append(file.read())
-        return found
-
-    def identities(self) -> set[Identity]:
-        """Return their device and inode numbers."""
-        return {(s.st_dev, s.st_ino) for s in map(os.lstat, self._paths())}
-
-
-def agents_descriptors(user: Unprivileged) -> dict[Identity, str]:
-    """Return the files, directories and pipes that the agents hold, by their numbers.
-
-    Those of the container itself are among them.
-    """
-    found = {}
-    for process in user.account.processes():
-        try:
-            with open(f"/proc/{process.pid}/comm") as file:
-                if not file.read().startswith("runrootless"):
-                    continue
-            for name in os.listdir(f"/proc/{process.pid}/fd"):
-                path = f"/proc/{process.pid}/fd/{name}"
-                status = os.stat(path)
-                found[status.st_dev, status.st_ino] = os.readlink(path)
-        except OSError:
-            continue
     return found

@@ -23,7 +23,7 @@ from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.paths import PATH_MAX
 from runrootless.emulation.process_files import ProcessFiles
 from runrootless.emulation.walk import Found, Nowhere
-from runrootless.linux.files import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, handle
+from runrootless.linux.files import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, handle, is_procfs
 from runrootless.linux.processes import read_status, status_fields
 
 TYPE_CHECKING = False
@@ -118,6 +118,14 @@ class Access(Handlers):
             self.require(call, who, directory, WRITE | EXECUTE)
         except PermissionError:
             raise refusal(directory, errno.EACCES) from None
+
+    def require_new(self, call: Call, who: Credentials, directory: int) -> None:
+        """Do the same where a directory does not have what is to be made in it.
+
+        A procfs says first that it has none, and never makes one: ENOENT.
+        """
+        if not is_procfs(directory):
+            self.require_change(call, who, directory)
 
     def is_owner(self, call: Call, who: Credentials, file: int) -> bool:
         """Return whether a file is ``who``'s, or everyone's is by CAP_FOWNER."""

@@ -17,7 +17,7 @@ from runrootless.emulation.credentials import Credentials
 from runrootless.emulation.file_checks import INT, is_root
 from runrootless.emulation.paths import PATH_MAX
 from runrootless.emulation.walk import Found
-from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW
+from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, is_procfs
 from runrootless.linux.processes import descriptor_mount
 
 _AT_SYMLINK_FOLLOW = 0x400
@@ -141,13 +141,14 @@ class Checks(AttributeChecks):
     ) -> None:
         # Nothing but a directory is made by a name that ends with a slash: ENOENT.
         if found.file < 0 and found.parent >= 0 and (is_directory or not found.slash):
-            self._access.require_change(call, who, found.parent)
+            self._access.require_new(call, who, found.parent)
 
     def _link(
         self, call: Call, directory: int, path: int, flags: int, new_directory: int, new_path: int
     ) -> None:
         def link(call: Call, who: Credentials, old: Found, new: Found) -> None:
-            if new.parent < 0 or new.file >= 0 or new.slash:
+            if new.parent < 0 or new.file >= 0 or new.slash or is_procfs(new.parent):
+                # EEXIST, ENOENT.
                 return
             # Else it is EXDEV.
             if descriptor_mount(old.file) == descriptor_mount(new.parent):
@@ -200,6 +201,9 @@ class Checks(AttributeChecks):
             return
         status = os.fstat(old.file)
         if new.file >= 0 and os.path.samestat(status, os.fstat(new.file)):
+            return
+        if new.file < 0 and (flags & _RENAME_EXCHANGE or is_procfs(new.parent)):
+            # ENOENT.
             return
         self._remove(call, who, old)
         if new.file >= 0:

@@ -186,7 +186,7 @@ class FileChecks(Handlers):
                 return
             if found.file < 0:
                 if flags & os.O_CREAT:
-                    self._access.require(call, who, found.parent, WRITE | EXECUTE)
+                    self._access.require_new(call, who, found.parent)
                 return
             mode = os.fstat(found.file).st_mode
             if flags & O_TMPFILE:
