@@ -228,8 +228,7 @@ def test_what_the_agent_holds(
         # Not dumpable: its files are root's, of the namespace that it was executed in.
         assert os.stat(f"/proc/{pid}/environ").st_uid == 0
     assert int(_status(supervisor)["CapEff"], 16) == 0
-    for kind in ("CapEff", "CapPrm"):
-        assert int(_status(worker)[kind], 16) == WORKER_CAPABILITIES
+    assert int(_status(worker)["CapEff"], 16) == WORKER_CAPABILITIES
     # From where it begins to look for files, nothing leads on.
     for pid in (supervisor, worker):
         assert os.path.samefile(f"/proc/{pid}/cwd", "/proc")

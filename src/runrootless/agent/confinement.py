@@ -23,7 +23,9 @@ _CAP_SETPCAP = 1 << 8
 # (CAP_SYS_RESOURCE, CAP_SYS_NICE).
 _KEPT = (0, 1, 2, 3, 4, 5, 18, 19, 21, 23, 24, 31)
 WORKER_CAPABILITIES = sum(1 << number for number in _KEPT)
-"""The capabilities of a worker, in the container's user namespace, as bits."""
+"""The effective capabilities of a worker, in the container's user namespace, as bits. All others
+that it has there stay permitted: where the kernel is to look at what a caller may, its thread
+takes on the caller's for a moment."""
 
 
 def withstand() -> None:
@@ -50,7 +52,7 @@ def confine_supervisor(shares_user_namespace: bool) -> None:
     """
     _, permitted, _ = capabilities(0)
     _empty_bounding_set(permitted)
-    set_capabilities(0, permitted & WORKER_CAPABILITIES if shares_user_namespace else 0)
+    set_capabilities(0, permitted if shares_user_namespace else 0)
 
 
 def use_permitted() -> None:
@@ -63,7 +65,7 @@ def confine_worker() -> None:
     """Do the same for one that has joined the container. Raises OSError."""
     _, permitted, _ = capabilities(0)
     _empty_bounding_set(permitted)
-    set_capabilities(permitted & WORKER_CAPABILITIES, permitted & WORKER_CAPABILITIES)
+    set_capabilities(permitted & WORKER_CAPABILITIES, permitted)
     # Lost on the way.
     set_dumpable(False)
 

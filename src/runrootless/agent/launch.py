@@ -19,6 +19,7 @@ CREDENTIALS_NAME = "credentials"
 
 _BACKLOG = 64
 _MEMORY = 192 << 20
+_INFINITY = (1 << 64) - 1
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def launch(settings: Settings) -> None:
 
     Raises Error if the socket, the process, its memory or the side stores cannot be had.
     """
-    _check_memory()
+    _check_limits()
     path = f"{settings.directory}/{LISTENER}"
 
     def warn(message: str) -> None:
@@ -105,9 +106,15 @@ def launch(settings: Settings) -> None:
     # The runtime that this process becomes has no use for the others: close-on-exec.
 
 
-def _check_memory() -> None:
-    """Raise Error where the agent's memory is limited to less than it takes (setrlimit(2))."""
+def _check_limits() -> None:
+    """Raise Error where a limit (setrlimit(2)) leaves too little for the agent and its work."""
     limits = HostFacts()
+    real_time = limits.hard_limit("RLIMIT_RTTIME")
+    if real_time is not None and real_time < _INFINITY:
+        raise Error(
+            "RLIMIT_RTTIME is limited (`ulimit -HR`), and it is where a process carries who it is: "
+            "it takes a session without that limit"
+        )
     for name, option in (("RLIMIT_AS", "v"), ("RLIMIT_DATA", "d")):
         limit = limits.hard_limit(name)
         if limit is not None and limit < _MEMORY:

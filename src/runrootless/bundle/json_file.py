@@ -157,8 +157,10 @@ def read(path: str) -> Any:
     file with Go's encoding/json.  Raises ``OSError`` as open(2) and read(2) do,
     and ``Error`` for a file that is not JSON.
     """
-    file = os.open(path, os.O_RDONLY)
+    # A fifo that nobody writes to is not waited for: it is empty.
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
+        os.set_blocking(file, True)
         chunks = []
         while chunk := os.read(file, 1 << 20):
             chunks.append(chunk)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from runrootless.linux.files import handle, is_procfs, open_directory
+from runrootless.linux.mounts import clone_mount
 from runrootless.linux.processes import read_status, status_fields
 
 ROOT_INODE = 1
@@ -43,7 +44,11 @@ class Procfs:
         self._known[self._agent_device] = True
         processes = open_directory(b"/proc")
         if processes >= 0 and is_procfs(processes):
-            self._processes = processes
+            try:
+                # What is mounted in there later is not in the way.
+                self._processes = clone_mount(processes)
+            except OSError:
+                self._processes = processes
             self._device = os.fstat(processes).st_dev
             self._known[self._device] = True
             self._is_hidden = not self._shows_agent(processes)
@@ -138,6 +143,31 @@ class Procfs:
             )[-1:] and _namespace_at(directory, name) == os.readlink("self/ns/pid")
         return False
 
+    def is_of_caller(self, directory: int, caller: int) -> bool:
+        """Return whether a directory of links in a procfs is that of a thread or its process.
+
+        Raises OSError where the thread is gone.
+        """
+        found = os.fstat(directory)
+        if found.st_dev == self._agent_device:
+            root, base = os.open(".", os.O_RDONLY | os.O_CLOEXEC), b"."
+        elif found.st_dev == self._device:
+            root, base = os.dup(self._processes), handle(self._processes)
+        else:
+            return False
+        try:
+            process, thread = self._numbers(root, caller)
+        except FileNotFoundError:
+            return False
+        finally:
+            os.close(root)
+        names = (process, thread, b"%b/task/%b" % (process, thread))
+        return any(
+            _is_at(None, path, found)
+            for name in names
+            for path in _with_links(b"%b/%b" % (base, name))
+        )
+
     def _numbers(self, root: int, caller: int) -> tuple[bytes, bytes]:
         """Return a thread's process and its own number in a procfs. Raises OSError: ENOENT."""
         status = read_status(caller)
@@ -184,9 +214,14 @@ def _link_directories(root: bytes) -> Iterator[bytes]:
         for thread in threads:
             # The number of a thread is a name in the root as well.
             for directory in (b"%b/%b" % (root, thread), b"%b/%b" % (tasks, thread)):
-                yield directory
-                for name in (b"fd", b"ns", b"map_files"):
-                    yield b"%b/%b" % (directory, name)
+                yield from _with_links(directory)
+
+
+def _with_links(directory: bytes) -> Iterator[bytes]:
+    """Return names of the directories with magic links of the thread that has a directory."""
+    yield directory
+    for name in (b"fd", b"ns", b"map_files"):
+        yield b"%b/%b" % (directory, name)
 
 
 def _is_at(root: int | None, path: bytes, file: os.stat_result) -> bool:
@@ -198,10 +233,8 @@ def _is_at(root: int | None, path: bytes, file: os.stat_result) -> bool:
 
 def _read_at(directory: int, name: bytes | str) -> bytes:
     fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory)
-    try:
-        return os.read(fd, 4096)
-    finally:
-        os.close(fd)
+    with open(fd, "rb", buffering=0) as file:
+        return file.readall()
 
 
 def _namespace_at(directory: int, status: str) -> str:

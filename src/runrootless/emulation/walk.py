@@ -11,6 +11,7 @@ import os
 import stat
 
 from runrootless.emulation.procfs import ROOT_INODE, Procfs
+from runrootless.linux.capabilities import capabilities, set_effective
 from runrootless.linux.files import (
     O_PATH,
     RESOLVE_NO_MAGICLINKS,
@@ -19,6 +20,7 @@ from runrootless.linux.files import (
     is_procfs,
 )
 from runrootless.linux.mounts import clone_mount
+from runrootless.linux.processes import shares_user_namespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -219,7 +221,7 @@ class _Steps:
     def _open_magic_link(self, name: bytes) -> int:
         """Return a descriptor of what a magic link leads to. Raises OSError."""
         if not self._procfs.shows_agent:
-            return os.open(name, _THERE, dir_fd=self._parent)
+            return self._open_as_caller(self._parent, name)
         # In a mount that nobody else can reach, lest a symlink that is mounted on the link
         # meanwhile is followed by the agent to what is its own.
         try:
@@ -229,9 +231,20 @@ class _Steps:
                 raise
             place = os.dup(self._parent)
         try:
-            return os.open(name, _THERE, dir_fd=place)
+            return self._open_as_caller(place, name)
         finally:
             os.close(place)
+
+    def _open_as_caller(self, directory: int, name: bytes) -> int:
+        """Follow a magic link if its caller may: ptrace(2), "access mode checking"."""
+        if self._procfs.is_of_caller(self._parent, self._caller):
+            return os.open(name, _THERE, dir_fd=directory)
+        # The kernel goes by what this thread may: no more than the caller, for the moment.
+        own = set_effective(_capabilities_here(self._caller))
+        try:
+            return os.open(name, _THERE, dir_fd=directory)
+        finally:
+            set_effective(own)
 
     def _move(self, parent: int, current: int, name: bytes = b"") -> None:
         """Take another place, and close the descriptors of the former one."""
@@ -239,6 +252,11 @@ class _Steps:
             if fd >= 0:
                 os.close(fd)
         self._parent, self._current, self._name = parent, current, name
+
+
+def _capabilities_here(caller: int) -> int:
+    """Return the capabilities that a thread has over what is in the agent's user namespace."""
+    return capabilities(caller)[0] if shares_user_namespace(caller) else 0
 
 
 def open_root() -> int:

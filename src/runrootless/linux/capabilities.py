@@ -18,6 +18,7 @@ DATA = struct.Struct("=6I")
 32 bits of each, then the high ones."""
 
 _capget = quick_function("capget")
+_capset = quick_function("capset")
 
 
 def capabilities(pid: int) -> tuple[int, int, int]:
@@ -29,6 +30,17 @@ def capabilities(pid: int) -> tuple[int, int, int]:
     buffer = bytearray(DATA.size)
     check(_capget(HEADER.pack(VERSION, pid), c_void_p(address(buffer))), "capget")
     return unpack(buffer)
+
+
+def set_effective(effective: int) -> int:
+    """Make as many of the calling thread's permitted capabilities effective; return those before.
+
+    Raises OSError.
+    """
+    before, permitted, inheritable = capabilities(0)
+    data = pack(effective & permitted, permitted, inheritable)
+    check(_capset(HEADER.pack(VERSION, 0), data), "capset")
+    return before
 
 
 def is_effective(pid: int, capability: int) -> bool:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 # <linux/nsfs.h>: the parent of a pid namespace, see ioctl_ns(2).
 _NS_GET_PARENT = 0xB702
+_PART = 4096
 
 
 def find_process(caller: int, pid: int) -> int:
@@ -186,6 +187,11 @@ def set_timer_slack(pid: int, nanoseconds: int) -> None:
 def _read(name: bytes) -> bytes:
     fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return os.read(fd, 4096)
+        text = part = os.read(fd, _PART)
+        # The groups of a process alone may take more.
+        while len(part) == _PART:
+            part = os.read(fd, _PART)
+            text += part
+        return text
     finally:
         os.close(fd)
