@@ -1,6 +1,7 @@
 """What the agent's processes hold and may do, and that nobody in the container gets at them."""
 
 import os
+import shlex
 import signal
 import subprocess
 from pathlib import Path
@@ -14,6 +15,7 @@ from support.bundles import Bundle, Config
 from support.containers import Runrootless
 from support.processes import read_line
 from support.programs import compile_program
+from support.trees import Tree
 from support.users import AS_ROOT
 
 pytestmark = pytest.mark.skipif(not AS_ROOT, reason="only root may look into the agent")
@@ -135,12 +137,16 @@ int main(int count, char **arguments)
 
 
 def with_host_processes(config: Config) -> None:
-    """All processes of the host are seen, and CAP_SYS_PTRACE is had."""
+    """All processes of the host are seen."""
     namespaces = config["linux"]["namespaces"]
     config["linux"]["namespaces"] = [one for one in namespaces if one["type"] != "pid"]
     for mount in config["mounts"]:
         if mount["type"] == "proc":
             mount.update(type="bind", source="/proc", options=["rbind"])
+
+
+def with_tracing(config: Config) -> None:
+    """CAP_SYS_PTRACE is had."""
     for kind in ("bounding", "effective", "permitted"):
         config["process"]["capabilities"][kind].append("CAP_SYS_PTRACE")
 
@@ -170,7 +176,7 @@ def test_nobody_in_the_container_gets_at_the_agent(
     program = attack
     if mode == "run":
         program = "/dev/attack"
-        ours = bundle().change(with_host_processes)
+        ours = bundle().change(with_host_processes).change(with_tracing)
         ours.change(lambda config: config["mounts"].append(mount))
     script = f"echo up; read pids; {program} $pids"
     process = _start(runrootless, ours, script)
@@ -185,7 +191,7 @@ def test_no_mount_on_a_procfs_misleads_the_agent(
 ) -> None:
     program = compile_program(MOUNTS, f"{runrootless.user.session}/mounts", ["-static"])
     mount = {"destination": "/dev/mounts", "type": "bind", "source": program, "options": ["bind"]}
-    ours = bundle().change(with_host_processes)
+    ours = bundle().change(with_host_processes).change(with_tracing)
     ours.change(lambda config: config["mounts"].append(mount))
 
     def with_mounts(config: Config) -> None:
@@ -198,6 +204,40 @@ def test_no_mount_on_a_procfs_misleads_the_agent(
     pids = the_supervisor(account), the_worker(account)
     output, _ = process.communicate(" ".join(map(str, pids)) + "\n", timeout=60)
     assert output == "tried\n"
+
+
+# What a link of another process leads to: the kernel lets nobody in who may not trace that.
+TRESPASS = """
+for p in /proc/[0-9]*; do
+    [ "$(cat $p/comm 2>/dev/null)" = bystander ] || continue
+    echo found
+    for way in root cwd/../../../../../../../.. fd/9 task/${p#/proc/}/root; do
+        (cd -P $p/$way) 2>/dev/null && echo "entered $way"
+        chown 5:6 $p/$way CANARY 2>/dev/null && echo "chown $way"
+        stat $p/$way CANARY >/dev/null 2>&1 && echo "stat $way"
+        mknod $p/$way CANARY/made c 1 3 2>/dev/null && echo "mknod $way"
+        setfattr -n trusted.x -v y $p/$way CANARY 2>/dev/null && echo "setfattr $way"
+    done
+done
+echo tried
+""".replace(" CANARY", "CANARY")
+
+
+def test_links_of_processes_that_the_caller_may_not_trace(
+    bundle: MakeBundle, runrootless: Runrootless, tools_tree: Tree
+) -> None:
+    """As below podman: the container is in a user namespace of the caller's, as others are."""
+    user = runrootless.user
+    canary = os.path.join(user.home, "canary")
+    user.run(["mkdir", canary]).check()
+    user.run(["cp", "/bin/sleep", f"{user.home}/bystander"]).check()
+    ours = bundle(tools_tree).change(with_host_processes)
+    ours.script(TRESPASS.replace("CANARY", canary))
+    run = runrootless.command("run", "--bundle", ours.path, runrootless.new_id())
+    script = f"exec 9</; {user.home}/bystander 60 & {shlex.join(run)}; kill $!"
+    done = user.run(["unshare", "-Ur", "sh", "-c", script]).check()
+    assert done.stdout == "found\ntried\n"
+    assert os.listdir(canary) == os.listxattr(canary) == []
 
 
 def _status(pid: int) -> dict[str, str]:
