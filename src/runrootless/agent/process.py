@@ -105,6 +105,8 @@ def _serve(
     )
     emulator = Emulator(table, owners, attributes, views, settings.thorough)
     kept.append(emulator.wakes)
+    # Once for all workers, which are to begin as soon as they can.
+    emulator.handlers()
 
     def alone() -> None:
         log.error(_ENDED_ALONE)

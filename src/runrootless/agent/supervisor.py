@@ -33,7 +33,7 @@ _CONNECTION_LIMIT = 64
 _ATTEMPTS = 16
 """With how many workers a call may end before it fails: it may be what ends them."""
 
-_PATIENCE = 8
+_PATIENCE = 64
 _LONGEST_PAUSE = 1.0
 _LONG = 1.0
 # Seconds: how often it is looked whether a worker, of which threads hang, has ended.

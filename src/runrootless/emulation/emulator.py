@@ -69,6 +69,7 @@ class Emulator:
         thorough: bool = False,
     ) -> None:
         shared = self.shared = Shared(table, owners)
+        self._handlers: dict[bytes, Handler] = {}
         self._identity = shared.identity
         self._procfs = shared.procfs
         self._devices = Devices(shared.paths, shared.ownership)
@@ -163,6 +164,11 @@ class Emulator:
         error number included, or None to let the kernel carry it out. It may raise OSError,
         and Waits.
         """
+        if not self._handlers:
+            self._handlers = self._make_handlers()
+        return self._handlers
+
+    def _make_handlers(self) -> dict[bytes, Handler]:
         handlers: dict[bytes, Handler] = {}
         for machine, architecture in AUDIT_ARCHITECTURES.items():
             checks = I386_CHECKS if machine == "i386" else CHECKS
