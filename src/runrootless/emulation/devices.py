@@ -82,10 +82,6 @@ class Devices:
 
         ``root`` is a descriptor of the directory. What cannot be covered is left as it is.
         """
-        with self._lock:
-            self._furnish(pid, root)
-
-    def _furnish(self, pid: int, root: int) -> None:
         try:
             directory = os.open(
                 "dev", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root
@@ -93,7 +89,8 @@ class Devices:
         except OSError:
             return
         mounts: list[int] = []
-        room = _MOUNTS_LIMIT - sum(len(furnished.mounts) for furnished in self._furnished)
+        with self._lock:
+            room = _MOUNTS_LIMIT - sum(len(furnished.mounts) for furnished in self._furnished)
         try:
             with os.scandir(directory) as entries:
                 # However many there are, others wait meanwhile.
@@ -109,6 +106,11 @@ class Devices:
             where, namespace = (0, 0), ""
         finally:
             os.close(directory)
+        with self._lock:
+            self._note(namespace, where, mounts, pid)
+
+    def _note(self, namespace: str, where: tuple[int, int], mounts: list[int], pid: int) -> None:
+        """Take note of a root that a thread enters, and of new mounts in its /dev."""
         for furnished in self._furnished:
             if furnished.where == where and furnished.namespace == namespace:
                 furnished.mounts += mounts
