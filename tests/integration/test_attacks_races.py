@@ -25,6 +25,8 @@ TRIES = int(os.environ.get("RUNROOTLESS_TEST_RACES", "100000"))
 CALLERS = [("notify", 0), ("notify", 33), ("thorough", 33)]
 EACH = TRIES // len(CALLERS)
 PLACE = "/srv/races"
+# Directories in which sockets are about to be made, by users: as many are held at most.
+EXPECTED = 64
 GROWTH = 4096
 """Kilobytes by which an agent may grow that has answered as many calls before."""
 
@@ -131,7 +133,8 @@ def test_races(
     if user:
         command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *command]
     script = 'chmod 1777 /srv; exec "$@"'
-    ours = bundle().set(["sh", "-c", script, "sh", *command])
+    # Owners of whatever the paths lead to are changed, the root included.
+    ours = bundle(copy=True).set(["sh", "-c", script, "sh", *command])
     srv = {"destination": "/srv", "type": "tmpfs", "source": "tmpfs"}
     ours.change(lambda config: config["mounts"].extend([srv, mount]))
     runrootless = Runrootless(unprivileged, ["--engine", engine])
@@ -162,5 +165,6 @@ def test_races(
     assert found.keys() == POSSIBLE.keys()
     assert canaries.describe() == before
     assert done.processes == warm.processes
-    assert len(done.descriptors) <= len(warm.descriptors), (warm.descriptors, done.descriptors)
+    descriptors = warm.descriptors, done.descriptors
+    assert len(done.descriptors) <= len(warm.descriptors) + EXPECTED, descriptors
     assert done.kilobytes <= warm.kilobytes + GROWTH
