@@ -43,8 +43,8 @@ as_user() {
 }
 
 install_packages \
-    ca-certificates debian-archive-keyring mmdebstrap passwd python3 python3-setuptools \
-    python3-venv python3-wheel runc util-linux
+    ca-certificates debian-archive-keyring gcc libc6-dev mmdebstrap passwd python3 python3-mesonpy \
+    python3-venv runc util-linux
 
 if [ "$(id -u)" -eq 0 ]; then
     user=$(choose_user)
@@ -54,7 +54,7 @@ if [ "$(id -u)" -eq 0 ]; then
         directory=$(getent passwd "$user" | cut -d: -f6)/runrootless-quickstart
         step "$user can't work in $PWD: copying it to $directory"
         as_user "$user" mkdir -p "$directory"
-        as_user "$user" rm -rf "$directory/src"
+        as_user "$user" rm -rf "$directory/src" "$directory/native"
         tar --exclude='./.*' --exclude=./build --exclude=./examples/debian/rootfs -cf - . |
             as_user "$user" tar -C "$directory" -xf - --no-same-owner
     fi
@@ -71,8 +71,8 @@ if has_subordinate_ids "$(id -un)"; then
 fi
 
 # Installed again only when the checkout is another.
-installed=$(find pyproject.toml bin src -type f -not -path '*/__pycache__/*' -not -path '*.egg-info/*' \
-    -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum)
+installed=$(find "${sources[@]}" -type f -not -path '*/__pycache__/*' -print0 |
+    LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum)
 if [ "$installed" != "$(cat "$venv/installed" 2>/dev/null)" ]; then
     step "installing runrootless into $venv"
     make_venv "$venv"

@@ -12,9 +12,10 @@ umask 022
 
 install_packages \
     attr buildah busybox-static ca-certificates containerd crun dbus-daemon debian-archive-keyring \
-    debootstrap docker-registry dpkg-dev e2fsprogs gcc gcc-multilib iproute2 libc6-dev libglib2.0-bin \
-    make mmdebstrap munge passt passwd podman procps proot python3 python3-setuptools \
-    python3-venv python3-wheel runc slirp4netns slurm-client slurmctld slurmd uidmap util-linux
+    debootstrap docker-registry dpkg-dev e2fsprogs gcc gcc-aarch64-linux-gnu gcc-multilib iproute2 \
+    libc6-dev libc6-dev-arm64-cross libglib2.0-bin make mmdebstrap munge passt passwd podman procps \
+    proot python3 python3-mesonpy python3-venv qemu-user runc slirp4netns slurm-client slurmctld \
+    slurmd uidmap util-linux
 
 if world_readable .; then
     venv=$PWD/.venv

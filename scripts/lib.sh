@@ -118,19 +118,24 @@ make_venv() {
         die "could not make a virtual environment in $venv"
 }
 
-# Builds a wheel of this checkout with Debian's setuptools and installs it into a
-# virtual environment: not editable, as users get it, and without PyPI.
+# What a wheel is built of, besides the package's documents.
+sources=(bin meson.build native pyproject.toml src)
+
+# Builds a wheel of this checkout with Debian's meson-python and compiler and installs it into
+# a virtual environment: not editable, as users get it, and without PyPI.
 install_checkout() {
     local venv=$1 checkout=$2 build status=0
-    # A copy: what an earlier build left in the checkout would be installed as well.
+    # A copy: the build writes beside what it reads.
     build=$(mktemp -d)
-    cp -r "$checkout/pyproject.toml" "$checkout/src" "$checkout/bin" "$build"
+    cp -r "${sources[@]/#/$checkout/}" "$build"
     find "$checkout" -maxdepth 1 -type f \( -name 'README*' -o -name 'LICENSE*' \) \
         -exec cp -t "$build" {} +
-    find "$build" -name '*.egg-info' -prune -exec rm -r {} +
-    quietly env -C "$build" -u PYTHONPATH /usr/bin/python3 -c '
-from setuptools import build_meta
-build_meta.build_wheel(".")' &&
+    # meson and ninja are to be Debian's as well, whatever else is on the caller's PATH.
+    quietly env -C "$build" -u PYTHONPATH PATH=/usr/bin:/bin /usr/bin/python3 -c '
+import sys
+sys.path.append("native")
+import build_backend
+build_backend.build_wheel(".")' &&
         quietly "$venv/bin/python" -m pip install --no-index --no-deps --force-reinstall \
             "$build"/*.whl || status=$?
     rm -rf "$build"

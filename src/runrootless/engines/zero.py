@@ -92,7 +92,7 @@ def launch(settings: Settings) -> None:
 
 def emulate(log: str, log_format: str, debug: bool) -> list[str]:
     """Let the calls succeed in this process and its children, on the host. Raises Error."""
-    from runrootless.emulation.seccomp_filter import MACHINES, build
+    from runrootless.emulation.seccomp_filter import MACHINES
     from runrootless.engines.notify_host import become_root
     from runrootless.linux import process, seccomp
 
@@ -101,8 +101,16 @@ def emulate(log: str, log_format: str, debug: bool) -> list[str]:
         raise Error(f"the system calls of {machine} are not known: use --engine proot")
     become_root()
     process.set_no_new_privileges()
-    seccomp.install(build(machine, seccomp.RETURN_ERRNO, _rows()), seccomp.FILTER_SPEC_ALLOW)
+    seccomp.install(filter_program(machine), seccomp.FILTER_SPEC_ALLOW)
     return []
+
+
+def filter_program(machine: str) -> bytes:
+    """Return the filter for a machine as BPF instructions. Raises KeyError if it is not known."""
+    from runrootless.emulation.seccomp_filter import build
+    from runrootless.linux.seccomp import RETURN_ERRNO
+
+    return build(machine, RETURN_ERRNO, _rows())
 
 
 def seccomp_rules() -> list[dict[str, Any]]:

@@ -1,0 +1,6 @@
+/* Loaded by the agent with ctypes. */
+
+int loop_version(void)
+{
+	return 1;
+}

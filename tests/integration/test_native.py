@@ -1,0 +1,126 @@
+"""The native parts, built for each machine from the same sources, with all warnings as errors."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+from runrootless.emulation.seccomp_filter import build
+from runrootless.engines.zero import filter_program
+from runrootless.linux.seccomp import RETURN_NOTIFY
+from support import elf
+
+CHECKOUT = Path(__file__).parents[2]
+SOURCES = ("LICENSE", "README.md", "bin", "meson.build", "native", "pyproject.toml", "src")
+STRICT = ["-Dwarning_level=2", "-Dwerror=true"]
+# meson-python is one of Debian's packages, and so is to be what it calls.
+PYTHON = "/usr/bin/python3"
+ENVIRONMENT = {**os.environ, "PATH": "/usr/bin:/bin"}
+BUILD_WHEEL = """
+import sys
+sys.path.append("native")
+import build_backend
+print(build_backend.build_wheel(".", {"setup-args": sys.argv[1:]}))
+"""
+
+
+def cross_file(machine: str) -> list[str]:
+    """Return the arguments for meson that have it build for a machine."""
+    if machine == os.uname().machine:
+        return []
+    return ["--cross-file", str(CHECKOUT / "native" / f"{machine}.ini")]
+
+
+def run(*command: str, directory: Path) -> str:
+    result = subprocess.run(
+        command, cwd=directory, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what a wheel is made of."""
+    directory = tmp_path_factory.mktemp("sources")
+    for name in SOURCES:
+        source, target = CHECKOUT / name, directory / name
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, target)
+    return directory
+
+
+@pytest.fixture(scope="module", params=sorted({os.uname().machine, "aarch64"}))
+def built(
+    request: pytest.FixtureRequest, sources: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Path]:
+    """A machine, and the directory in which all has been built for it."""
+    machine: str = request.param
+    directory = tmp_path_factory.mktemp(machine)
+    arguments = [*STRICT, *cross_file(machine)]
+    run("meson", "setup", *arguments, str(sources), str(directory), directory=sources)
+    run("ninja", "-C", str(directory), directory=sources)
+    return machine, directory
+
+
+def test_launcher_needs_nothing(built: tuple[str, Path]) -> None:
+    machine, directory = built
+    data = (directory / "native" / "launcher").read_bytes()
+    launcher = elf.parse(data)
+    assert launcher.machine == machine
+    assert launcher.type == elf.TYPE_EXECUTABLE
+    assert launcher.flags(elf.SEGMENT_INTERPRETER) == []
+    assert launcher.flags(elf.SEGMENT_DYNAMIC) == []
+    (stack,) = launcher.flags(elf.SEGMENT_STACK)
+    assert not stack & elf.EXECUTABLE
+    both = elf.WRITABLE | elf.EXECUTABLE
+    assert not [flags for _, flags in launcher.segments if flags & both == both]
+    assert len(data) < 8192
+
+
+def test_launcher_has_one_source(built: tuple[str, Path]) -> None:
+    machine, directory = built
+    targets = json.loads(run("meson", "introspect", "--targets", ".", directory=directory))
+    (launcher,) = [target for target in targets if target["name"] == "launcher"]
+    names = {
+        os.path.basename(path)
+        for group in launcher["target_sources"]
+        for path in group.get("sources", [])
+    }
+    assert names == {"launcher.c", f"start-{machine}.S"}
+
+
+def test_launcher_called_wrongly(built: tuple[str, Path]) -> None:
+    machine, directory = built
+    emulator = [] if machine == os.uname().machine else [f"qemu-{machine}"]
+    command = [*emulator, str(directory / "native" / "launcher")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert "runrootless" in result.stderr
+
+
+def test_wheel_for_another_machine(sources: Path) -> None:
+    arguments = cross_file("aarch64")
+    output = run(PYTHON, "-c", BUILD_WHEEL, *arguments, directory=sources)
+    name = output.splitlines()[-1]
+    assert name.endswith("-py3-none-linux_aarch64.whl")
+    with ZipFile(sources / name) as wheel:
+        names = set(wheel.namelist())
+        native = {
+            os.path.basename(path): wheel.read(path)
+            for path in names
+            if path.startswith("runrootless/native/")
+        }
+    assert elf.parse(native["launcher"]).machine == "aarch64"
+    assert native["notify.bpf"] == build("aarch64", RETURN_NOTIFY)
+    assert native["thorough.bpf"] == build("aarch64", RETURN_NOTIFY, thorough=True)
+    assert native["zero.bpf"] == filter_program("aarch64")
+    modules = (sources / "src").rglob("*.py")
+    assert {str(path.relative_to(sources / "src")) for path in modules} <= names
