@@ -1,22 +1,214 @@
-/* Stands first in a container's process and executes its program. Freestanding: no libc. */
-
-long system_call(long number, long a, long b, long c, long d, long e, long f);
+/*
+ * The launcher stands before the program of a container's process, brings this process under
+ * our seccomp filter, and becomes that program.
+ *
+ *     /proc/self/fd/N PROGRAM [ARGUMENT ...]
+ *
+ * Not Python: it is executed in the container, where there may be no interpreter and no C
+ * library, and nothing of it may be left there. So it is freestanding, and its file is one in
+ * memory: descriptor N, from which it reads what to do. N + 1 is a connection to the agent, if
+ * there is one: that is told the number of the listener, takes it out of this process with
+ * pidfd_getfd(2), and answers with a byte. So no call is made that a filter hands over, but for
+ * the last one. runrootless/launcher.py has the other side.
+ */
 
 #if defined(__x86_64__)
-enum { SYS_WRITE = 1, SYS_EXIT_GROUP = 231 };
+enum { READ = 0, WRITE = 1, CLOSE = 3, EXECVE = 59, EXIT_GROUP = 231, FSTATAT = 262, SECCOMP = 317 };
+enum { MODE_OFFSET = 24 };	/* of st_mode, <asm/stat.h> */
 #elif defined(__aarch64__)
-enum { SYS_WRITE = 64, SYS_EXIT_GROUP = 94 };
+enum { READ = 63, WRITE = 64, CLOSE = 57, EXECVE = 221, EXIT_GROUP = 94, FSTATAT = 79, SECCOMP = 277 };
+enum { MODE_OFFSET = 16 };
 #else
 #error "no system call numbers for this architecture"
 #endif
 
-static const char wrong_call[] = "runrootless launcher: not to be called by hand\n";
+enum { SET_MODE_FILTER = 1, NEW_LISTENER = 8, WAIT_KILLABLE_RECV = 32 };	/* <linux/seccomp.h> */
+enum { ENOEXEC = 8, EINVAL = 22 };
+enum { AT_FDCWD = -100, S_IFMT = 0170000, S_IFDIR = 0040000, EXECUTABLE = 0111 };
+enum { BPF_MAXINSNS = 4096, PATH_MAX = 4096 };
+
+/* What errors that are not the kernel's are called in the table of words. */
+enum { NOT_IN_PATH = 254, NO_FILTER = 253, NO_AGENT = 252 };
+
+/* What is read first. Behind it come the filter and the words. */
+static struct {
+	unsigned flags;	/* of seccomp(2) */
+	unsigned filter_size;	/* in bytes, eight an instruction */
+	unsigned words_size;
+	unsigned runs_scripts;	/* whether sh(1) gets what has no format, as execvp(3) does it */
+} order;
+
+static unsigned long long filter[BPF_MAXINSNS];
+
+/*
+ * For each error a byte with its number, one with the exit code, and what is said before the
+ * name of the program and behind it, each ended by a null byte. The last one, with number 0, is
+ * for all other errors.
+ */
+static char words[4096];
+
+static char candidate[PATH_MAX];
+
+long system_call(long number, long a, long b, long c, long d, long e, long f);
+
+static unsigned long length(const char *text)
+{
+	unsigned long count = 0;
+
+	while (text[count])
+		count++;
+	return count;
+}
+
+static void say(const char *text)
+{
+	system_call(WRITE, 2, (long)text, (long)length(text), 0, 0, 0);
+}
+
+__attribute__((noreturn)) static void leave(int code)
+{
+	for (;;)
+		system_call(EXIT_GROUP, code, 0, 0, 0, 0, 0);
+}
+
+__attribute__((noreturn)) static void fail(const char *name, long error)
+{
+	const char *entry = words, *behind = entry + 2 + length(entry + 2) + 1;
+
+	while (entry[0] && (unsigned char)entry[0] != error) {
+		entry = behind + length(behind) + 1;
+		behind = entry + 2 + length(entry + 2) + 1;
+	}
+	say(entry + 2);
+	say(name);
+	say(behind);
+	leave(entry[1]);
+}
+
+static int is_read(long file, void *to, unsigned size)
+{
+	char *at = to;
+
+	while (size) {
+		long count = system_call(READ, file, (long)at, size, 0, 0, 0);
+
+		if (count <= 0)
+			return 0;
+		at += count;
+		size -= (unsigned)count;
+	}
+	return 1;
+}
+
+/* Returns the value of PATH in an environment, none for what is not there. */
+static const char *search_path(char *const *environment)
+{
+	for (; *environment; environment++) {
+		const char *entry = *environment;
+
+		if (entry[0] == 'P' && entry[1] == 'A' && entry[2] == 'T' && entry[3] == 'H' && entry[4] == '=')
+			return entry + 5;
+	}
+	return "";
+}
+
+/* Returns where the program is, as a runtime looks for it, and as a shell does. */
+static const char *find(const char *name, char *const *environment)
+{
+	static unsigned char found[256];	/* struct stat */
+	const char *at, *end;
+
+	for (at = name; *at; at++)
+		if (*at == '/')
+			return name;
+	if (*name)
+		for (at = search_path(environment); *at; at = end + (*end == ':')) {
+			unsigned long size, i, name_size = length(name) + 1;
+			unsigned mode;
+
+			for (end = at; *end && *end != ':'; end++)
+				;
+			size = (unsigned long)(end - at);
+			if (size + 2 + name_size > sizeof candidate)
+				continue;
+			for (i = 0; i < size; i++)
+				candidate[i] = at[i];
+			if (!size)
+				candidate[size++] = '.';
+			candidate[size++] = '/';
+			for (i = 0; i < name_size; i++)
+				candidate[size + i] = name[i];
+			if (system_call(FSTATAT, AT_FDCWD, (long)candidate, (long)found, 0, 0, 0))
+				continue;
+			mode = *(unsigned *)(found + MODE_OFFSET);
+			if ((mode & S_IFMT) != S_IFDIR && mode & EXECUTABLE)
+				return candidate;
+		}
+	fail(name, NOT_IN_PATH);
+}
+
+/* Comes under the filter; returns the listener, or 0 where none is wanted. */
+static long come_under_filter(void)
+{
+	struct {
+		unsigned short count;
+		const void *instructions;
+	} program = { (unsigned short)(order.filter_size / sizeof *filter), filter };
+	long listener = system_call(SECCOMP, SET_MODE_FILTER, order.flags, (long)&program, 0, 0, 0);
+
+	/* Before Linux 5.19. */
+	if (listener == -EINVAL)
+		listener = system_call(SECCOMP, SET_MODE_FILTER, order.flags & ~WAIT_KILLABLE_RECV,
+				       (long)&program, 0, 0, 0);
+	if (listener < 0)
+		fail("", NO_FILTER);
+	return listener;
+}
+
+/* Hands the listener over to the agent, which answers once it has it. */
+static void hand_over(long connection, long listener)
+{
+	int number = (int)listener;
+	char answer;
+
+	if (system_call(WRITE, connection, (long)&number, sizeof number, 0, 0, 0) != sizeof number
+	    || !is_read(connection, &answer, 1))
+		fail("", NO_AGENT);
+	system_call(CLOSE, listener, 0, 0, 0, 0, 0);
+	system_call(CLOSE, connection, 0, 0, 0, 0, 0);
+}
 
 /* Called by _start with the stack as execve(2) leaves it. */
-__attribute__((noreturn)) void start(const long *stack)
+__attribute__((noreturn)) void start(long *stack)
 {
-	(void)stack;
-	system_call(SYS_WRITE, 2, (long)wrong_call, sizeof wrong_call - 1, 0, 0, 0);
-	for (;;)
-		system_call(SYS_EXIT_GROUP, 1, 0, 0, 0, 0, 0);
+	char **arguments = (char **)(stack + 1), **environment = arguments + stack[0] + 1;
+	const char *digit = stack[0] > 0 ? arguments[0] : "", *program;
+	long self = 0, error;
+
+	digit += length(digit);
+	while (digit > arguments[0] && digit[-1] >= '0' && digit[-1] <= '9')
+		digit--;
+	for (; *digit && self < 1 << 20; digit++)
+		self = 10 * self + *digit - '0';
+	if (stack[0] < 2 || !is_read(self, &order, sizeof order) || order.filter_size > sizeof filter
+	    || order.words_size > sizeof words || !is_read(self, filter, order.filter_size)
+	    || !is_read(self, words, order.words_size)) {
+		say("runrootless: the launcher is not to be called by hand\n");
+		leave(1);
+	}
+	system_call(CLOSE, self, 0, 0, 0, 0, 0);
+	arguments++;
+	program = find(arguments[0], environment);
+	if (order.flags & NEW_LISTENER)
+		hand_over(self + 1, come_under_filter());
+	else
+		come_under_filter();
+	error = -system_call(EXECVE, (long)program, (long)arguments, (long)environment, 0, 0, 0);
+	if (error == ENOEXEC && order.runs_scripts) {
+		/* In the place of the launcher's own name there is room for one more. */
+		arguments[-1] = "sh";
+		arguments[0] = (char *)program;
+		system_call(EXECVE, (long)"/bin/sh", (long)(arguments - 1), (long)environment, 0, 0, 0);
+	}
+	fail(program, error);
 }

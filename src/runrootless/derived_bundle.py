@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+from errno import ENOENT
 
-from runrootless import engines, interrupts, state
+from runrootless import engines, interrupts, launcher, state
 from runrootless.bundle import json_file
 from runrootless.bundle.host import HostFacts
+from runrootless.bundle.profile import permit_seccomp
+from runrootless.bundle.program import is_missed
 from runrootless.bundle.spec import ENGINE_ANNOTATION, NETWORK_ANNOTATION, load
 from runrootless.bundle.transform import MEMORY, has_new_user_namespace, transform
+from runrootless.errors import Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from runrootless.runtimes import Runtime
+    from typing import Any
 
 SIDE_STORES = ".rootfs."
 """What the names of the side stores begin with, in the bundle of a container whose root file
@@ -21,14 +25,24 @@ system is not its bundle's."""
 
 class Derived:
     """The engine of a derived bundle, its root file system (an absolute path), and what the
-    paths of the side stores begin with, as ``Settings`` has it."""
+    paths of the side stores begin with, as ``Settings`` has it.
 
-    __slots__ = ("choice", "rootfs", "side_stores")
+    ``before`` is None without a launcher; with one it is what ``launcher.make`` takes.
+    """
 
-    def __init__(self, choice: engines.Choice, rootfs: str, side_stores: list[str]) -> None:
+    __slots__ = ("before", "choice", "rootfs", "side_stores")
+
+    def __init__(
+        self,
+        choice: engines.Choice,
+        rootfs: str,
+        side_stores: list[str],
+        before: bytes | None,
+    ) -> None:
         self.choice = choice
         self.rootfs = rootfs
         self.side_stores = side_stores
+        self.before = before
 
 
 def derive(
@@ -37,15 +51,16 @@ def derive(
     config: str,
     directory: str,
     systemd_cgroup: bool,
-    runtime: Runtime,
     network: str = "",
+    first: int = 3,
 ) -> Derived:
     """Derive a rootless bundle from the one in the directory ``bundle``.
 
     ``config`` is the name of its configuration. The derived one goes to the container's
     private ``directory``. ``engine`` is the value of ``--engine``, ``systemd_cgroup`` tells
-    whether ``runtime`` asks systemd for cgroups, and ``network`` is the value of
-    ``--network``, empty for the bundle's. Raises Error for a bundle that cannot be run.
+    whether the runtime asks systemd for cgroups, ``network`` is the value of
+    ``--network``, empty for the bundle's, and ``first`` is the descriptor that a launcher would
+    be. Raises Error for a bundle that cannot be run.
     """
     spec = load(bundle, config)
     annotations = spec.get("annotations", {})
@@ -75,9 +90,48 @@ def derive(
             # Beside the rootfs they would be in the way of who removes that, or stay for ever.
             side_stores = [os.path.join(bundle, SIDE_STORES)]
     spec[MEMORY]["engine"] = choice.name
-    choice.engine.apply(spec, directory, identity, runtime)
+    choice.engine.apply(spec, directory, identity)
+    before = put_launcher(spec, first) if choice.name in engines.WITH_FILTER else None
     json_file.write(f"{directory}/{state.CONFIG}", spec, state.MODE)
-    return Derived(choice, rootfs, side_stores)
+    return Derived(choice, rootfs, side_stores, before)
+
+
+def put_launcher(spec: dict[str, Any], first: int) -> bytes | None:
+    """Put the launcher, descriptor ``first``, before the process of a rootless spec.
+
+    Return what comes before its filter, None where the process has no program that a launcher
+    could execute: then the runtime is to say so, and execve(2) fails lest there be one after
+    all. Raises Error for a spec in which none could be executed.
+    """
+    linux = spec["linux"]
+    if is_missed(spec):
+        from runrootless.bundle.refusals import refuse
+
+        linux["seccomp"] = refuse(linux.get("seccomp"), {ENOENT: ("execve", "execveat")})
+        return None
+    if not any(_is_proc(mount) for mount in spec["mounts"]):
+        raise Error(
+            "the bundle mounts no /proc, by which the process comes under emulation: "
+            "add that mount (type proc), or take --engine none"
+        )
+    answer = permit_seccomp(linux["seccomp"]) if linux.get("seccomp") else None
+    spec[MEMORY]["seccomp"] = answer
+    spec["process"]["args"] = [launcher.path(first), *spec["process"]["args"]]
+    return before_filter(answer)
+
+
+def before_filter(answer: int | None) -> bytes:
+    """Return what comes before a filter, for what a profile answers to seccomp(2), if it does."""
+    if answer is None:
+        return b""
+    from runrootless.emulation.seccomp_filter import answering
+
+    return answering("seccomp", answer)
+
+
+def _is_proc(mount: dict[str, Any]) -> bool:
+    destination: str = mount.get("destination", "")
+    return os.path.normpath(destination) == "/proc"
 
 
 def explain(bundle: str, config: str, directory: str) -> list[str]:

@@ -10,7 +10,7 @@ import errno
 import os
 import sys
 
-from runrootless import command_line, engines
+from runrootless import command_line, engines, launcher
 from runrootless.errors import Error
 from runrootless.runtimes import user_namespace
 
@@ -60,7 +60,10 @@ def run(options: Parsed) -> int:
         if choice.name in engines.WITH_LISTENER:
             _prepare(command[0], options)
         before = choice.engine.emulate(
-            options.get("log"), options.get("log-format"), options.is_on("debug")
+            options.get("log"),
+            options.get("log-format"),
+            options.is_on("debug"),
+            launcher.command_words(NOT_EXECUTED, NOT_FOUND),
         )
     except (Error, OSError) as error:
         raise Error(str(error), FAILED) from error

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from runrootless import command_line, engines, requirements, state
+from runrootless import command_line, engines, launcher, requirements, state
 from runrootless.bundle import json_file
 from runrootless.bundle.host import HostFacts
 from runrootless.bundle.identity import Identity
@@ -20,6 +20,7 @@ from runrootless.bundle.process import (
     take_user,
     use_default_capabilities,
 )
+from runrootless.bundle.program import is_missed_in
 from runrootless.bundle.transform import MEMORY
 from runrootless.errors import Error
 from runrootless.runtimes import user_namespace
@@ -88,12 +89,39 @@ def prepare(invocation: Invocation) -> list[str]:
             f"nothing more can be executed in {container_id}: the agent that emulates root there "
             "has ended (see --log); what runs in it can be killed, and the container deleted"
         )
+    preserved = command_line.number(parsed.get("preserve-fds", "0")) or 0
+    first = launcher.first_free(preserved, invocation.runtime)
+    has_launcher = spec[MEMORY]["engine"] in engines.WITH_FILTER
+
+    def hand_in() -> int:
+        from runrootless.derived_bundle import before_filter
+
+        socket = f"{directory}/{state.LISTENER}"
+        before = before_filter(spec[MEMORY].get("seccomp"))
+        return launcher.hand_in(spec[MEMORY]["engine"], invocation.runtime, socket, first, before)
+
+    def goes_without(process: Process) -> bool:
+        # The runtime says it then.
+        return not has_launcher or (pid is not None and is_missed_in(f"/proc/{pid}/root", process))
+
     if (
         engine.EXECS_FROM_BUNDLE
         and invocation.runtime.execs_from_bundle()
         and not (process_file or parsed.get("user") or parsed.get_all("additional-gids"))
     ):
-        return invocation.runtime_command([*parsed.without(), "--", container_id, *arguments])
+        process, _ = process_from_flags(spec, parsed, arguments)
+        if not goes_without(process):
+            preserved += hand_in()
+            arguments = [launcher.path(first), *arguments]
+        return invocation.runtime_command(
+            [
+                *parsed.without("preserve-fds"),
+                f"--preserve-fds={preserved}",
+                "--",
+                container_id,
+                *arguments,
+            ]
+        )
 
     if process_file:
         process, identity = process_from_file(process_file)
@@ -105,9 +133,21 @@ def prepare(invocation: Invocation) -> list[str]:
         from runrootless.proot import relay
 
         relay.fork()
-    path = _hand_over(process, command_line.number(parsed.get("preserve-fds", "0")) or 0)
+    if goes_without(process):
+        path = _hand_over(process, first)
+    else:
+        process["args"] = [launcher.path(first), *process["args"]]
+        # Above those that the launcher takes.
+        path = _hand_over(process, first + 2)
+        preserved += hand_in()
     return invocation.runtime_command(
-        [*parsed.without(*_IN_THE_PROCESS), f"--process={path}", "--", container_id]
+        [
+            *parsed.without(*_IN_THE_PROCESS, "preserve-fds"),
+            f"--preserve-fds={preserved}",
+            f"--process={path}",
+            "--",
+            container_id,
+        ]
     )
 
 
@@ -178,25 +218,21 @@ def _wanted_identity(spec: Spec, parsed: Parsed) -> Identity:
     return identity
 
 
-def _hand_over(process: Process, preserved: int) -> str:
+def _hand_over(process: Process, first: int) -> str:
     """Return a path at which the runtime can read ``process``, and nobody needs to remove.
 
-    It is a file in memory whose descriptor survives execve(2).  The descriptor
-    is above those that ``--preserve-fds`` and $LISTEN_FDS pass to the container,
-    and all the others the runtimes close.
+    It is a file in memory whose descriptor survives execve(2). It is not below ``first``: those
+    are passed to the container, and all the others the runtimes close.
     """
     from fcntl import F_DUPFD, fcntl
 
-    listen = os.environ.get("LISTEN_FDS", "")
-    if listen.isascii() and listen.isdigit():
-        preserved += int(listen)
     file = os.memfd_create("process.json")
     try:
         json_file.write_all(file, json_file.dump(process).encode())
-        return f"/proc/self/fd/{fcntl(file, F_DUPFD, 3 + preserved)}"
+        return f"/proc/self/fd/{fcntl(file, F_DUPFD, first)}"
     except OSError as error:
         raise Error(
-            f"no file descriptor above the {preserved} passed to the container: {error.strerror}"
+            f"no file descriptor from {first} on for the process: {error.strerror}"
         ) from None
     finally:
         os.close(file)

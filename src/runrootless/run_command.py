@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from runrootless import command_line, interrupts, requirements, state
+from runrootless import command_line, interrupts, launcher, requirements, state
 from runrootless.agent.launch import Settings
 from runrootless.derived_bundle import derive, explain
 from runrootless.errors import Error
@@ -47,14 +47,16 @@ def prepare(invocation: Invocation) -> list[str]:
     invocation.directory = directory.path
     bundle = parsed.get("bundle") or "."
     config = parsed.get("config") or state.CONFIG
+    preserved = command_line.number(parsed.get("preserve-fds", "0")) or 0
+    first = launcher.first_free(preserved, invocation.runtime)
     derived = derive(
         options.get("engine"),
         bundle,
         config,
         directory.path,
         options.is_on("systemd-cgroup"),
-        invocation.runtime,
         parsed.get("network"),
+        first,
     )
     choice = derived.choice
     requirements.require_room(base)
@@ -82,13 +84,23 @@ def prepare(invocation: Invocation) -> list[str]:
     # Now what was launched removes it, when this process ends without a container. Both at
     # once would have the agent complain in the log, where callers look for our error.
     invocation.directory = None
+    handed = 0
+    if derived.before is not None:
+        handed = launcher.hand_in(
+            choice.name,
+            invocation.runtime,
+            f"{directory.path}/{state.LISTENER}",
+            first,
+            derived.before,
+        )
     interrupts.let_through()
     # These the runtime takes from the bundle on, which is another one by now.
     for name in ("console-socket", "pidfd-socket", *invocation.runtime.paths_in_bundle()):
         parsed.replace(name, lambda path: os.path.join(os.path.abspath(bundle), path))
     return invocation.runtime_command(
         [
-            *parsed.without("bundle", "config", "network"),
+            *parsed.without("bundle", "config", "network", "preserve-fds"),
+            f"--preserve-fds={preserved + handed}",
             f"--bundle={directory.path}",
             "--",
             container_id,

@@ -91,6 +91,7 @@ def launch(settings: Settings) -> None:
     try:
         side_files = open_side_files(settings.side_stores, settings.rootfs, warn)
         socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_PASSCRED, 1)
         mask = os.umask(0o077)
         try:
             socket.bind(path)

@@ -1,8 +1,8 @@
-"""The socket on which the runtime hands over the seccomp listener of a process.
+"""The socket on which a launcher hands over the seccomp listener of its process.
 
-OCI runtime spec, config-linux.md, "seccomp": the runtime connects to ``listenerPath``
-and sends one ``ContainerProcessState`` as JSON, with the descriptors that it lists in
-``fds`` as SCM_RIGHTS.
+The launcher (native/launcher.c) writes the number that its listener has as a descriptor. The
+kernel says which process that is (SO_PASSCRED, unix(7)), and the listener is taken out of it
+with pidfd_getfd(2). Sending a descriptor would be a call that the filter hands over.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ import _socket
 import os
 import struct
 
-from runrootless.bundle.json_file import scan
 from runrootless.errors import Error
+from runrootless.linux import pidfd
 
-_MESSAGE_LIMIT = 1 << 20
-_FDS_LIMIT = 8
-_PID_LIMIT = 1 << 31
-_FD_SIZE = struct.calcsize("i")
-_PEER = struct.Struct("3i")
+_NUMBER = struct.Struct("=i")
+_CREDENTIALS = struct.Struct("3i")
+_LISTENER = "anon_inode:seccomp notify"
+_THANKS = b"\1"
 
 
 class Handover:
@@ -32,63 +31,47 @@ class Handover:
 
 
 class Connection:
-    """One connection to the socket, read until its message is whole."""
+    """One connection to the socket, from which it has SO_PASSCRED."""
 
     def __init__(self, fd: int) -> None:
         self._socket = _socket.socket(fileno=fd)
         self._socket.setblocking(False)
-        self._fds: list[int] = []
-        self._data = b""
 
     def peer_uid(self) -> int:
         """Return the user ID of the process at the other end: SO_PEERCRED, unix(7)."""
-        option = self._socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _PEER.size)
-        return int(_PEER.unpack(option)[1])
+        option = self._socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _CREDENTIALS.size)
+        return int(_CREDENTIALS.unpack(option)[1])
 
     def receive(self) -> Handover | None:
-        """Read what is there; return the handover once it is whole, None before that.
+        """Read what is there; return the handover, None where nobody will hand anything over.
 
-        Raises Error for a message that is none, OSError as recvmsg(2) does.
+        Raises Error for a message that is none, BlockingIOError where there is nothing to read
+        yet, and OSError as pidfd_getfd(2) does.
         """
-        try:
-            data, ancillary, _, _ = self._socket.recvmsg(
-                65536, _socket.CMSG_SPACE(_FDS_LIMIT * _FD_SIZE), _socket.MSG_CMSG_CLOEXEC
-            )
-        except BlockingIOError:
+        data, ancillary, _, _ = self._socket.recvmsg(
+            _NUMBER.size, _socket.CMSG_SPACE(_CREDENTIALS.size), _socket.MSG_CMSG_CLOEXEC
+        )
+        if not data:
             return None
+        pid = 0
         for level, kind, value in ancillary:
-            if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
-                count = len(value) // _FD_SIZE
-                self._fds += struct.unpack(f"{count}i", value[: count * _FD_SIZE])
-        self._data += data
-        if len(self._data) > _MESSAGE_LIMIT or len(self._fds) > _FDS_LIMIT:
-            raise Error("a message on the listener socket is too long")
-        if data and not self._data.rstrip().endswith(b"}"):
-            return None
+            if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_CREDENTIALS):
+                pid = _CREDENTIALS.unpack(value[: _CREDENTIALS.size])[0]
+        if len(data) != _NUMBER.size or pid <= 0:
+            raise Error("a message on the listener socket is none")
+        fd = pidfd.duplicate(pid, _NUMBER.unpack(data)[0])
         try:
-            state = scan(self._data.decode())
-        except ValueError:
-            if data:
-                # The closing brace may have been an inner one.
-                return None
-            raise Error("a message on the listener socket is no JSON document") from None
-        try:
-            return self._handover(state)
-        except (LookupError, TypeError, ValueError):
-            raise Error("a message on the listener socket is no ContainerProcessState") from None
+            if os.readlink(f"/proc/self/fd/{fd}") != _LISTENER:
+                raise Error(f"process {pid} hands over what is no listener")
+        except BaseException:
+            os.close(fd)
+            raise
+        return Handover(pid, fd)
+
+    def thank(self) -> None:
+        """Tell the launcher that its listener is served. Raises OSError where it has gone."""
+        self._socket.send(_THANKS, _socket.MSG_NOSIGNAL)
 
     def close(self) -> None:
-        """Close the connection and the descriptors that nobody took."""
+        """Close the connection: a launcher that waits gives up."""
         self._socket.close()
-        for fd in self._fds:
-            os.close(fd)
-        self._fds.clear()
-
-    def _handover(self, state: dict[str, object]) -> Handover:
-        names, pid = state["fds"], state["pid"]
-        if not isinstance(names, list) or type(pid) is not int:
-            raise TypeError
-        # 0 from crun, of what it executes in a container that has been joined already.
-        if not 0 <= pid < _PID_LIMIT:
-            raise ValueError
-        return Handover(pid, self._fds.pop(names.index("seccompFd")))

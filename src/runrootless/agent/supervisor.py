@@ -164,9 +164,11 @@ class Supervisor:
         connection = self._connections[fd]
         try:
             handover = connection.receive()
-            if handover is None:
-                return
-            self._take(handover)
+            if handover is not None:
+                self._take(handover)
+                connection.thank()
+        except BlockingIOError:
+            return
         except Exception as error:
             self._log.exception("handing over a listener", error)
         self._poll.unregister(fd)

@@ -1,48 +1,74 @@
-"""The seccomp profile for a spec that has none; ``seccomp`` is about those that have one."""
+"""The seccomp profile of a bundle, which stays as it is: our own filter is stacked on it.
+
+What the profile denies is denied, whatever that filter says: seccomp(2), "the most recently
+installed filter is executed first", and of all answers the most restrictive one counts.
+"""
 
 from __future__ import annotations
 
-import os
+from errno import EPERM
+
+from runrootless.errors import Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-# With their 32-bit companions, which the kernel of each can run. A call of the x32 ABI ends
-# its process with SIGSYS: hardly a kernel has that ABI, and every one here costs a millisecond.
-_ARCHITECTURES = {
-    "x86_64": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"],
-    "aarch64": ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
-    "riscv64": ["SCMP_ARCH_RISCV64"],
-    "ppc64le": ["SCMP_ARCH_PPC64LE"],
-    "s390x": ["SCMP_ARCH_S390X", "SCMP_ARCH_S390"],
+    Profile = dict[str, Any]
+
+PERMISSIVE = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG")
+"""The actions that let a call through."""
+
+_NOTIFY = "SCMP_ACT_NOTIFY"
+_SECCOMP = "seccomp"
+# SECCOMP_RET_*, <linux/seccomp.h>.
+_KILL_PROCESS, _KILL_THREAD, _TRAP, _ERRNO = 0x80000000, 0, 0x00030000, 0x00050000
+_RETURNS = {
+    "SCMP_ACT_KILL": _KILL_THREAD,
+    "SCMP_ACT_KILL_THREAD": _KILL_THREAD,
+    "SCMP_ACT_KILL_PROCESS": _KILL_PROCESS,
+    "SCMP_ACT_TRAP": _TRAP,
 }
 
 
-def permissive(rules: list[dict[str, Any]], listener_path: str | None) -> dict[str, Any]:
-    """Return a ``linux.seccomp`` that applies ``rules`` and allows all else.
+def require_no_listener(profile: Profile) -> None:
+    """Raise Error for a profile with a listener: a process can have one only, seccomp(2)."""
+    rules = profile.get("syscalls") or []
+    if profile.get("defaultAction") == _NOTIFY or any(
+        rule.get("action") == _NOTIFY for rule in rules
+    ):
+        raise Error(
+            "linux.seccomp: SCMP_ACT_NOTIFY cannot be used, because root is emulated with it and "
+            "a process can have one listener only: remove it from the profile"
+        )
 
-    ``listener_path`` is the socket that the runtime sends the listener to (OCI
-    config-linux.md, "Seccomp"), None where no rule notifies.
+
+def permit_seccomp(profile: Profile) -> int | None:
+    """Let a profile allow seccomp(2), which the launcher calls; return its own answer to that.
+
+    That is a SECCOMP_RET_* with its data, for our filter to give, None where the profile allows
+    the call or has conditions for it and is not changed.
     """
-    profile = {
-        "defaultAction": "SCMP_ACT_ALLOW",
-        "architectures": _ARCHITECTURES.get(os.uname().machine, []),
-        "syscalls": rules,
-    }
-    if listener_path is not None:
-        profile["listenerPath"] = listener_path
-    return profile
-
-
-def install(linux: dict[str, Any], rules: list[dict[str, Any]], listener_path: str | None) -> None:
-    """Add ``rules`` to the seccomp profile of a spec's ``linux``, or make it one of them.
-
-    Raises Error for a profile that cannot be combined with them.
-    """
-    if linux.get("seccomp"):
-        from runrootless.bundle.seccomp import merge
-
-        linux["seccomp"] = merge(linux["seccomp"], rules, listener_path)
+    rules: list[dict[str, Any]] = profile.get("syscalls") or []
+    about = [rule for rule in rules if _SECCOMP in rule.get("names", ())]
+    if any(rule.get("args") for rule in about):
+        return None
+    first = about[0] if about else {}
+    action = first.get("action", profile.get("defaultAction"))
+    if action == "SCMP_ACT_ERRNO":
+        default: int = EPERM if about else profile.get("defaultErrnoRet", EPERM)
+        number: int = first.get("errnoRet", default)
+        answer = _ERRNO | number & 0xFFFF
+    elif action in _RETURNS:
+        answer = _RETURNS[action]
     else:
-        linux["seccomp"] = permissive(rules, listener_path)
+        return None
+    kept = []
+    for rule in rules:
+        names = [name for name in rule.get("names", ()) if name != _SECCOMP]
+        if names:
+            kept.append({**rule, "names": names})
+    if profile.get("defaultAction") not in PERMISSIVE:
+        kept.append({"names": [_SECCOMP], "action": "SCMP_ACT_ALLOW"})
+    profile["syscalls"] = kept
+    return answer

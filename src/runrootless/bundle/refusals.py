@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from runrootless.bundle.profile import permissive
+import os
+
+from runrootless.bundle.profile import PERMISSIVE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -10,7 +12,14 @@ if TYPE_CHECKING:
 
     Profile = dict[str, Any]
 
-_PERMISSIVE = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG")
+# With their 32-bit companions, which the kernel of each can run.
+_ARCHITECTURES = {
+    "x86_64": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"],
+    "aarch64": ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
+    "riscv64": ["SCMP_ARCH_RISCV64"],
+    "ppc64le": ["SCMP_ARCH_PPC64LE"],
+    "s390x": ["SCMP_ARCH_S390X", "SCMP_ARCH_S390"],
+}
 
 
 def refuse(profile: Profile | None, refusals: dict[int, tuple[str, ...]]) -> Profile:
@@ -20,26 +29,29 @@ def refuse(profile: Profile | None, refusals: dict[int, tuple[str, ...]]) -> Pro
     does not allow anyway stays as it says, and ``profile`` itself is not changed.
     """
     if not profile:
-        profile = permissive([], "")
-        del profile["listenerPath"]
+        profile = {
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "architectures": _ARCHITECTURES.get(os.uname().machine, []),
+        }
     rules = profile.get("syscalls") or []
     refused = {name for names in refusals.values() for name in names}
-    if profile.get("defaultAction") not in _PERMISSIVE:
+    if profile.get("defaultAction") not in PERMISSIVE:
         # By default it is denied already, and another rule would be without effect.
         refused &= {
             name
             for rule in rules
-            if rule.get("action") in _PERMISSIVE
+            if rule.get("action") in PERMISSIVE
             for name in rule.get("names", ())
         }
     kept = []
     for rule in rules:
-        if rule.get("action") not in _PERMISSIVE:
+        if rule.get("action") not in PERMISSIVE:
             kept.append(rule)
-            # A condition of theirs must not meet a rule of ours: see bundle.seccomp.
+            # A condition of theirs must not meet a rule of ours: which of the two libseccomp
+            # then goes by depends on how it sorts them.
             refused -= set(rule.get("names", ()))
     for rule in rules:
-        if rule.get("action") in _PERMISSIVE:
+        if rule.get("action") in PERMISSIVE:
             names = [name for name in rule.get("names", ()) if name not in refused]
             if names:
                 kept.append({**rule, "names": names})

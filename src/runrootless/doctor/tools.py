@@ -10,13 +10,8 @@ import subprocess
 
 from runrootless import runtimes
 from runrootless.doctor.finding import INFO, NO, OK, Finding, read
-from runrootless.runtimes.features import ask, seccomp_flags
 
 _SECONDS = 10
-_NOTIFY = "SCMP_ACT_NOTIFY"
-_LIBSECCOMP = "io.github.seccomp.libseccomp.version"
-# The first that know seccomp listeners, for those without the command "features".
-_FIRST = {"runc": (1, 1), "crun": (0, 19)}
 _SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
@@ -37,31 +32,6 @@ def _runtime(name: str) -> Finding | None:
     output = _output(path, "--version")
     version = output.split("\n", 1)[0].removeprefix(f"{name} version").strip()
     text = f"{version or 'of unknown version'} ({path})"
-    features = ask(path)
-    if features is not None:
-        linux = features.get("linux", {})
-        actions = linux.get("seccomp", {}).get("actions") or []
-        can_notify = _NOTIFY in actions
-        text += f"; OCI {features.get('ociVersionMin')} to {features.get('ociVersionMax')}"
-        library = features.get("annotations", {}).get(_LIBSECCOMP)
-        if library:
-            text += f"; libseccomp {library}"
-        cgroups = linux.get("cgroup", {})
-        kinds = [kind for kind in ("v1", "v2", "systemdUser") if cgroups.get(kind)]
-        if kinds:
-            text += f"; cgroups {', '.join(kinds)}"
-    else:
-        first = _FIRST.get(name)
-        can_notify = first is not None and _numbers(version) >= first
-        if name == "crun" and "SECCOMP" not in output:
-            can_notify = False
-    if not can_notify:
-        text += "; no seccomp listeners"
-        remedy = "install runc 1.1 or crun 0.19, or newer, built with libseccomp"
-        return Finding(name, NO, text, remedy)
-    text += "; seccomp listeners"
-    if runtimes.WAIT_KILLABLE_RECV in seccomp_flags(features):
-        text += " with WAIT_KILLABLE_RECV"
     return Finding(name, OK, text)
 
 
@@ -121,7 +91,3 @@ def _output(*command: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("-")[0].split(".")[:2] if part.isdigit())

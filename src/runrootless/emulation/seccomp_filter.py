@@ -1,7 +1,6 @@
-"""The intercepted calls as a seccomp filter, for processes that no OCI runtime starts.
+"""The intercepted calls as a seccomp filter, which is made when the package is built.
 
-Made from the same table as the profile for the runtimes, and with the same meaning: a
-call that is not on the list is allowed, one of an unknown architecture as well. Calls of
+A call that is not on the list is allowed, one of an unknown architecture as well. Calls of
 the x32 ABI fail with ENOSYS, as on the many kernels that lack it.
 
 The numbers are found by bisection: most calls are on no list, and pass half a dozen
@@ -11,6 +10,7 @@ comparisons on kernels that do not remember that they are allowed (before Linux 
 from __future__ import annotations
 
 import errno
+import os
 
 from runrootless.emulation.table import rows
 from runrootless.linux import bpf
@@ -51,6 +51,24 @@ def build(
         # The bodies are longer than a conditional jump reaches.
         parts += [bpf.if_equal(AUDIT_ARCHITECTURES[program], 1, 0), bpf.jump(_length(body)), body]
     parts.append(bpf.finish(RETURN_ALLOW))
+    return b"".join(parts)
+
+
+def answering(name: str, action: int) -> bytes:
+    """Return what answers one system call with ``action``, and goes on with what follows.
+
+    It is for all programs that this machine runs.
+    """
+    parts = []
+    for program in MACHINES[os.uname().machine]:
+        number = NUMBERS[program][name]
+        parts += [
+            bpf.load(bpf.ARCHITECTURE),
+            bpf.if_equal(AUDIT_ARCHITECTURES[program], 0, 3),
+            bpf.load(bpf.NUMBER),
+            bpf.if_equal(number, 0, 1),
+            bpf.finish(action),
+        ]
     return b"".join(parts)
 
 

@@ -32,7 +32,7 @@ SYS_SENDMMSG = 20
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypeAlias
+    from typing import TypeAlias
 
     Condition: TypeAlias = tuple[int, str, int, int]
     Row: TypeAlias = tuple[str, str, Condition | None]
@@ -314,19 +314,3 @@ def rows(machine: str, thorough: bool = False) -> list[Row]:
     for name, method in checks.items():
         found.setdefault((name, None), (name, f"checks.{method}", None))
     return list(found.values())
-
-
-def seccomp_rules(thorough: bool = False) -> list[dict[str, Any]]:
-    """Return the tables as ``linux.seccomp.syscalls`` of the OCI runtime spec, as ``rows`` does."""
-    table = (*rows("", thorough), *rows("i386", thorough))
-    every = {(name, condition): None for name, _, condition in table}
-    unconditional = [name for name, condition in every if condition is None]
-    rules: list[dict[str, Any]] = [{"names": unconditional, "action": "SCMP_ACT_NOTIFY"}]
-    for name, condition in every:
-        if condition is not None:
-            index, operator, value, value_two = condition
-            argument = {"index": index, "value": value, "op": operator}
-            if value_two:
-                argument["valueTwo"] = value_two
-            rules.append({"names": [name], "action": "SCMP_ACT_NOTIFY", "args": [argument]})
-    return rules

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from runrootless.agent.launch import Settings
     from runrootless.bundle.identity import Identity
-    from runrootless.runtimes import Runtime
+    from runrootless.launcher import Words
 
     class Engine(Protocol):
         """What the command line needs of an engine."""
@@ -35,9 +35,7 @@ if TYPE_CHECKING:
         def obstacle(self) -> str | None:
             """Return why it cannot work on this host, as far as that is cheap to know."""
 
-        def apply(
-            self, spec: dict[str, Any], directory: str, identity: Identity, runtime: Runtime
-        ) -> None:
+        def apply(self, spec: dict[str, Any], directory: str, identity: Identity) -> None:
             """Change a rootless spec in place so that its process is emulated."""
 
         def apply_process(
@@ -52,15 +50,19 @@ if TYPE_CHECKING:
             container's directory unless there is a container then.
             """
 
-        def emulate(self, log: str, log_format: str, debug: bool) -> list[str]:
+        def emulate(self, log: str, log_format: str, debug: bool, words: Words) -> list[str]:
             """Emulate root for a command of the host: for this process from now on, or by the
-            words that are returned, if they are put before the command. Raises Error."""
+            words that are returned, if they are put before the command. A launcher says with
+            ``words`` what fails. Raises Error."""
 
 
 AUTO = "auto"
 # What ``auto`` takes, the best first, and what only who asks for it gets.
 _AUTOMATIC = ("notify", "proot")
 NAMES = (*_AUTOMATIC, "thorough", "zero", "none")
+WITH_FILTER = ("notify", "thorough", "zero")
+"""The engines whose filter ``runrootless.launcher`` installs, which goes by their names."""
+
 WITH_LISTENER = ("notify", "thorough")
 """Those that have an agent, and need a seccomp listener of their own."""
 

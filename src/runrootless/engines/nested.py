@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from runrootless.agent.launch import Settings
     from runrootless.bundle.identity import Identity
-    from runrootless.runtimes import Runtime
+    from runrootless.launcher import Words
 
 REAL_IDS = False
 IN_OWN_NAMESPACE = False
@@ -31,7 +31,7 @@ def obstacle() -> str | None:
     return None
 
 
-def apply(spec: dict[str, Any], directory: str, identity: Identity, runtime: Runtime) -> None:
+def apply(spec: dict[str, Any], directory: str, identity: Identity) -> None:
     """Let the process be ``identity``. Raises Error."""
     apply_process(spec["process"], directory, identity)
 
@@ -55,7 +55,7 @@ def launch(settings: Settings) -> None:
     none.launch(settings)
 
 
-def emulate(log: str, log_format: str, debug: bool) -> list[str]:
+def emulate(log: str, log_format: str, debug: bool, words: Words) -> list[str]:
     """Do nothing: this process is under emulation. Raises Error where it is not root."""
     if os.geteuid() != 0:
         raise Error(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from runrootless.agent.launch import Settings
     from runrootless.bundle.identity import Identity
-    from runrootless.runtimes import Runtime
+    from runrootless.launcher import Words
 
 REAL_IDS = True
 IN_OWN_NAMESPACE = False
@@ -27,7 +27,7 @@ def obstacle() -> str | None:
     return None
 
 
-def apply(spec: dict[str, Any], directory: str, identity: Identity, runtime: Runtime) -> None:
+def apply(spec: dict[str, Any], directory: str, identity: Identity) -> None:
     """Let the process be ``identity``. Raises Error if one of its IDs is not mapped."""
     for kind, ids, mappings in (
         ("user", (identity.uid,), spec["linux"].get("uidMappings")),
@@ -64,7 +64,7 @@ def launch(settings: Settings) -> None:
     janitor.attend(settings.directory, settings.state_directory, settings.lock_fd)
 
 
-def emulate(log: str, log_format: str, debug: bool) -> list[str]:
+def emulate(log: str, log_format: str, debug: bool, words: Words) -> list[str]:
     """Make the caller root of a user namespace, and that is all. Raises Error."""
     from runrootless.engines.notify_host import become_root
 

@@ -1,4 +1,7 @@
-"""The notify engine: seccomp hands the calls over, an agent answers them."""
+"""The notify engine: seccomp hands the calls over, an agent answers them.
+
+The filter is the launcher's, ``runrootless.launcher``; here is what it takes besides.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,8 @@ import os
 
 from runrootless.agent.launch import CREDENTIALS_NAME
 from runrootless.agent.launch import launch as launch_agent
-from runrootless.bundle.profile import install
-from runrootless.emulation.table import seccomp_rules
+from runrootless.bundle.profile import require_no_listener
 from runrootless.errors import Error
-from runrootless.runtimes import WAIT_KILLABLE_RECV
-from runrootless.state import LISTENER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from runrootless.agent.launch import Settings
     from runrootless.bundle.identity import Identity
-    from runrootless.runtimes import Runtime
+    from runrootless.launcher import Words
 
 REAL_IDS = False
 IN_OWN_NAMESPACE = True
@@ -29,8 +29,6 @@ _INFINITY = 0xFFFFFFFFFFFFFFFF
 _LIMIT = "RLIMIT_RTTIME"
 _STATUS = "/proc/self/status"
 _FILTERED = (b"\nNoNewPrivs:\t1\n", b"\nSeccomp:\t2\n")
-# What runtimes take for a profile that names no flags.
-_SPEC_ALLOW = "SECCOMP_FILTER_FLAG_SPEC_ALLOW"
 
 
 def obstacle() -> str | None:
@@ -68,37 +66,19 @@ def is_served() -> bool:
     return not has_no_new_privileges()
 
 
-def apply(
-    spec: dict[str, Any],
-    directory: str,
-    identity: Identity,
-    runtime: Runtime,
-    thorough: bool = False,
-) -> None:
+def apply(spec: dict[str, Any], directory: str, identity: Identity) -> None:
     """Make a rootless spec one that the agent serves.
 
     ``directory`` is the container's private directory, ``identity`` whom the first process
-    is to be, and ``runtime`` what is going to run it. With ``thorough`` what that engine
-    looks at is intercepted. Raises Error for a seccomp profile that cannot be combined.
+    is to be. Raises Error for a seccomp profile with a listener of its own.
     """
-    install(spec["linux"], seccomp_rules(thorough), f"{directory}/{LISTENER}")
-    supported = runtime.seccomp_flags()
-    if WAIT_KILLABLE_RECV in supported:
-        _wait_killable(spec["linux"]["seccomp"], supported)
+    require_no_listener(spec["linux"].get("seccomp") or {})
     apply_process(spec["process"], directory, identity)
-
-
-def _wait_killable(profile: dict[str, Any], supported: list[str]) -> None:
-    flags = profile.get("flags")
-    if flags is None:
-        flags = [_SPEC_ALLOW] if _SPEC_ALLOW in supported else []
-    if isinstance(flags, list) and WAIT_KILLABLE_RECV not in flags:
-        profile["flags"] = [*flags, WAIT_KILLABLE_RECV]
 
 
 def apply_process(process: dict[str, Any], directory: str, identity: Identity) -> None:
     """Give a process (OCI runtime spec, ``process``) its identity and what the filter needs."""
-    # The runtime then loads the filter last, after its own setuid and setgroups.
+    # The runtime then loads its own filter last, after its setuid and setgroups.
     process["noNewPrivileges"] = True
     limits = [limit for limit in process.get("rlimits") or () if limit.get("type") != _LIMIT]
     if (identity.uid, identity.gid, identity.additional_gids) != (0, 0, ()):
@@ -111,12 +91,14 @@ def launch(settings: Settings) -> None:
     launch_agent(settings)
 
 
-def emulate(log: str, log_format: str, debug: bool) -> list[str]:
-    """Emulate root for this process from now on, as it is on the host. Raises Error."""
+def emulate(log: str, log_format: str, debug: bool, words: Words) -> list[str]:
+    """Return the words that run a command with root emulated, as it is on the host.
+
+    Raises Error where the host does not allow what it takes.
+    """
     from runrootless.engines.notify_host import enter
 
-    enter(log, log_format, debug)
-    return []
+    return enter(log, log_format, debug, words)
 
 
 def _number(directory: str, identity: Identity) -> int:

@@ -1,51 +1,45 @@
-"""The notify engine without a container: the caller's own process comes under the filter.
+"""The notify engine without a container: the caller's command comes under the filter.
 
 What an OCI runtime does otherwise is done here: a user namespace in which the caller is
-root, a mount namespace so that mount(2) works and the agent can follow, the filter, and
-the handover of its listener to the agent by the message that a runtime sends.
+root, and a mount namespace so that mount(2) works and the agent can follow. The launcher
+stands before the command as in a container.
 """
 
 from __future__ import annotations
 
-import _socket
-import errno
 import os
-import struct
-from _thread import allocate_lock, start_new_thread
 
-from runrootless import interrupts, requirements, state
+from runrootless import interrupts, launcher, requirements, state
 from runrootless.agent.launch import Settings, launch
-from runrootless.bundle.json_file import dump
-from runrootless.emulation.seccomp_filter import MACHINES, build
 from runrootless.errors import Error
-from runrootless.linux import seccomp
 from runrootless.linux.namespaces import CLONE_NEWNS, CLONE_NEWUSER, unshare
 from runrootless.linux.process import set_no_new_privileges
 
 SIDE_STORES = "runrootless"
 """The directory of the side stores of what is emulated on the host, below $XDG_DATA_HOME."""
 
-_FLAGS = seccomp.FILTER_NEW_LISTENER | seccomp.FILTER_SPEC_ALLOW
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runrootless.launcher import Words
 
 
-def enter(log: str, log_format: str, debug: bool, thorough: bool = False) -> None:
-    """Put this process under emulation, which lasts as long as it and its descendants.
+def enter(
+    log: str, log_format: str, debug: bool, words: Words, thorough: bool = False
+) -> list[str]:
+    """Return the words that run a command under emulation, for it and its descendants.
 
-    From the return on its system calls are intercepted, with ``thorough`` as that engine does
-    it. Raises Error where the host does not allow what it takes.
+    With ``thorough`` that is as that engine does it. Raises Error where the host does not
+    allow what it takes.
     """
-    machine = os.uname().machine
-    if machine not in MACHINES:
-        raise Error(f"system calls of {machine} are not emulated yet: use --engine proot")
-    program = build(machine, seccomp.RETURN_NOTIFY, thorough=thorough)
+    name = "thorough" if thorough else "notify"
     requirements.require_descriptors()
     side_stores = _side_stores()
     base = state.open_base()
     state.collect_garbage(base)
-    name = f"emulate-{os.urandom(4).hex()}"
+    container_id = f"emulate-{os.urandom(4).hex()}"
     interrupts.hold()
     try:
-        directory = state.create_container_directory(base, name, state.NOWHERE)
+        directory = state.create_container_directory(base, container_id, state.NOWHERE)
         path, lock = directory.path, directory.lock_fd
         try:
             become_root()
@@ -56,7 +50,8 @@ def enter(log: str, log_format: str, debug: bool, thorough: bool = False) -> Non
     finally:
         interrupts.let_through()
     # From here on the agent removes the directory, when this process ends.
-    _come_under_filter(program, f"{directory.path}/{state.LISTENER}")
+    set_no_new_privileges()
+    return before_command(name, words, f"{path}/{state.LISTENER}")
 
 
 def become_root() -> None:
@@ -109,48 +104,12 @@ def _side_stores() -> list[str]:
     return [f"{path}/"]
 
 
-def _come_under_filter(program: bytes, path: str) -> None:
-    """Install the filter and send its listener to the agent's socket ``path``. Raises Error."""
-    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-    connection.connect(path)
-    process = {"ociVersion": "1.0.2", "fds": ["seccompFd"], "pid": os.getpid(), "metadata": ""}
-    message = dump(process).encode()
-    set_no_new_privileges()
-    # Sending it is intercepted, so a thread does that from before the filter is there.
-    listeners: list[int] = []
-    is_installed, is_sent = allocate_lock(), allocate_lock()
-    is_installed.acquire()
-    is_sent.acquire()
+def before_command(name: str, words: Words, socket: str = "") -> list[str]:
+    """Return what runs a command under the filter of an engine, before its name.
 
-    def send() -> None:
-        is_installed.acquire()
-        try:
-            for listener in listeners:
-                ancillary = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", listener))
-                connection.sendmsg([message], [ancillary])
-        finally:
-            is_sent.release()
-
-    start_new_thread(send, ())
-    try:
-        listeners.append(_install(program))
-    finally:
-        is_installed.release()
-        is_sent.acquire()
-    # If the agent ends, the calls are to fail rather than to wait for ever.
-    os.close(listeners[0])
-    connection.close()
-
-
-def _install(program: bytes) -> int:
-    for flags in (_FLAGS | seccomp.FILTER_WAIT_KILLABLE_RECEIVE, _FLAGS):
-        try:
-            return seccomp.install(program, flags)
-        except OSError as error:
-            if error.errno == errno.EBUSY:
-                raise Error(
-                    "another program has a seccomp listener here, and there can be one only"
-                ) from None
-            if error.errno != errno.EINVAL:
-                raise Error(f"no seccomp listener can be had: {error.strerror}") from None
-    raise Error("this kernel has no seccomp listeners: it takes Linux 5.9 or newer")
+    ``socket`` is that of the agent, if the engine has one. Raises Error.
+    """
+    files = [launcher.make(name, words, runs_scripts=True)]
+    if socket:
+        files.append(launcher.connect(socket))
+    return [launcher.path(launcher.put_aside(files))]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from runrootless.agent.launch import Settings
     from runrootless.bundle.identity import Identity
-    from runrootless.runtimes import Runtime
+    from runrootless.launcher import Words
 
 REAL_IDS = False
 IN_OWN_NAMESPACE = True
@@ -43,7 +43,7 @@ def obstacle() -> str | None:
     return None
 
 
-def apply(spec: dict[str, Any], directory: str, identity: Identity, runtime: Runtime) -> None:
+def apply(spec: dict[str, Any], directory: str, identity: Identity) -> None:
     """Make a rootless spec one whose process runs under PRoot.
 
     ``directory`` is the container's private directory, and ``identity`` whom the first
@@ -126,7 +126,7 @@ def launch(settings: Settings) -> None:
     relay.fork()
 
 
-def emulate(log: str, log_format: str, debug: bool) -> list[str]:
+def emulate(log: str, log_format: str, debug: bool, words: Words) -> list[str]:
     """Return the words that run a command of the host under PRoot. Raises Error."""
     from runrootless.proot.filter import refuse, refuse_untranslated_calls
 

@@ -12,17 +12,15 @@ from runrootless.engines.notify import (
     EXECS_FROM_BUNDLE,
     IN_OWN_NAMESPACE,
     REAL_IDS,
+    apply,
     apply_process,
     obstacle,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from runrootless.agent.launch import Settings
-    from runrootless.bundle.identity import Identity
-    from runrootless.runtimes import Runtime
+    from runrootless.launcher import Words
 
 __all__ = [
     "EXECS_FROM_BUNDLE",
@@ -36,20 +34,14 @@ __all__ = [
 ]
 
 
-def apply(spec: dict[str, Any], directory: str, identity: Identity, runtime: Runtime) -> None:
-    """Make a rootless spec one that the agent serves. Raises Error."""
-    notify.apply(spec, directory, identity, runtime, thorough=True)
-
-
 def launch(settings: Settings) -> None:
     """Start the agent beside the runtime that this process will become. Raises Error."""
     settings.thorough = True
     notify.launch(settings)
 
 
-def emulate(log: str, log_format: str, debug: bool) -> list[str]:
-    """Emulate root for this process from now on, as it is on the host. Raises Error."""
+def emulate(log: str, log_format: str, debug: bool, words: Words) -> list[str]:
+    """Return the words that run a command with root emulated on the host. Raises Error."""
     from runrootless.engines.notify_host import enter
 
-    enter(log, log_format, debug, thorough=True)
-    return []
+    return enter(log, log_format, debug, words, thorough=True)

@@ -17,9 +17,7 @@ from stat import S_IFBLK, S_IFCHR, S_IFIFO, S_IFREG
 
 from runrootless import janitor, state
 from runrootless.bundle.json_file import write_all
-from runrootless.bundle.profile import install
 from runrootless.emulation.table import I386_TABLE, TABLE
-from runrootless.errors import Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
     from runrootless.agent.launch import Settings
     from runrootless.bundle.identity import Identity
     from runrootless.emulation.table import Condition
-    from runrootless.runtimes import Runtime
+    from runrootless.launcher import Words
 
 REAL_IDS = False
 IN_OWN_NAMESPACE = False
@@ -53,9 +51,8 @@ def obstacle() -> str | None:
     return None
 
 
-def apply(spec: dict[str, Any], directory: str, identity: Identity, runtime: Runtime) -> None:
-    """Add the filter to a rootless spec, and apt's setting. Raises Error."""
-    install(spec["linux"], seccomp_rules(), None)
+def apply(spec: dict[str, Any], directory: str, identity: Identity) -> None:
+    """Give a rootless spec what the filter needs, and apt's setting. Raises OSError."""
     if any(_is_furnished_dev(mount) for mount in spec["mounts"]):
         path = f"{directory}/{_APT_FILE}"
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, state.MODE)
@@ -76,7 +73,7 @@ def apply(spec: dict[str, Any], directory: str, identity: Identity, runtime: Run
 
 def apply_process(process: dict[str, Any], directory: str, identity: Identity) -> None:
     """Give a process (OCI runtime spec, ``process``) what the filter needs and apt reads."""
-    # The runtime then loads the filter last: before that its own setuid and capset count.
+    # The launcher may load a filter then, and the runtime its own last.
     process["noNewPrivileges"] = True
     if not os.path.exists(f"{directory}/{_APT_FILE}"):
         return
@@ -90,19 +87,15 @@ def launch(settings: Settings) -> None:
     janitor.attend(settings.directory, settings.state_directory, settings.lock_fd)
 
 
-def emulate(log: str, log_format: str, debug: bool) -> list[str]:
-    """Let the calls succeed in this process and its children, on the host. Raises Error."""
-    from runrootless.emulation.seccomp_filter import MACHINES
-    from runrootless.engines.notify_host import become_root
-    from runrootless.linux import process, seccomp
+def emulate(log: str, log_format: str, debug: bool, words: Words) -> list[str]:
+    """Return the words that run a command of the host whose calls succeed. Raises Error."""
+    from runrootless.engines.notify_host import become_root, before_command
+    from runrootless.linux.process import set_no_new_privileges
 
-    machine = os.uname().machine
-    if machine not in MACHINES:
-        raise Error(f"the system calls of {machine} are not known: use --engine proot")
+    before = before_command("zero", words)
     become_root()
-    process.set_no_new_privileges()
-    seccomp.install(filter_program(machine), seccomp.FILTER_SPEC_ALLOW)
-    return []
+    set_no_new_privileges()
+    return before
 
 
 def filter_program(machine: str) -> bytes:
@@ -111,18 +104,6 @@ def filter_program(machine: str) -> bytes:
     from runrootless.linux.seccomp import RETURN_ERRNO
 
     return build(machine, RETURN_ERRNO, _rows())
-
-
-def seccomp_rules() -> list[dict[str, Any]]:
-    """Return the rules as ``linux.seccomp.syscalls`` of the OCI runtime spec."""
-    rows = _rows()
-    rules: list[dict[str, Any]] = [_rule([name for name, _, test in rows if test is None])]
-    for name, _, test in rows:
-        if test is not None:
-            index, operator, value, value_two = test
-            condition = {"index": index, "value": value, "valueTwo": value_two, "op": operator}
-            rules.append({**_rule([name]), "args": [condition]})
-    return rules
 
 
 def _rows() -> list[tuple[str, str, Condition | None]]:
@@ -134,10 +115,6 @@ def _rows() -> list[tuple[str, str, Condition | None]]:
             test = None if index is None else (index, "SCMP_CMP_MASKED_EQ", _TYPE_BITS, _DEVICE)
             rows[name] = name, target, test
     return list(rows.values())
-
-
-def _rule(names: list[str]) -> dict[str, Any]:
-    return {"names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": 0}
 
 
 def _is_furnished_dev(mount: dict[str, Any]) -> bool:

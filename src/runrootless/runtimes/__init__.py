@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-from binascii import crc32
-from stat import S_IMODE, S_ISREG
 
 from runrootless.errors import Error
-
-WAIT_KILLABLE_RECV = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"
-"""The flag, as in ``Runtime.seccomp_flags``, with which only the end of its process interrupts
-a call that an agent has received."""
 
 KNOWN = ("runc", "crun")
 """The runtimes that are looked for, the preferred one first."""
@@ -21,9 +14,6 @@ KNOWN = ("runc", "crun")
 _STATE_FILES = (("state.json", "init_process_pid"), ("status", "pid"))
 # Distributions install runtimes where an unprivileged PATH often does not lead.
 _MORE_DIRECTORIES = ("/usr/local/sbin", "/usr/sbin", "/sbin")
-# How long what a runtime has told is believed, in seconds: of its libraries nothing is known.
-_LIFETIME = 86400
-_MAXIMUM_SIZE = 4096
 
 
 class Runtime:
@@ -62,67 +52,12 @@ class Runtime:
         """
         return self.name == "runc"
 
-    def seccomp_flags(self) -> list[str]:
-        """Return the flags of seccomp filters that the runtime says it supports.
-
-        What it has said is remembered for each user; see ``features``.
-        """
-        file = _memory(self.path)
-        if not file:
-            return []
-        try:
-            found = os.stat(self.path)
-        except OSError:
-            return []
-        identity = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-        key = f"{self.path!a} {' '.join(map(str, identity))} {os.uname().release}"
-        flags = _remembered(file, key)
-        if flags is None:
-            from runrootless.runtimes.features import ask_and_remember
-
-            flags = ask_and_remember(self.path, file, key)
-        return flags
-
     def init_pid(self, state_directory: str) -> int | None:
         """Return the process ID of a container's first process, ``None`` if unknown.
 
         ``state_directory`` is where the runtime keeps the state of the container.
         """
         return init_pid(state_directory)
-
-
-def _memory(path: str) -> str:
-    """Return the file for what the runtime at ``path`` has told; empty if it has no place."""
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    if not cache.startswith("/"):
-        home = os.environ.get("HOME", "")
-        if not home.startswith("/"):
-            return ""
-        cache = f"{home}/.cache"
-    return f"{cache}/runrootless/features-{crc32(os.fsencode(path)):08x}"
-
-
-def _remembered(file: str, key: str) -> list[str] | None:
-    """Return the words in ``file`` under ``key``, None where it has none to be believed."""
-    try:
-        fd = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return None
-    try:
-        found = os.fstat(fd)
-        if (
-            not S_ISREG(found.st_mode)
-            or found.st_uid != os.geteuid()
-            or S_IMODE(found.st_mode) & 0o022
-            or not 0 <= time.time() - found.st_mtime < _LIFETIME
-        ):
-            return None
-        lines = os.read(fd, _MAXIMUM_SIZE).decode().split("\n")
-    except (OSError, UnicodeDecodeError):
-        return None
-    finally:
-        os.close(fd)
-    return lines[1].split() if len(lines) == 3 and lines[0] == key and not lines[2] else None
 
 
 def init_pid(state_directory: str) -> int | None:

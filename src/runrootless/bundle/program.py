@@ -1,0 +1,163 @@
+"""Whether the program of a process is there, as its runtime will find it or not.
+
+The runtime looks for it at ``create``, and what calls the runtime goes by its words. Where a
+launcher stands before the program, which is always there, the runtime would have nothing to
+say. So it is looked for here as well; where it is sure to be missed, there is no need of a
+launcher, and the runtime can say so itself.
+"""
+
+from __future__ import annotations
+
+import os
+from errno import EACCES, ELOOP, ENOTDIR, EPERM
+from stat import S_ISDIR, S_ISLNK
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# As many as the kernel follows: path_resolution(7).
+_MAXIMUM_SYMLINKS = 40
+_EXECUTABLE = 0o111
+# Those that run before the root is changed may bring programs in.
+_EARLY_HOOKS = ("prestart", "createRuntime", "createContainer")
+
+
+class _UnsureError(Exception):
+    """What is at a place is known to the runtime alone."""
+
+
+def is_missed(spec: dict[str, Any]) -> bool:
+    """Return whether the runtime is sure to find no program for the process of a spec.
+
+    ``root.path`` is absolute.
+    """
+    hooks = spec.get("hooks") or {}
+    if any(hooks.get(kind) for kind in _EARLY_HOOKS):
+        return False
+    tree = _Tree(spec["root"]["path"])
+    try:
+        for mount in spec.get("mounts", ()):
+            tree.mount(mount)
+        return _is_missed(tree, spec["process"])
+    except _UnsureError:
+        return False
+
+
+def is_missed_in(root: str, process: dict[str, Any]) -> bool:
+    """Return the same for a process in a container that runs; ``root`` is a path of its root."""
+    try:
+        return _is_missed(_Tree(root), process)
+    except _UnsureError:
+        return False
+
+
+def _is_missed(tree: _Tree, process: dict[str, Any]) -> bool:
+    arguments = process.get("args")
+    if not arguments:
+        return True
+    name = arguments[0]
+    if "/" in name:
+        candidates = [os.path.join(process.get("cwd") or "/", name)]
+    else:
+        path = ""
+        for entry in process.get("env") or ():
+            if entry.startswith("PATH="):
+                path = entry[5:]
+        candidates = []
+        for directory in path.split(":") if path else ():
+            if not directory.startswith("/"):
+                # Runtimes disagree on these.
+                raise _UnsureError
+            candidates.append(f"{directory}/{name}")
+    return not any(_is_program(tree, candidate) for candidate in candidates)
+
+
+def _is_program(tree: _Tree, path: str) -> bool:
+    try:
+        mode = tree.mode(path)
+    except OSError as error:
+        if error.errno in (EACCES, EPERM):
+            # Closed to the caller; the root of the container may pass.
+            raise _UnsureError from None
+        return False
+    except ValueError:
+        # A null byte.
+        return False
+    return not S_ISDIR(mode) and bool(mode & _EXECUTABLE)
+
+
+class _Tree:
+    """The files that a container will have, seen from outside."""
+
+    def __init__(self, root: str) -> None:
+        self._sources: dict[tuple[str, ...], str | None] = {(): root}
+
+    def mount(self, mount: dict[str, Any]) -> None:
+        """Add a mount of a spec."""
+        options = mount.get("options") or ()
+        is_bind = mount.get("type") == "bind" or "bind" in options or "rbind" in options
+        source = mount.get("source") if is_bind else None
+        try:
+            names, _ = self._walk(mount.get("destination") or "/", is_whole=False)
+        except (OSError, ValueError):
+            raise _UnsureError from None
+        self._sources[names] = source if source and source.startswith("/") else None
+
+    def mode(self, path: str) -> int:
+        """Return the ``st_mode`` of what a path leads to. Raises OSError as stat(2)."""
+        return self._walk(path, is_whole=True)[1]
+
+    def _walk(self, path: str, is_whole: bool) -> tuple[tuple[str, ...], int]:
+        """Return where a path leads, without symlinks, and the mode of what is there.
+
+        Where it need not be ``is_whole``, the rest of a path that is not there is taken as it is.
+        """
+        done: list[str] = []
+        rest = _components(path)
+        links = mode = 0
+        while rest:
+            name = rest.pop()
+            if name == "..":
+                del done[-1:]
+                continue
+            done.append(name)
+            try:
+                mode = self._stat(done)
+            except FileNotFoundError:
+                if is_whole:
+                    raise
+                return (*done, *reversed(rest)), 0
+            except _UnsureError:
+                if is_whole:
+                    raise
+                return (*done, *reversed(rest)), 0
+            if S_ISLNK(mode):
+                links += 1
+                if links > _MAXIMUM_SYMLINKS:
+                    raise OSError(ELOOP, os.strerror(ELOOP), path)
+                target = os.readlink(self._outside(done))
+                done = [] if target.startswith("/") else done[:-1]
+                rest += _components(target)
+            elif rest and not S_ISDIR(mode):
+                raise OSError(ENOTDIR, os.strerror(ENOTDIR), path)
+        return tuple(done), mode or self._stat(done)
+
+    def _stat(self, names: list[str]) -> int:
+        place = self._outside(names)
+        # What is bound is what the source leads to.
+        return (os.stat if tuple(names) in self._sources else os.lstat)(place).st_mode
+
+    def _outside(self, names: list[str]) -> str:
+        for count in range(len(names), -1, -1):
+            prefix = tuple(names[:count])
+            if prefix in self._sources:
+                source = self._sources[prefix]
+                if source is None:
+                    raise _UnsureError
+                return "/".join((source, *names[count:]))
+        raise _UnsureError
+
+
+def _components(path: str) -> list[str]:
+    return [name for name in reversed(path.split("/")) if name not in ("", ".")]

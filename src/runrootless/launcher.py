@@ -1,0 +1,262 @@
+"""What stands before a program that is to be emulated: native/launcher.c, and what it is told.
+
+It is a file in memory that the program's process gets as a descriptor, and executes by the
+name of that in /proc. So nothing of it is in a root file system, none of its directories need
+be one that programs can be executed from, and when the program begins it is gone.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import struct
+from errno import (
+    E2BIG,
+    EACCES,
+    EINVAL,
+    EIO,
+    EISDIR,
+    ELIBBAD,
+    ELOOP,
+    EMFILE,
+    ENAMETOOLONG,
+    ENFILE,
+    ENOENT,
+    ENOEXEC,
+    ENOMEM,
+    ENOSYS,
+    ENOTDIR,
+    EPERM,
+    ETXTBSY,
+)
+from fcntl import F_DUPFD_CLOEXEC, fcntl
+
+from runrootless.errors import Error, one_line
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    from runrootless.runtimes import Runtime
+
+_FILES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "native")
+# The flags of seccomp(2), the sizes of filter and words, and whether sh(1) runs scripts.
+_ORDER = struct.Struct("=4I")
+_MAXIMUM_FILTER = 4096 * 8
+_MAXIMUM_WORDS = 4096
+_MFD_CLOEXEC, _MFD_EXEC = 1, 0x10
+_SPEC_ALLOW, _NEW_LISTENER, _WAIT_KILLABLE_RECV = 4, 8, 32
+# As the launcher calls what is no error of the kernel's.
+_NOT_IN_PATH, _NO_FILTER, _NO_AGENT = 254, 253, 252
+_NO_FILTER_TEXT = (
+    "runrootless: the seccomp filter that emulates root cannot be installed: the bundle's "
+    "profile forbids seccomp(2), or there is a listener already, and there can be one only"
+)
+_NO_AGENT_TEXT = "runrootless: the agent that emulates root has ended before it began: see --log"
+_ENDED = "the agent that emulates root has ended: see --log"
+
+FLAGS: Final = {
+    "notify": _SPEC_ALLOW | _NEW_LISTENER | _WAIT_KILLABLE_RECV,
+    "thorough": _SPEC_ALLOW | _NEW_LISTENER | _WAIT_KILLABLE_RECV,
+    "zero": _SPEC_ALLOW,
+}
+"""The name of each filter, which is that of its engine, to the flags it is installed with. One
+that the kernel does not know, WAIT_KILLABLE_RECV before Linux 5.19, is done without."""
+
+
+class Words:
+    """How a launcher says that a program cannot be executed.
+
+    ``texts`` are, for errno numbers and those that the launcher calls by numbers of its own,
+    the exit code, and what is said before and behind the name of the program. ``other`` is the
+    same for all other errors.
+    """
+
+    __slots__ = ("_packed",)
+
+    def __init__(self, texts: dict[int, tuple[int, str, str]], other: tuple[int, str, str]) -> None:
+        self._packed = b"".join(
+            b"%c%c%b\0%b\n\0" % (number, code, before.encode(), behind.encode())
+            for number, (code, before, behind) in (
+                *texts.items(),
+                (_NO_FILTER, (other[0], _NO_FILTER_TEXT, "")),
+                (_NO_AGENT, (other[0], _NO_AGENT_TEXT, "")),
+                (0, other),
+            )
+        )
+
+    def __bytes__(self) -> bytes:
+        return self._packed
+
+
+# Those that execve(2) has.
+_ERRORS: tuple[int, ...] = (
+    EPERM,
+    ENOENT,
+    EIO,
+    E2BIG,
+    ENOEXEC,
+    ENOMEM,
+    EACCES,
+    ENOTDIR,
+    EISDIR,
+    EINVAL,
+)
+_ERRORS += (ENFILE, EMFILE, ETXTBSY, ENAMETOOLONG, ELOOP, ELIBBAD)
+
+
+def runtime_words(name: str) -> Words:
+    """Return how the runtime of a name says it, with its exit code."""
+    texts = {number: os.strerror(number) for number in _ERRORS}
+    texts[ENOSYS] = _ENDED
+    texts[_NOT_IN_PATH] = "executable file not found in $PATH"
+    other = "cannot be executed"
+    if name == "crun":
+        before = "exec container process `"
+        entries = {number: (1, before, f"`: {text}") for number, text in texts.items()}
+        missing = "exec container process (missing dynamic library?) `"
+        entries[ENOENT] = 1, missing, f"`: {texts[ENOENT]}"
+        return Words(entries, (1, before, f"`: {other}"))
+    # As Go's syscall package spells them.
+    entries = {
+        number: (1, "exec ", f": {text[0].lower()}{text[1:]}") for number, text in texts.items()
+    }
+    return Words(entries, (1, "exec ", f": {other}"))
+
+
+def command_words(not_executed: int, not_found: int) -> Words:
+    """Return how a command of ours says it, with its two exit codes."""
+    texts = {number: os.strerror(number) for number in _ERRORS}
+    texts[ENOSYS] = _ENDED
+    before = "runrootless: cannot execute "
+    entries = {number: (not_executed, before, f": {text}") for number, text in texts.items()}
+    for number in (ENOENT, ENOTDIR, _NOT_IN_PATH):
+        entries[number] = not_found, "runrootless: ", " is not found"
+    return Words(entries, (not_executed, before, ""))
+
+
+def path(descriptor: int) -> str:
+    """Return how a process executes the launcher that it has as a descriptor."""
+    return f"/proc/self/fd/{descriptor}"
+
+
+def make(name: str, words: Words, before: bytes = b"", runs_scripts: bool = False) -> int:
+    """Return a descriptor of a launcher with the filter of an engine.
+
+    ``before`` are BPF instructions that come before those of the filter, and with
+    ``runs_scripts`` sh(1) runs what has no format. Raises Error where there is no launcher for
+    this machine, and none can be made.
+    """
+    try:
+        program = before + _read(f"{name}.bpf")
+        image = _read("launcher")
+    except FileNotFoundError as error:
+        raise Error(
+            f"{error.filename} is missing: system calls of {os.uname().machine} are not emulated "
+            "yet, or runrootless was not installed as a package: use --engine proot"
+        ) from None
+    packed = bytes(words)
+    if len(program) > _MAXIMUM_FILTER or len(packed) > _MAXIMUM_WORDS:
+        raise Error(f"the filter {name} is too long")
+    order = _ORDER.pack(FLAGS[name], len(program), len(packed), runs_scripts)
+    try:
+        file = _create_executable()
+        try:
+            os.write(file, b"".join((image, order, program, packed)))
+            os.lseek(file, len(image), os.SEEK_SET)
+        except OSError:
+            os.close(file)
+            raise
+    except OSError as error:
+        raise Error(f"no file in memory for the launcher: {error.strerror}") from None
+    return file
+
+
+def first_free(preserved: int, runtime: Runtime) -> int:
+    """Return the number of the first descriptor that a runtime closes, or makes use of itself.
+
+    ``preserved`` is the value of ``--preserve-fds``; it passes those of socket activation,
+    sd_listen_fds(3), as well.
+    """
+    listening = os.environ.get("LISTEN_FDS", "")
+    if not (listening.isascii() and listening.isdigit()):
+        return 3 + preserved
+    if runtime.name == "runc" and os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return 3 + preserved
+    return 3 + int(listening) + preserved
+
+
+def hand_in(name: str, runtime: Runtime, socket: str, first: int, before: bytes) -> int:
+    """Give the runtime, which this process becomes, a launcher to pass on; return how many files.
+
+    It is the descriptor ``first``; ``name`` is that of its filter, ``before`` what comes before
+    that, and ``socket`` the path of the agent's. Raises Error.
+    """
+    files = [make(name, runtime_words(runtime.name), before)]
+    if FLAGS[name] & _NEW_LISTENER:
+        files.append(connect(socket))
+    try:
+        put(files, first)
+    except (OSError, OverflowError) as error:
+        raise Error(f"no file descriptor {first} for the launcher: {one_line(error)}") from None
+    return len(files)
+
+
+def connect(path: str) -> int:
+    """Return a descriptor of a connection to an agent, of its socket's path. Raises Error."""
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        connection.connect(path)
+    except OSError as error:
+        connection.close()
+        raise Error(
+            f"the agent that emulates root cannot be reached, {path}: {error.strerror}: see --log"
+        ) from None
+    return connection.detach()
+
+
+def put(files: list[int], first: int) -> None:
+    """Let the program that this process becomes have descriptors as ``first`` and so on.
+
+    What had those numbers here, and would be closed then, is closed now. Raises OSError.
+    """
+    # None of them is to be closed by another.
+    files = [fcntl(file, F_DUPFD_CLOEXEC, first + len(files)) for file in files]
+    for number, file in enumerate(files, first):
+        os.dup2(file, number)
+
+
+def put_aside(files: list[int]) -> int:
+    """Do as ``put`` at numbers that nobody uses; return the first one. Raises OSError."""
+    first = 3
+    while any(_is_open(number) for number in range(first, first + len(files))):
+        first += 1
+    put(files, first)
+    return first
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def _read(name: str) -> bytes:
+    file = os.open(f"{_FILES}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(file, os.fstat(file).st_size)
+    finally:
+        os.close(file)
+
+
+def _create_executable() -> int:
+    """Return a descriptor of an empty file in memory. Raises OSError as memfd_create(2)."""
+    try:
+        return os.memfd_create("runrootless", _MFD_CLOEXEC | _MFD_EXEC)
+    except OSError as error:
+        # Before Linux 6.3, where every one of them is executable.
+        if error.errno != EINVAL:
+            raise
+    return os.memfd_create("runrootless", _MFD_CLOEXEC)
