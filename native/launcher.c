@@ -23,12 +23,12 @@ enum { MODE_OFFSET = 16 };
 #endif
 
 enum { SET_MODE_FILTER = 1, NEW_LISTENER = 8, WAIT_KILLABLE_RECV = 32 };	/* <linux/seccomp.h> */
-enum { ENOEXEC = 8, EINVAL = 22 };
+enum { ENOEXEC = 8, EBUSY = 16, EINVAL = 22 };
 enum { AT_FDCWD = -100, S_IFMT = 0170000, S_IFDIR = 0040000, EXECUTABLE = 0111 };
 enum { BPF_MAXINSNS = 4096, PATH_MAX = 4096 };
 
 /* What errors that are not the kernel's are called in the table of words. */
-enum { NOT_IN_PATH = 254, NO_FILTER = 253, NO_AGENT = 252 };
+enum { NOT_IN_PATH = 254, NO_FILTER = 253, NO_AGENT = 252, OTHER_LISTENER = 251 };
 
 /* What is read first. Behind it come the filter and the words. */
 static struct {
@@ -161,7 +161,7 @@ static long come_under_filter(void)
 		listener = system_call(SECCOMP, SET_MODE_FILTER, order.flags & ~WAIT_KILLABLE_RECV,
 				       (long)&program, 0, 0, 0);
 	if (listener < 0)
-		fail("", NO_FILTER);
+		fail("", listener == -EBUSY ? OTHER_LISTENER : NO_FILTER);
 	return listener;
 }
 

@@ -8,7 +8,7 @@ from errno import ENOENT
 from runrootless import engines, interrupts, launcher, state
 from runrootless.bundle import json_file
 from runrootless.bundle.host import HostFacts
-from runrootless.bundle.profile import permit_seccomp
+from runrootless.bundle.profile import denied, permit_seccomp
 from runrootless.bundle.program import is_missed
 from runrootless.bundle.spec import ENGINE_ANNOTATION, NETWORK_ANNOTATION, load
 from runrootless.bundle.transform import MEMORY, has_new_user_namespace, transform
@@ -27,22 +27,22 @@ class Derived:
     """The engine of a derived bundle, its root file system (an absolute path), and what the
     paths of the side stores begin with, as ``Settings`` has it.
 
-    ``before`` is None without a launcher; with one it is what ``launcher.make`` takes.
+    ``filter`` is that for a launcher, None where the process gets none.
     """
 
-    __slots__ = ("before", "choice", "rootfs", "side_stores")
+    __slots__ = ("choice", "filter", "rootfs", "side_stores")
 
     def __init__(
         self,
         choice: engines.Choice,
         rootfs: str,
         side_stores: list[str],
-        before: bytes | None,
+        filter: bytes | None,
     ) -> None:
         self.choice = choice
         self.rootfs = rootfs
         self.side_stores = side_stores
-        self.before = before
+        self.filter = filter
 
 
 def derive(
@@ -91,15 +91,15 @@ def derive(
             side_stores = [os.path.join(bundle, SIDE_STORES)]
     spec[MEMORY]["engine"] = choice.name
     choice.engine.apply(spec, directory, identity)
-    before = put_launcher(spec, first) if choice.name in engines.WITH_FILTER else None
+    program = put_launcher(spec, first) if choice.name in engines.WITH_FILTER else None
     json_file.write(f"{directory}/{state.CONFIG}", spec, state.MODE)
-    return Derived(choice, rootfs, side_stores, before)
+    return Derived(choice, rootfs, side_stores, program)
 
 
 def put_launcher(spec: dict[str, Any], first: int) -> bytes | None:
     """Put the launcher, descriptor ``first``, before the process of a rootless spec.
 
-    Return what comes before its filter, None where the process has no program that a launcher
+    Return its filter, None where the process has no program that a launcher
     could execute: then the runtime is to say so, and execve(2) fails lest there be one after
     all. Raises Error for a spec in which none could be executed.
     """
@@ -114,19 +114,34 @@ def put_launcher(spec: dict[str, Any], first: int) -> bytes | None:
             "the bundle mounts no /proc, by which the process comes under emulation: "
             "add that mount (type proc), or take --engine none"
         )
-    answer = permit_seccomp(linux["seccomp"]) if linux.get("seccomp") else None
-    spec[MEMORY]["seccomp"] = answer
+    profile = linux.get("seccomp") or {}
+    memory = spec[MEMORY]
+    if memory["engine"] == "zero" and profile:
+        from runrootless.engines import zero
+
+        memory["denied"] = denied(profile, zero.calls())
+    memory["seccomp"] = permit_seccomp(profile) if profile else None
     spec["process"]["args"] = [launcher.path(first), *spec["process"]["args"]]
-    return before_filter(answer)
+    return filter_program(memory)
 
 
-def before_filter(answer: int | None) -> bytes:
-    """Return what comes before a filter, for what a profile answers to seccomp(2), if it does."""
+def filter_program(memory: dict[str, Any]) -> bytes:
+    """Return the filter for a container, of whose derived spec this is our own property.
+
+    Raises Error where there is none for this machine.
+    """
+    if memory.get("denied"):
+        from runrootless.engines import zero
+
+        program = zero.filter_program(os.uname().machine, memory["denied"])
+    else:
+        program = launcher.read(f"{memory['engine']}.bpf")
+    answer = memory.get("seccomp")
     if answer is None:
-        return b""
+        return program
     from runrootless.emulation.seccomp_filter import answering
 
-    return answering("seccomp", answer)
+    return answering("seccomp", answer) + program
 
 
 def _is_proc(mount: dict[str, Any]) -> bool:

@@ -63,7 +63,7 @@ def run(options: Parsed) -> int:
             options.get("log"),
             options.get("log-format"),
             options.is_on("debug"),
-            launcher.command_words(NOT_EXECUTED, NOT_FOUND),
+            launcher.command_words(FAILED, NOT_EXECUTED, NOT_FOUND),
         )
     except (Error, OSError) as error:
         raise Error(str(error), FAILED) from error

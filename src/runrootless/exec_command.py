@@ -94,11 +94,11 @@ def prepare(invocation: Invocation) -> list[str]:
     has_launcher = spec[MEMORY]["engine"] in engines.WITH_FILTER
 
     def hand_in() -> int:
-        from runrootless.derived_bundle import before_filter
+        from runrootless.derived_bundle import filter_program
 
         socket = f"{directory}/{state.LISTENER}"
-        before = before_filter(spec[MEMORY].get("seccomp"))
-        return launcher.hand_in(spec[MEMORY]["engine"], invocation.runtime, socket, first, before)
+        program = filter_program(spec[MEMORY])
+        return launcher.hand_in(spec[MEMORY]["engine"], invocation.runtime, socket, first, program)
 
     def goes_without(process: Process) -> bool:
         # The runtime says it then.
@@ -116,7 +116,7 @@ def prepare(invocation: Invocation) -> list[str]:
         return invocation.runtime_command(
             [
                 *parsed.without("preserve-fds"),
-                f"--preserve-fds={preserved}",
+                *launcher.passing(preserved),
                 "--",
                 container_id,
                 *arguments,
@@ -143,7 +143,7 @@ def prepare(invocation: Invocation) -> list[str]:
     return invocation.runtime_command(
         [
             *parsed.without(*_IN_THE_PROCESS, "preserve-fds"),
-            f"--preserve-fds={preserved}",
+            *launcher.passing(preserved),
             f"--process={path}",
             "--",
             container_id,

@@ -47,10 +47,13 @@ _MAXIMUM_WORDS = 4096
 _MFD_CLOEXEC, _MFD_EXEC = 1, 0x10
 _SPEC_ALLOW, _NEW_LISTENER, _WAIT_KILLABLE_RECV = 4, 8, 32
 # As the launcher calls what is no error of the kernel's.
-_NOT_IN_PATH, _NO_FILTER, _NO_AGENT = 254, 253, 252
+_NOT_IN_PATH, _NO_FILTER, _NO_AGENT, _OTHER_LISTENER = 254, 253, 252, 251
 _NO_FILTER_TEXT = (
-    "runrootless: the seccomp filter that emulates root cannot be installed: the bundle's "
-    "profile forbids seccomp(2), or there is a listener already, and there can be one only"
+    "runrootless: the seccomp filter that emulates root cannot be installed: seccomp(2) is "
+    "forbidden here, or the kernel has no listeners, which takes Linux 5.9"
+)
+_OTHER_LISTENER_TEXT = (
+    "runrootless: another program has a seccomp listener here, and there can be one only"
 )
 _NO_AGENT_TEXT = "runrootless: the agent that emulates root has ended before it began: see --log"
 _ENDED = "the agent that emulates root has ended: see --log"
@@ -69,18 +72,21 @@ class Words:
 
     ``texts`` are, for errno numbers and those that the launcher calls by numbers of its own,
     the exit code, and what is said before and behind the name of the program. ``other`` is the
-    same for all other errors.
+    same for all other errors, and ``failed`` the exit code where no filter can be had.
     """
 
     __slots__ = ("_packed",)
 
-    def __init__(self, texts: dict[int, tuple[int, str, str]], other: tuple[int, str, str]) -> None:
+    def __init__(
+        self, texts: dict[int, tuple[int, str, str]], other: tuple[int, str, str], failed: int
+    ) -> None:
         self._packed = b"".join(
             b"%c%c%b\0%b\n\0" % (number, code, before.encode(), behind.encode())
             for number, (code, before, behind) in (
                 *texts.items(),
-                (_NO_FILTER, (other[0], _NO_FILTER_TEXT, "")),
-                (_NO_AGENT, (other[0], _NO_AGENT_TEXT, "")),
+                (_NO_FILTER, (failed, _NO_FILTER_TEXT, "")),
+                (_OTHER_LISTENER, (failed, _OTHER_LISTENER_TEXT, "")),
+                (_NO_AGENT, (failed, _NO_AGENT_TEXT, "")),
                 (0, other),
             )
         )
@@ -116,23 +122,23 @@ def runtime_words(name: str) -> Words:
         entries = {number: (1, before, f"`: {text}") for number, text in texts.items()}
         missing = "exec container process (missing dynamic library?) `"
         entries[ENOENT] = 1, missing, f"`: {texts[ENOENT]}"
-        return Words(entries, (1, before, f"`: {other}"))
+        return Words(entries, (1, before, f"`: {other}"), 1)
     # As Go's syscall package spells them.
     entries = {
         number: (1, "exec ", f": {text[0].lower()}{text[1:]}") for number, text in texts.items()
     }
-    return Words(entries, (1, "exec ", f": {other}"))
+    return Words(entries, (1, "exec ", f": {other}"), 1)
 
 
-def command_words(not_executed: int, not_found: int) -> Words:
-    """Return how a command of ours says it, with its two exit codes."""
+def command_words(failed: int, not_executed: int, not_found: int) -> Words:
+    """Return how a command of ours says it, with its exit codes."""
     texts = {number: os.strerror(number) for number in _ERRORS}
     texts[ENOSYS] = _ENDED
     before = "runrootless: cannot execute "
     entries = {number: (not_executed, before, f": {text}") for number, text in texts.items()}
     for number in (ENOENT, ENOTDIR, _NOT_IN_PATH):
         entries[number] = not_found, "runrootless: ", " is not found"
-    return Words(entries, (not_executed, before, ""))
+    return Words(entries, (not_executed, before, ""), failed)
 
 
 def path(descriptor: int) -> str:
@@ -140,21 +146,14 @@ def path(descriptor: int) -> str:
     return f"/proc/self/fd/{descriptor}"
 
 
-def make(name: str, words: Words, before: bytes = b"", runs_scripts: bool = False) -> int:
-    """Return a descriptor of a launcher with the filter of an engine.
+def make(name: str, words: Words, program: bytes = b"", runs_scripts: bool = False) -> int:
+    """Return a descriptor of a launcher with the filter of an engine, or that in ``program``.
 
-    ``before`` are BPF instructions that come before those of the filter, and with
-    ``runs_scripts`` sh(1) runs what has no format. Raises Error where there is no launcher for
-    this machine, and none can be made.
+    With ``runs_scripts`` sh(1) runs what has no format. Raises Error where there is no launcher
+    for this machine, and none can be made.
     """
-    try:
-        program = before + _read(f"{name}.bpf")
-        image = _read("launcher")
-    except FileNotFoundError as error:
-        raise Error(
-            f"{error.filename} is missing: system calls of {os.uname().machine} are not emulated "
-            "yet, or runrootless was not installed as a package: use --engine proot"
-        ) from None
+    program = program or read(f"{name}.bpf")
+    image = read("launcher")
     packed = bytes(words)
     if len(program) > _MAXIMUM_FILTER or len(packed) > _MAXIMUM_WORDS:
         raise Error(f"the filter {name} is too long")
@@ -172,6 +171,24 @@ def make(name: str, words: Words, before: bytes = b"", runs_scripts: bool = Fals
     return file
 
 
+def read(name: str) -> bytes:
+    """Return what is in a file that is made when the package is built.
+
+    Raises Error where there is none for this machine.
+    """
+    try:
+        file = os.open(f"{_FILES}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.read(file, os.fstat(file).st_size)
+        finally:
+            os.close(file)
+    except FileNotFoundError as error:
+        raise Error(
+            f"{error.filename} is missing: system calls of {os.uname().machine} are not emulated "
+            "yet, or runrootless was not installed as a package: use --engine proot"
+        ) from None
+
+
 def first_free(preserved: int, runtime: Runtime) -> int:
     """Return the number of the first descriptor that a runtime closes, or makes use of itself.
 
@@ -186,13 +203,18 @@ def first_free(preserved: int, runtime: Runtime) -> int:
     return 3 + int(listening) + preserved
 
 
-def hand_in(name: str, runtime: Runtime, socket: str, first: int, before: bytes) -> int:
+def passing(count: int) -> list[str]:
+    """Return the flag with which a runtime passes descriptors on."""
+    return [f"--preserve-fds={count}"] if count else []
+
+
+def hand_in(name: str, runtime: Runtime, socket: str, first: int, program: bytes) -> int:
     """Give the runtime, which this process becomes, a launcher to pass on; return how many files.
 
-    It is the descriptor ``first``; ``name`` is that of its filter, ``before`` what comes before
-    that, and ``socket`` the path of the agent's. Raises Error.
+    It is the descriptor ``first``; ``name`` is that of its engine, ``program`` its filter, and
+    ``socket`` the path of the agent's. Raises Error.
     """
-    files = [make(name, runtime_words(runtime.name), before)]
+    files = [make(name, runtime_words(runtime.name), program)]
     if FLAGS[name] & _NEW_LISTENER:
         files.append(connect(socket))
     try:
@@ -241,14 +263,6 @@ def _is_open(descriptor: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _read(name: str) -> bytes:
-    file = os.open(f"{_FILES}/{name}", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(file, os.fstat(file).st_size)
-    finally:
-        os.close(file)
 
 
 def _create_executable() -> int:

@@ -85,13 +85,13 @@ def prepare(invocation: Invocation) -> list[str]:
     # once would have the agent complain in the log, where callers look for our error.
     invocation.directory = None
     handed = 0
-    if derived.before is not None:
+    if derived.filter is not None:
         handed = launcher.hand_in(
             choice.name,
             invocation.runtime,
             f"{directory.path}/{state.LISTENER}",
             first,
-            derived.before,
+            derived.filter,
         )
     interrupts.let_through()
     # These the runtime takes from the bundle on, which is another one by now.
@@ -100,7 +100,7 @@ def prepare(invocation: Invocation) -> list[str]:
     return invocation.runtime_command(
         [
             *parsed.without("bundle", "config", "network", "preserve-fds"),
-            f"--preserve-fds={preserved + handed}",
+            *launcher.passing(preserved + handed),
             f"--bundle={directory.path}",
             "--",
             container_id,

@@ -66,6 +66,20 @@ def action(name: str, errno: int | None = None) -> int:
     return value
 
 
+def rules(
+    rows: list[tuple[str, str, tuple[int, str, int, int] | None]], answer: str
+) -> list[dict[str, Any]]:
+    """Return rows of the emulation's table as ``linux.seccomp.syscalls``, OCI config-linux.md."""
+    found = []
+    for name, _, condition in rows:
+        rule: dict[str, Any] = {"names": [name], "action": answer}
+        if condition is not None:
+            index, operator, value, second = condition
+            rule["args"] = [{"index": index, "value": value, "valueTwo": second, "op": operator}]
+        found.append(rule)
+    return found
+
+
 class Filter:
     """A compiled profile; raises AssertionError if libseccomp refuses a rule."""
 

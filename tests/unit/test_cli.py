@@ -1,5 +1,6 @@
 """The command line, with a runtime that only says how it was called."""
 
+import errno
 import hashlib
 import json
 import os
@@ -57,13 +58,16 @@ class Command:
         return path
 
     def write_bundle(self, **process: Any) -> None:
-        os.makedirs(f"{self.bundle}/rootfs/etc", exist_ok=True)
+        for name in ("etc", "bin"):
+            os.makedirs(f"{self.bundle}/rootfs/{name}", exist_ok=True)
+        Path(f"{self.bundle}/rootfs/bin/sh").touch(0o755)
         Path(f"{self.bundle}/rootfs/etc/passwd").write_text(
             "root:x:0:0::/root:/bin/sh\nguest:x:405:100::/home/guest:/bin/sh\n"
         )
         spec = {
-            "process": {"args": ["sh"], "cwd": "/", "env": ["A=b"], **process},
+            "process": {"args": ["/bin/sh"], "cwd": "/", "env": ["A=b"], **process},
             "root": {"path": "rootfs"},
+            "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
         }
         Path(f"{self.bundle}/config.json").write_text(json.dumps(spec))
 
@@ -177,7 +181,8 @@ class TestRun:
     def test_the_runtime_gets_the_derived_bundle(self, command: Command) -> None:
         told = command.told("run", "--keep", "-b", command.bundle, "--pid-file=/x", "id1")
         *words, bundle, separator, container = told["words"][1:]
-        assert words == [f"--root={command.root}", "run", "--keep", "--pid-file=/x"]
+        rest = ["--keep", "--pid-file=/x", "--preserve-fds=2"]
+        assert words == [f"--root={command.root}", "run", *rest]
         assert re.fullmatch(
             f"--bundle={command.user.runtime_dir}/runrootless/id1-[0-9a-f]{{8}}", bundle
         )
@@ -186,8 +191,8 @@ class TestRun:
         assert told["config"]["root"]["path"] == f"{command.bundle}/rootfs"
         mapping = {"containerID": 0, "hostID": command.user.account.uid, "size": 1}
         assert told["config"]["linux"]["uidMappings"] == [mapping]
-        listener = bundle.removeprefix("--bundle=") + "/listener"
-        assert told["config"]["linux"]["seccomp"]["listenerPath"] == listener
+        assert told["config"]["process"]["args"] == ["/proc/self/fd/3", "/bin/sh"]
+        assert "seccomp" not in told["config"]["linux"]
 
     def test_the_users_stays_as_it_is(self, command: Command) -> None:
         def contents() -> dict[str, str]:
@@ -211,9 +216,61 @@ class TestRun:
         assert told["words"][2:4] == ["run", "--detach"]
         assert told["words"][-1] == "x"
 
-    def test_no_descriptor_of_ours_is_the_runtimes(self, command: Command) -> None:
+    @pytest.mark.parametrize(
+        ("engine", "count"), [("notify", 2), ("thorough", 2), ("zero", 1), ("none", 0)]
+    )
+    def test_the_descriptors_that_the_runtime_passes_on(
+        self, command: Command, engine: str, count: int
+    ) -> None:
+        """The launcher and its connection, above those that the user passes; no other."""
+        words = ["--engine", engine, "run", "-b", command.bundle, "--preserve-fds", "2", "x"]
+        script = 'exec 3</dev/null 4</dev/null; exec "$@"'
+        line = ["bash", "-c", script, "", sys.executable, "-m", "runrootless", *words]
+        done = command.user.run(line, env={"RUNROOTLESS_RUNTIME": command.runtime}).check()
+        told = json.loads(done.stdout)
+        assert sorted(told["descriptors"]) == [str(number) for number in range(5 + count)]
+        assert f"--preserve-fds={2 + count}" in told["words"]
+
+    @pytest.mark.parametrize(
+        ("runtime", "pid", "first"),
+        [("runc", "1", 4), ("runc", "$$", 6), ("crun", "1", 6), ("crun", "$$", 6)],
+    )
+    def test_socket_activation(self, command: Command, runtime: str, pid: str, first: int) -> None:
+        """sd_listen_fds(3): runc passes the sockets if they are its own, crun does always."""
+        path = command.install(runtime)
+        words = ["--runtime", path, "run", "-b", command.bundle, "--preserve-fds=1", "x"]
+        script = (
+            f'exec 3</dev/null 4</dev/null 5</dev/null; LISTEN_FDS=2 LISTEN_PID={pid} exec "$@"'
+        )
+        line = ["bash", "-c", script, "", sys.executable, "-m", "runrootless", *words]
+        told = json.loads(command.user.run(line).check().stdout)
+        assert told["config"]["process"]["args"][0] == f"/proc/self/fd/{first}"
+        assert "--preserve-fds=3" in told["words"]
+
+    @pytest.mark.parametrize(
+        ("program", "env"),
+        [("/bin/none", []), ("none", ["PATH=/bin"]), ("sh", []), ("/etc", []), ("/bin/sh/x", [])],
+    )
+    def test_a_program_that_the_runtime_is_to_miss(
+        self, command: Command, program: str, env: list[str]
+    ) -> None:
+        """It says so in its own words, and could not execute it after all."""
+        command.write_bundle(args=[program], env=env)
         told = command.told("run", "-b", command.bundle, "x")
-        assert sorted(told["descriptors"]) == ["0", "1", "2"]
+        assert told["config"]["process"]["args"] == [program]
+        (rule,) = told["config"]["linux"]["seccomp"]["syscalls"]
+        assert rule == {
+            "names": ["execve", "execveat"],
+            "action": "SCMP_ACT_ERRNO",
+            "errnoRet": errno.ENOENT,
+        }
+
+    def test_without_proc(self, command: Command) -> None:
+        path = Path(f"{command.bundle}/config.json")
+        spec = json.loads(path.read_text())
+        path.write_text(json.dumps({**spec, "mounts": []}))
+        done = command("run", "-b", command.bundle, "x").check(1)
+        assert "the bundle mounts no /proc" in done.stderr
 
     def test_who_the_process_is_to_be(self, command: Command) -> None:
         command.write_bundle(user={"uid": 405, "gid": 5, "additionalGids": [6]})
@@ -260,7 +317,7 @@ class TestEngine:
         told = command.told("run", "-b", command.bundle, "x")
         assert told["bundle"] == ["config.json", "lock"]
         assert told["config"]["runrootless"]["engine"] == "zero"
-        assert "listenerPath" not in told["config"]["linux"]["seccomp"]
+        assert told["config"]["process"]["args"] == ["/proc/self/fd/3", "/bin/sh"]
 
     def test_the_environment_overrides_it(self, command: Command) -> None:
         self.annotate(command, "zero")
@@ -333,20 +390,21 @@ class TestExec:
         return process
 
     def test_runc_knows_what_to_do_without_a_user(self, command: Command) -> None:
-        words = ["--tty", "--env=A=b", "--detach"]
+        words = ["--tty", "--env=A=b", "--detach", "--preserve-fds=2"]
         assert command.words("exec", "-t", "-e", "A=b", "-d", "x", "ls", "-l") == [
             f"--root={command.root}",
             "exec",
             *words,
             "--",
             "x",
+            "/proc/self/fd/3",
             "ls",
             "-l",
         ]
 
     def test_a_user(self, command: Command) -> None:
         process = self.process(command, "-u", "405", "x", "ls", "-l")
-        assert process["args"] == ["ls", "-l"]
+        assert process["args"] == ["/proc/self/fd/3", "ls", "-l"]
         assert process["user"] == {"uid": 0, "gid": 0, "umask": 18}
         assert process["env"] == ["A=b", "HOME=/home/guest"]
         assert process["cwd"] == "/"
@@ -369,7 +427,7 @@ class TestExec:
         assert process["apparmorProfile"] == "p"
         assert process["selinuxLabel"] == "l"
         *rest, path, separator, container = told["words"][3:]
-        assert rest == ["--pid-file=/x", "--detach", "--preserve-fds=0"]
+        assert rest == ["--pid-file=/x", "--detach", "--preserve-fds=2"]
         assert path.startswith("--process=/proc/self/fd/")
         assert (separator, container) == ("--", "x")
 
@@ -414,9 +472,10 @@ class TestExec:
 
     def test_the_file_is_above_the_descriptors_of_the_container(self, command: Command) -> None:
         words = ["exec", "-u", "5", "--preserve-fds", "20", "x", "id"]
-        told = command.told(*words, env={"LISTEN_FDS": "10"})
+        told = command.told(*words)
         (path,) = (word for word in told["words"] if word.startswith("--process="))
-        assert int(path.rpartition("/")[2]) >= 33
+        assert told["process"]["args"][0] == "/proc/self/fd/23"
+        assert int(path.rpartition("/")[2]) > 24
 
     def test_every_process_of_crun_is_written_out(self, command: Command) -> None:
         """It would leave noNewPrivileges and the limits away."""

@@ -15,7 +15,6 @@ from runrootless import state
 from runrootless.bundle.json_file import parse
 from runrootless.derived_bundle import derive
 from runrootless.errors import Error, one_line
-from runrootless.runtimes import Runtime
 from support.processes import eventually
 from support.users import Unprivileged
 
@@ -182,7 +181,7 @@ def check(bundle: Path, text: str) -> None:
     directory.mkdir(exist_ok=True)
     before = sorted(os.listdir(bundle))
     try:
-        derived = derive("", str(bundle), "config.json", str(directory), False, Runtime("runc"))
+        derived = derive("", str(bundle), "config.json", str(directory), False)
         assert os.path.isabs(derived.rootfs)
         # What the runtime reads.
         parse((directory / "config.json").read_text(), "derived")
@@ -215,7 +214,7 @@ def test_some_at_once(bundle: Path, changes: list[tuple[tuple[Any, ...], str]]) 
 def test_any_bytes(bundle: Path, data: bytes) -> None:
     (bundle / "config.json").write_bytes(data)
     with pytest.raises((Error, OSError)) as failure:
-        derive("", str(bundle), "config.json", str(bundle), False, Runtime("runc"))
+        derive("", str(bundle), "config.json", str(bundle), False)
     assert_one_line(failure.value)
 
 

@@ -1,35 +1,52 @@
-"""Messages on the listener socket, in whatever pieces and shapes they come."""
+"""Launchers that hand over their listener, and what else may come on the socket."""
 
-import json
 import os
 import socket
-from collections.abc import Iterator
+import struct
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from runrootless.agent.listener import Connection
 from runrootless.errors import Error
+from runrootless.linux import bpf, seccomp
+from runrootless.linux.process import set_no_new_privileges
 
-STATE = {
-    "ociVersion": "1.0.2",
-    "fds": ["seccompFd"],
-    "pid": 42,
-    "metadata": "",
-    "state": {"id": "x", "status": "running", "bundle": "/b"},
-}
-MESSAGE = json.dumps(STATE).encode()
+Write = Callable[[socket.socket], None]
 
 
 class Ends:
-    """Both ends of a connection, and a descriptor to send."""
+    """Both ends of a connection, and a process that has one of them."""
 
     def __init__(self) -> None:
-        self.runtime, ours = socket.socketpair()
+        self.launcher, ours = socket.socketpair()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self.connection = Connection(ours.detach())
-        self.fd = os.memfd_create("listener")
+        self.pid = 0
 
-    def send(self, data: bytes, fds: int = 0) -> None:
-        socket.send_fds(self.runtime, [data], [self.fd] * fds)
+    def start(self, write: Write) -> int:
+        """Let a process write something and wait for an answer; return its process ID."""
+        begun, begins = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                self.connection.close()
+                write(self.launcher)
+                os.write(begins, b"x")
+                os._exit(0 if self.launcher.recv(1) == b"\1" else 1)
+            finally:
+                os._exit(2)
+        self.launcher.close()
+        os.close(begins)
+        assert os.read(begun, 1) == b"x"
+        os.close(begun)
+        return self.pid
+
+    def code(self) -> int:
+        """Return the exit code of the process."""
+        _, status = os.waitpid(self.pid, 0)
+        self.pid = 0
+        return os.waitstatus_to_exitcode(status)
 
 
 @pytest.fixture
@@ -37,82 +54,66 @@ def ends() -> Iterator[Ends]:
     before = set(os.listdir("/proc/self/fd"))
     ends = Ends()
     yield ends
-    ends.runtime.close()
+    ends.launcher.close()
     ends.connection.close()
-    os.close(ends.fd)
+    if ends.pid:
+        ends.code()
     assert set(os.listdir("/proc/self/fd")) <= before
 
 
-def test_one_message(ends: Ends) -> None:
-    ends.send(MESSAGE, 1)
-    handover = ends.connection.receive()
-    assert handover is not None
-    assert handover.pid == 42
-    assert os.path.sameopenfile(handover.fd, ends.fd)
-    os.close(handover.fd)
+def number(value: int) -> Write:
+    def write(to: socket.socket) -> None:
+        to.send(struct.pack("=i", value))
+
+    return write
 
 
-@pytest.mark.parametrize("cut", range(1, len(MESSAGE), 7))
-def test_a_message_in_two_pieces(ends: Ends, cut: int) -> None:
-    ends.send(MESSAGE[:cut], 1)
-    assert ends.connection.receive() is None
-    ends.send(MESSAGE[cut:])
+def listener(to: socket.socket) -> None:
+    set_no_new_privileges()
+    found = seccomp.install(bpf.finish(seccomp.RETURN_ALLOW), seccomp.FILTER_NEW_LISTENER)
+    to.send(struct.pack("=i", found))
+
+
+def test_a_launcher(ends: Ends) -> None:
+    pid = ends.start(listener)
     handover = ends.connection.receive()
     assert handover is not None
+    assert handover.pid == pid
+    assert os.readlink(f"/proc/self/fd/{handover.fd}") == "anon_inode:seccomp notify"
+    assert not os.get_inheritable(handover.fd)
     os.close(handover.fd)
+    ends.connection.thank()
+    assert ends.code() == 0
+
+
+def test_one_whose_listener_is_not_taken(ends: Ends) -> None:
+    ends.start(listener)
+    ends.connection.close()
+    assert ends.code() == 1
 
 
 def test_nothing_yet(ends: Ends) -> None:
+    with pytest.raises(BlockingIOError):
+        ends.connection.receive()
+
+
+def test_nobody_will(ends: Ends) -> None:
+    ends.launcher.close()
     assert ends.connection.receive() is None
 
 
-def test_the_descriptor_is_found_by_its_name(ends: Ends) -> None:
-    other = os.memfd_create("other")
-    names = ["something", "seccompFd"]
-    message = json.dumps({**STATE, "fds": names}).encode()
-    socket.send_fds(ends.runtime, [message], [other, ends.fd])
-    os.close(other)
-    handover = ends.connection.receive()
-    assert handover is not None
-    assert os.path.sameopenfile(handover.fd, ends.fd)
-    os.close(handover.fd)
+@pytest.mark.parametrize("value", [0, 2, -1, 1 << 20, -(1 << 31), (1 << 31) - 1])
+def test_what_is_no_listener(ends: Ends, value: int) -> None:
+    ends.start(number(value))
+    with pytest.raises((Error, OSError)):
+        ends.connection.receive()
 
 
-@pytest.mark.parametrize(
-    ("data", "fds"),
-    [
-        (b"[]}", 1),
-        (b"nonsense}", 1),
-        (b'{"fds": ["seccompFd"]}', 1),
-        (b'{"fds": "seccompFd", "pid": 1}', 1),
-        (b'{"fds": ["seccompFd"], "pid": "1"}', 1),
-        (b'{"fds": ["other"], "pid": 1}', 1),
-        # A descriptor is promised, and none comes.
-        (MESSAGE, 0),
-        (b"\xff\xfe}", 1),
-        (b"[" * 5000 + b"}", 1),
-        (MESSAGE[:-1], 1),
-        (b"", 0),
-    ],
-)
-def test_what_is_no_message_ends_in_an_error(ends: Ends, data: bytes, fds: int) -> None:
-    if data:
-        ends.send(data, fds)
-    ends.runtime.shutdown(socket.SHUT_WR)
+@pytest.mark.parametrize("data", [b"x", b"xyz"])
+def test_what_is_no_number(ends: Ends, data: bytes) -> None:
+    def write(to: socket.socket) -> None:
+        to.send(data)
+
+    ends.start(write)
     with pytest.raises(Error):
-        for _ in range(3):
-            assert ends.connection.receive() is None
-
-
-def test_no_end_of_descriptors(ends: Ends) -> None:
-    with pytest.raises(Error):
-        for _ in range(5):
-            ends.send(b"{", 3)
-            ends.connection.receive()
-
-
-def test_no_end_of_data(ends: Ends) -> None:
-    with pytest.raises(Error):
-        for _ in range(100):
-            ends.send(b" " * 50_000)
-            ends.connection.receive()
+        ends.connection.receive()

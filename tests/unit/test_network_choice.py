@@ -113,10 +113,10 @@ def test_annotation(tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     config.write_text(json.dumps(spec_with() | {"annotations": {NETWORK_ANNOTATION: "bridge"}}))
     with pytest.raises(Error, match="no network bridge"):
-        derive("", str(tmp_path), "config.json", str(tmp_path), False, RUNTIME)
+        derive("", str(tmp_path), "config.json", str(tmp_path), False)
     # The flag comes first.
     (tmp_path / "private").mkdir()
     private = str(tmp_path / "private")
-    derive("", str(tmp_path), "config.json", private, False, RUNTIME, "none")
+    derive("", str(tmp_path), "config.json", private, False, "none")
     derived = json.loads((tmp_path / "private/config.json").read_text())
     assert {"type": "network"} in derived["linux"]["namespaces"]

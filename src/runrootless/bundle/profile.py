@@ -1,7 +1,8 @@
 """The seccomp profile of a bundle, which stays as it is: our own filter is stacked on it.
 
 What the profile denies is denied, whatever that filter says: seccomp(2), "the most recently
-installed filter is executed first", and of all answers the most restrictive one counts.
+installed filter is executed first", and of all answers the most restrictive one counts. Of
+two that are errors it is that of the later filter.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from runrootless.errors import Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     Profile = dict[str, Any]
@@ -49,22 +51,11 @@ def permit_seccomp(profile: Profile) -> int | None:
     That is a SECCOMP_RET_* with its data, for our filter to give, None where the profile allows
     the call or has conditions for it and is not changed.
     """
-    rules: list[dict[str, Any]] = profile.get("syscalls") or []
-    about = [rule for rule in rules if _SECCOMP in rule.get("names", ())]
-    if any(rule.get("args") for rule in about):
-        return None
-    first = about[0] if about else {}
-    action = first.get("action", profile.get("defaultAction"))
-    if action == "SCMP_ACT_ERRNO":
-        default: int = EPERM if about else profile.get("defaultErrnoRet", EPERM)
-        number: int = first.get("errnoRet", default)
-        answer = _ERRNO | number & 0xFFFF
-    elif action in _RETURNS:
-        answer = _RETURNS[action]
-    else:
+    answer = _denial(profile, _SECCOMP)
+    if answer is None:
         return None
     kept = []
-    for rule in rules:
+    for rule in profile.get("syscalls") or ():
         names = [name for name in rule.get("names", ()) if name != _SECCOMP]
         if names:
             kept.append({**rule, "names": names})
@@ -72,3 +63,23 @@ def permit_seccomp(profile: Profile) -> int | None:
         kept.append({"names": [_SECCOMP], "action": "SCMP_ACT_ALLOW"})
     profile["syscalls"] = kept
     return answer
+
+
+def denied(profile: Profile, names: Iterable[str]) -> list[str]:
+    """Return those of system calls that a profile denies whatever their arguments."""
+    return [name for name in names if _denial(profile, name) is not None]
+
+
+def _denial(profile: Profile, name: str) -> int | None:
+    """Return a profile's answer to a call, None where it may be allowed or is traced."""
+    about = [rule for rule in profile.get("syscalls") or () if name in rule.get("names", ())]
+    if any(rule.get("args") for rule in about):
+        return None
+    # For libseccomp the first one without conditions is the only one.
+    first = about[0] if about else {}
+    action = first.get("action", profile.get("defaultAction"))
+    if action == "SCMP_ACT_ERRNO":
+        default: int = EPERM if about else profile.get("defaultErrnoRet", EPERM)
+        number: int = first.get("errnoRet", default)
+        return _ERRNO | number & 0xFFFF
+    return _RETURNS.get(str(action))

@@ -32,8 +32,8 @@ def is_missed(spec: dict[str, Any]) -> bool:
 
     ``root.path`` is absolute.
     """
-    hooks = spec.get("hooks") or {}
-    if any(hooks.get(kind) for kind in _EARLY_HOOKS):
+    hooks = spec.get("hooks")
+    if hooks and (not isinstance(hooks, dict) or any(hooks.get(kind) for kind in _EARLY_HOOKS)):
         return False
     tree = _Tree(spec["root"]["path"])
     try:

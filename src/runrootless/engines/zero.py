@@ -21,6 +21,7 @@ from runrootless.emulation.table import I386_TABLE, TABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from runrootless.agent.launch import Settings
@@ -98,12 +99,20 @@ def emulate(log: str, log_format: str, debug: bool, words: Words) -> list[str]:
     return before
 
 
-def filter_program(machine: str) -> bytes:
-    """Return the filter for a machine as BPF instructions. Raises KeyError if it is not known."""
+def filter_program(machine: str, denied: Sequence[str] = ()) -> bytes:
+    """Return the filter for a machine as BPF instructions, which leaves some calls alone.
+
+    Raises KeyError if the machine is not known.
+    """
     from runrootless.emulation.seccomp_filter import build
     from runrootless.linux.seccomp import RETURN_ERRNO
 
-    return build(machine, RETURN_ERRNO, _rows())
+    return build(machine, RETURN_ERRNO, [row for row in _rows() if row[0] not in denied])
+
+
+def calls() -> list[str]:
+    """Return the names of the calls that succeed."""
+    return [name for name, _, _ in _rows()]
 
 
 def _rows() -> list[tuple[str, str, Condition | None]]:
