@@ -10,9 +10,11 @@ cd "$(dirname "$(readlink -f "$0")")"
 . scripts/lib.sh
 umask 022
 
-install_packages \
+# Not gcc-multilib, which can't be installed beside a cross compiler: what it depends on.
+install_packages gcc
+install_packages "gcc-$(/usr/bin/gcc -dumpversion)-multilib" \
     attr buildah busybox-static ca-certificates containerd crun dbus-daemon debian-archive-keyring \
-    debootstrap docker-registry dpkg-dev e2fsprogs gcc gcc-aarch64-linux-gnu gcc-multilib iproute2 \
+    debootstrap docker-registry dpkg-dev e2fsprogs gcc-aarch64-linux-gnu iproute2 \
     libc6-dev libc6-dev-arm64-cross libglib2.0-bin make mmdebstrap munge passt passwd podman procps \
     proot python3 python3-mesonpy python3-venv qemu-user runc slirp4netns slurm-client slurmctld \
     slurmd uidmap util-linux

@@ -15,6 +15,7 @@ from support.agents import agents, the_supervisor, the_worker
 from support.containers import COMMAND, Runrootless
 from support.oracle import ENVIRONMENT, Comparison, Differential, chroot_command, read_cases
 from support.processes import Result, Terminal, eventually, read_line
+from support.programs import compiler
 from support.trees import SUITE, Trees, debootstrap_archive, mirror
 from support.users import AS_ROOT
 
@@ -204,7 +205,7 @@ def test_static_programs(flag: str, emulate: Emulate, place: str, trees: Trees) 
     oracle = trees.new_directory("oracle", for_user=False)
     for directory in (oracle, place):
         program = f"{directory}/probe"
-        subprocess.run(["gcc", flag, "-static", "-O2", "-o", program, PROBE], check=True)
+        subprocess.run([*compiler(flag), "-static", "-O2", "-o", program, PROBE], check=True)
     script = "umask 0; mkdir files; cd files; setpriv --clear-groups ../probe"
     expected = as_root(script, oracle)
     assert "70000:80000" in expected

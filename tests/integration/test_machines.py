@@ -9,6 +9,7 @@ import pytest
 from conftest import MakeBundle
 from support.containers import Runrootless
 from support.oracle import in_chroot
+from support.programs import compiler
 from support.trees import Tree, Trees
 from support.users import AS_ROOT
 
@@ -40,8 +41,8 @@ def test_same_as_the_real_root(
     runrootless: Runrootless,
 ) -> None:
     probe = tmp_path / "probe"
-    compiler = ["gcc", flag, "-static", "-O2", "-w"]
-    subprocess.run([*compiler, "-o", probe, PROBES / source], check=True)
+    options = ["-static", "-O2", "-w"]
+    subprocess.run([*compiler(flag), *options, "-o", probe, PROBES / source], check=True)
     directory = trees.new_directory("oracle", for_user=False)
     root = trees.copy(debian_tree.oracle, f"{directory}/rootfs")
     ours = bundle(copy=True)

@@ -1,5 +1,8 @@
 """The native parts, built for each machine from the same sources, with all warnings as errors."""
 
+import base64
+import csv
+import hashlib
 import json
 import os
 import shutil
@@ -20,6 +23,7 @@ STRICT = ["-Dwarning_level=2", "-Dwerror=true"]
 # meson-python is one of Debian's packages, and so is to be what it calls.
 PYTHON = "/usr/bin/python3"
 ENVIRONMENT = {**os.environ, "PATH": "/usr/bin:/bin"}
+ENVIRONMENT.pop("CC", None)
 BUILD_WHEEL = """
 import sys
 sys.path.append("native")
@@ -118,9 +122,32 @@ def test_wheel_for_another_machine(sources: Path) -> None:
             for path in names
             if path.startswith("runrootless/native/")
         }
+        record = next(path for path in names if path.endswith(".dist-info/RECORD"))
+        rows = list(csv.reader(wheel.read(record).decode().splitlines()))
+        for path, algorithm_and_digest, size in rows:
+            if path != record:
+                data = wheel.read(path)
+                digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode()
+                assert algorithm_and_digest == f"sha256={digest.rstrip('=')}"
+                assert int(size) == len(data)
+        assert sorted(path for path, _, _ in rows) == sorted(wheel.namelist())
+        (script,) = [path for path in names if path.endswith(".data/scripts/runrootless")]
+        assert wheel.getinfo(script).external_attr >> 16 & 0o111
     assert elf.parse(native["launcher"]).machine == "aarch64"
     assert native["notify.bpf"] == build("aarch64", RETURN_NOTIFY)
     assert native["thorough.bpf"] == build("aarch64", RETURN_NOTIFY, thorough=True)
     assert native["zero.bpf"] == filter_program("aarch64")
     modules = (sources / "src").rglob("*.py")
     assert {str(path.relative_to(sources / "src")) for path in modules} <= names
+
+
+def test_without_a_compiler(sources: Path, tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "sed").symlink_to("/usr/bin/sed")
+    command = [PYTHON, "/usr/bin/meson", "setup", str(sources), str(tmp_path / "build")]
+    environment = {**ENVIRONMENT, "PATH": str(programs)}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    (line,) = [line for line in result.stdout.splitlines() if "ERROR" in line]
+    assert "a C compiler is needed" in line

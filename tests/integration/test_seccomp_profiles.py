@@ -18,6 +18,7 @@ from runrootless.emulation.table import I386_TABLE, TABLE
 from support.bundles import Bundle, Config, make_rootless
 from support.containers import Runrootless
 from support.profiles import PROFILES, Profile, default_profile
+from support.programs import compiler
 from support.trees import Trees
 
 pytestmark = pytest.mark.skipif(
@@ -95,8 +96,8 @@ def probe(request: pytest.FixtureRequest, trees: Trees) -> Probe:
     directory = trees.new_directory("probe", for_user=True)
     flag = request.param
     program = os.path.join(directory, "probe")
-    subprocess.run(["gcc", flag, "-static", "-O1", "-o", program, PROBE], check=True)
-    headers = ["gcc", flag, "-E", "-dM", "-include", "asm/unistd.h", "-x", "c", os.devnull]
+    subprocess.run([*compiler(flag), "-static", "-O1", "-o", program, PROBE], check=True)
+    headers = [*compiler(flag), "-E", "-dM", "-include", "asm/unistd.h", "-x", "c", os.devnull]
     done = subprocess.run(headers, check=True, capture_output=True, text=True)
     defined = re.findall(r"#define __NR_(\w+) (\d+)\n", done.stdout)
     return Probe(directory, {int(number): name for name, number in defined})
