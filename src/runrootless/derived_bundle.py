@@ -139,9 +139,9 @@ def filter_program(memory: dict[str, Any]) -> bytes:
     answer = memory.get("seccomp")
     if answer is None:
         return program
-    from runrootless.emulation.seccomp_filter import answering
+    from runrootless.emulation.seccomp_filter import answering_seccomp
 
-    return answering("seccomp", answer) + program
+    return answering_seccomp(answer) + program
 
 
 def _is_proc(mount: dict[str, Any]) -> bool:

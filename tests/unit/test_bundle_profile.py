@@ -9,9 +9,9 @@ import bpf
 import pytest
 
 from runrootless.bundle.profile import denied, permit_seccomp, require_no_listener
-from runrootless.emulation.seccomp_filter import answering
+from runrootless.emulation.seccomp_filter import answering_seccomp
 from runrootless.errors import Error
-from runrootless.linux.seccomp import AUDIT_ARCHITECTURES, RETURN_ALLOW
+from runrootless.linux.seccomp import AUDIT_ARCHITECTURES, RETURN_ALLOW, SYSTEM_CALL
 from runrootless.linux.syscall_numbers import NUMBERS
 
 LIBRARY = bpf.load_library()
@@ -72,12 +72,12 @@ def test_one_with_conditions_stays() -> None:
 @pytest.mark.parametrize("machine", ["x86_64", "i386"])
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the filter is for this machine")
 def test_the_answer_comes_before_a_filter(machine: str) -> None:
-    program = answering("seccomp", 0x00050026) + struct.pack("=HBBI", 0x06, 0, 0, RETURN_ALLOW)
+    program = answering_seccomp(0x00050026) + struct.pack("=HBBI", 0x06, 0, 0, RETURN_ALLOW)
     instructions = list(struct.iter_unpack("=HBBI", program))
-    for name, number in NUMBERS[machine].items():
+    for number in (*NUMBERS[machine].values(), SYSTEM_CALL[machine]):
         data = struct.pack("=IIQ6Q", number, AUDIT_ARCHITECTURES[machine], 0, *[0] * 6)
-        expected = 0x00050026 if name == "seccomp" else RETURN_ALLOW
-        assert bpf.run(instructions, data) == expected, name
+        expected = 0x00050026 if number == SYSTEM_CALL[machine] else RETURN_ALLOW
+        assert bpf.run(instructions, data) == expected, number
 
 
 @pytest.mark.parametrize(

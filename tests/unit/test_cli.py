@@ -68,6 +68,7 @@ class Command:
             "process": {"args": ["/bin/sh"], "cwd": "/", "env": ["A=b"], **process},
             "root": {"path": "rootfs"},
             "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
+            "linux": {"namespaces": [{"type": "pid"}]},
         }
         Path(f"{self.bundle}/config.json").write_text(json.dumps(spec))
 

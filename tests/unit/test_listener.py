@@ -34,6 +34,8 @@ class Ends:
                 write(self.launcher)
                 os.write(begins, b"x")
                 os._exit(0 if self.launcher.recv(1) == b"\1" else 1)
+            except ConnectionResetError:
+                os._exit(1)
             finally:
                 os._exit(2)
         self.launcher.close()

@@ -14,7 +14,12 @@ import os
 
 from runrootless.emulation.table import rows
 from runrootless.linux import bpf
-from runrootless.linux.seccomp import AUDIT_ARCHITECTURES, RETURN_ALLOW, RETURN_ERRNO
+from runrootless.linux.seccomp import (
+    AUDIT_ARCHITECTURES,
+    RETURN_ALLOW,
+    RETURN_ERRNO,
+    SYSTEM_CALL,
+)
 from runrootless.linux.syscall_numbers import NUMBERS
 
 TYPE_CHECKING = False
@@ -54,14 +59,14 @@ def build(
     return b"".join(parts)
 
 
-def answering(name: str, action: int) -> bytes:
-    """Return what answers one system call with ``action``, and goes on with what follows.
+def answering_seccomp(action: int) -> bytes:
+    """Return what answers seccomp(2) with ``action``, and goes on with what follows.
 
     It is for all programs that this machine runs.
     """
     parts = []
     for program in MACHINES[os.uname().machine]:
-        number = NUMBERS[program][name]
+        number = SYSTEM_CALL[program]
         parts += [
             bpf.load(bpf.ARCHITECTURE),
             bpf.if_equal(AUDIT_ARCHITECTURES[program], 0, 3),

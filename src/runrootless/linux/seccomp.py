@@ -11,6 +11,9 @@ from runrootless.linux.libc import address, c_long, c_void_p, check, function, s
 AUDIT_ARCHITECTURES = {"x86_64": 0xC000003E, "i386": 0x40000003, "aarch64": 0xC00000B7}
 """Machine to ``AUDIT_ARCH_*`` of <linux/audit.h>, as seccomp reports it."""
 
+SYSTEM_CALL = {"x86_64": 317, "i386": 354, "aarch64": 277}
+"""Machine to the number of seccomp(2), <asm/unistd.h>."""
+
 RETURN_ALLOW = 0x7FFF0000
 """``SECCOMP_RET_ALLOW``."""
 
@@ -84,7 +87,6 @@ ADDFD_FLAG_SEND = 2
 _ID_VALID = 0x40082102
 _ADD_FD = 0x40182103
 _SET_FLAGS = 0x40082104
-_SYSCALL = {"x86_64": 317, "aarch64": 277}
 _SET_MODE_FILTER = 1
 _PROGRAM = struct.Struct("@HP")
 
@@ -103,7 +105,7 @@ def install(program: bytes, flags: int) -> int:
     """
     instructions = bytearray(program)
     header = bytearray(_PROGRAM.pack(len(program) // 8, address(instructions)))
-    number = c_long(_SYSCALL[os.uname().machine])
+    number = c_long(SYSTEM_CALL[os.uname().machine])
     pointer = c_void_p(address(header))
     return check(_syscall(number, c_long(_SET_MODE_FILTER), c_long(flags), pointer), "seccomp")
 
