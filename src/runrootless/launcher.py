@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import _socket
 import os
-import struct
+import sys
 from errno import (
     E2BIG,
     EACCES,
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from runrootless.runtimes import Runtime
 
 _FILES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "native")
-# The flags of seccomp(2), the sizes of filter and words, and whether sh(1) runs scripts.
-_ORDER = struct.Struct("=4I")
 _MAXIMUM_FILTER = 4096 * 8
 _MAXIMUM_WORDS = 4096
 _MFD_CLOEXEC, _MFD_EXEC = 1, 0x10
@@ -157,7 +155,11 @@ def make(name: str, words: Words, program: bytes = b"", runs_scripts: bool = Fal
     packed = bytes(words)
     if len(program) > _MAXIMUM_FILTER or len(packed) > _MAXIMUM_WORDS:
         raise Error(f"the filter {name} is too long")
-    order = _ORDER.pack(FLAGS[name], len(program), len(packed), runs_scripts)
+    # Without the module "struct", which takes a while to import.
+    order = b"".join(
+        number.to_bytes(4, sys.byteorder)
+        for number in (FLAGS[name], len(program), len(packed), int(runs_scripts))
+    )
     try:
         file = _create_executable()
         try:

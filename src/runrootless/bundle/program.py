@@ -47,8 +47,10 @@ def is_missed(spec: dict[str, Any]) -> bool:
 def is_missed_in(root: str, process: dict[str, Any]) -> bool:
     """Return the same for a process in a container that runs; ``root`` is a path of its root."""
     try:
+        os.stat(root)
         return _is_missed(_Tree(root), process)
-    except _UnsureError:
+    except (OSError, _UnsureError):
+        # It has ended, which the runtime says as well.
         return False
 
 
