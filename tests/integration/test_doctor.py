@@ -50,7 +50,7 @@ def test_json(runrootless: Runrootless) -> None:
     found = findings(done)
     assert found["user namespaces"]["status"] == "ok"
     assert "none in /etc/subuid and /etc/subgid" in found["subordinate IDs"]["text"]
-    assert "seccomp listeners" in found["runc"]["text"]
+    assert found["runc"]["status"] == "ok"
 
 
 def test_it_leaves_nothing_behind(runrootless: Runrootless) -> None:
@@ -134,8 +134,8 @@ def test_an_old_runtime(runrootless: Runrootless) -> None:
     runtime.chmod(0o755)
     path = f"{runrootless.user.home}:{runrootless.user.env['PATH']}"
     found = findings(runrootless("doctor", "--json", env={"PATH": path}).check())["runc"]
-    assert found["status"] == "problem"
-    assert found["text"] == f"1.0.3 ({runtime}); no seccomp listeners"
+    # Root is emulated with any, see test_launcher.py.
+    assert (found["status"], found["text"]) == ("ok", f"1.0.3 ({runtime})")
 
 
 def test_where_no_file_can_be_made(runrootless: Runrootless) -> None:

@@ -1,15 +1,9 @@
-"""Signals that come while a call waits for the agent: seccomp_unotify(2).
-
-A runtime that lists SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV is crun with a word added: crun
-has long known the flag, and lists none.
-"""
+"""Signals that come while a call waits for the agent: seccomp_unotify(2)."""
 
 import contextlib
 import os
 import signal
 from pathlib import Path
-
-import pytest
 
 from conftest import MakeBundle
 from support.containers import Runrootless
@@ -37,14 +31,6 @@ int main(void) {
         }
     printf("%ld %ld\n", interrupted, failed);
 }
-"""
-
-WRAPPER = """#!/bin/sh
-if [ "$1" = features ]; then
-    echo '{"linux": {"seccomp": {"supportedFlags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]}}}'
-else
-    exec crun "$@"
-fi
 """
 
 SIGNALS = 2000
@@ -83,18 +69,15 @@ def send_signal(agent: int, caller: int) -> bool:
         os.kill(agent, signal.SIGCONT)
 
 
-@pytest.mark.parametrize("runtime", ["crun"], indirect=True)
 def test_a_received_call_is_not_interrupted(
     bundle: MakeBundle, unprivileged: Unprivileged, runrootless: Runrootless
 ) -> None:
-    wrapper = os.path.join(unprivileged.session, "crun")
-    Path(wrapper).write_text(WRAPPER)
-    os.chmod(wrapper, 0o755)
-    command = Runrootless(unprivileged, ["--runtime", wrapper])
     program = compile_program(PROGRAM, f"{unprivileged.session}/storm", ["-static"])
     mount = {"destination": "/dev/storm", "type": "bind", "source": program, "options": ["bind"]}
     ours = bundle().set(["/dev/storm"]).change(lambda config: config["mounts"].append(mount))
-    process = unprivileged.start(command.command("run", "--bundle", ours.path, command.new_id()))
+    process = unprivileged.start(
+        runrootless.command("run", "--bundle", ours.path, runrootless.new_id())
+    )
     caller = eventually(lambda: named(unprivileged.account, "storm"), "the program runs")
     agent = named(unprivileged.account, "runrootless-agt")
     sent: list[bool] = []
