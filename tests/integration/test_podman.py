@@ -365,6 +365,23 @@ def test_exit_codes_and_errors_reach_the_user(podman: Engine) -> None:
     assert "level=error" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("program", "code"),
+    [("nosuch", 127), ("/no/such", 127), ("/etc/passwd", 126), ("/etc", 126), ("/srv/x/y", 127)],
+)
+def test_programs_that_cannot_be_executed(podman: Engine, program: str, code: int) -> None:
+    """podman goes by the runtime's words, at create and at exec."""
+    run = ["run", "--rm", "--network", "host"]
+    assert podman(*run, SMALL, program).returncode == code
+    # A volume may have the program.
+    assert podman(*run, "--volume", "/usr/share:/usr/share", SMALL, program).returncode == code
+    podman(*run, "--detach", "--name", "missing", SMALL, "sleep", "1000").check()
+    try:
+        assert podman("exec", "missing", program).returncode == code
+    finally:
+        podman("rm", "--force", "--time", "0", "missing").check()
+
+
 def test_nothing_is_left_of_the_user_namespace(user: ClusterUser, engine: Engine) -> None:
     # The last one to use the storage: what keeps podman's namespace ends here.
     engine("system", "migrate").check()

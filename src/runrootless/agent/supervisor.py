@@ -154,11 +154,14 @@ class Supervisor:
         except OSError:
             return
         connection = Connection(fd)
-        if connection.peer_uid() != os.geteuid() or len(self._connections) >= _CONNECTION_LIMIT:
+        if connection.peer_uid() != os.geteuid():
             connection.close()
             return
         self._connections[fd] = connection
         self._poll.register(fd, select.POLLIN)
+        if len(self._connections) >= _CONNECTION_LIMIT:
+            # The others wait: connect(2), "backlog".
+            self._poll.unregister(self._socket.fileno())
 
     def _receive(self, fd: int) -> None:
         connection = self._connections[fd]
@@ -173,6 +176,8 @@ class Supervisor:
             self._log.exception("handing over a listener", error)
         self._poll.unregister(fd)
         connection.close()
+        if len(self._connections) >= _CONNECTION_LIMIT:
+            self._poll.register(self._socket.fileno(), select.POLLIN)
         del self._connections[fd]
 
     def _take(self, handover: Handover) -> None:
