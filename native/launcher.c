@@ -42,8 +42,8 @@ static unsigned long long filter[BPF_MAXINSNS];
 
 /*
  * For each error a byte with its number, one with the exit code, and what is said before the
- * name of the program and behind it, each ended by a null byte. The last one, with number 0, is
- * for all other errors.
+ * name of the program and behind it, each ended by a null byte; where nothing stands behind it,
+ * it is not named. The last one, with number 0, is for all other errors.
  */
 static char words[4096];
 
@@ -80,8 +80,11 @@ __attribute__((noreturn)) static void fail(const char *name, long error)
 		behind = entry + 2 + length(entry + 2) + 1;
 	}
 	say(entry + 2);
-	say(name);
-	say(behind);
+	if (*behind) {
+		say(name);
+		say(behind);
+	}
+	say("\n");
 	leave(entry[1]);
 }
 

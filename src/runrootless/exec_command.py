@@ -98,7 +98,9 @@ def prepare(invocation: Invocation) -> list[str]:
 
         socket = f"{directory}/{state.LISTENER}"
         program = filter_program(spec[MEMORY])
-        return launcher.hand_in(spec[MEMORY]["engine"], invocation.runtime, socket, first, program)
+        return launcher.hand_in(
+            spec[MEMORY]["engine"], invocation.runtime, True, socket, first, program
+        )
 
     def goes_without(process: Process) -> bool:
         # The runtime says it then.

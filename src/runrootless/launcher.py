@@ -69,7 +69,8 @@ class Words:
     """How a launcher says that a program cannot be executed.
 
     ``texts`` are, for errno numbers and those that the launcher calls by numbers of its own,
-    the exit code, and what is said before and behind the name of the program. ``other`` is the
+    the exit code, and what is said before and behind the name of the program, which is not said
+    without the latter. ``other`` is the
     same for all other errors, and ``failed`` the exit code where no filter can be had.
     """
 
@@ -79,7 +80,7 @@ class Words:
         self, texts: dict[int, tuple[int, str, str]], other: tuple[int, str, str], failed: int
     ) -> None:
         self._packed = b"".join(
-            b"%c%c%b\0%b\n\0" % (number, code, before.encode(), behind.encode())
+            b"%c%c%b\0%b\0" % (number, code, before.encode(), behind.encode())
             for number, (code, before, behind) in (
                 *texts.items(),
                 (_NO_FILTER, (failed, _NO_FILTER_TEXT, "")),
@@ -109,12 +110,18 @@ _ERRORS: tuple[int, ...] = (
 _ERRORS += (ENFILE, EMFILE, ETXTBSY, ENAMETOOLONG, ELOOP, ELIBBAD)
 
 
-def runtime_words(name: str) -> Words:
-    """Return how the runtime of a name says it, with its exit code."""
+def runtime_words(name: str, is_exec: bool) -> Words:
+    """Return how the runtime of a name says it, with its exit code, also where it is ``exec``."""
     texts = {number: os.strerror(number) for number in _ERRORS}
     texts[ENOSYS] = _ENDED
     texts[_NOT_IN_PATH] = "executable file not found in $PATH"
     other = "cannot be executed"
+    if name == "crun" and is_exec:
+        return Words(
+            {number: (1, f"exec: {text}", "") for number, text in texts.items()},
+            (1, f"exec: {other}", ""),
+            1,
+        )
     if name == "crun":
         before = "exec container process `"
         entries = {number: (1, before, f"`: {text}") for number, text in texts.items()}
@@ -136,7 +143,7 @@ def command_words(failed: int, not_executed: int, not_found: int) -> Words:
     entries = {number: (not_executed, before, f": {text}") for number, text in texts.items()}
     for number in (ENOENT, ENOTDIR, _NOT_IN_PATH):
         entries[number] = not_found, "runrootless: ", " is not found"
-    return Words(entries, (not_executed, before, ""), failed)
+    return Words(entries, (not_executed, before, ": unknown error"), failed)
 
 
 def path(descriptor: int) -> str:
@@ -210,13 +217,16 @@ def passing(count: int) -> list[str]:
     return [f"--preserve-fds={count}"] if count else []
 
 
-def hand_in(name: str, runtime: Runtime, socket: str, first: int, program: bytes) -> int:
+def hand_in(
+    name: str, runtime: Runtime, is_exec: bool, socket: str, first: int, program: bytes
+) -> int:
     """Give the runtime, which this process becomes, a launcher to pass on; return how many files.
 
-    It is the descriptor ``first``; ``name`` is that of its engine, ``program`` its filter, and
+    It is the descriptor ``first``; ``is_exec`` is whether it is for a further process of a
+    container, ``name`` that of its engine, ``program`` its filter, and
     ``socket`` the path of the agent's. Raises Error.
     """
-    files = [make(name, runtime_words(runtime.name), program)]
+    files = [make(name, runtime_words(runtime.name, is_exec), program)]
     if FLAGS[name] & _NEW_LISTENER:
         files.append(connect(socket))
     try:

@@ -89,6 +89,7 @@ def prepare(invocation: Invocation) -> list[str]:
         handed = launcher.hand_in(
             choice.name,
             invocation.runtime,
+            False,
             f"{directory.path}/{state.LISTENER}",
             first,
             derived.filter,

