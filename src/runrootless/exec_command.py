@@ -103,8 +103,10 @@ def prepare(invocation: Invocation) -> list[str]:
         )
 
     def goes_without(process: Process) -> bool:
-        # The runtime says it then.
-        return not has_launcher or (pid is not None and is_missed_in(f"/proc/{pid}/root", process))
+        # The runtime says why then.
+        if not has_launcher or pid is None or not _is_running(pid):
+            return True
+        return is_missed_in(f"/proc/{pid}/root", process)
 
     if (
         engine.EXECS_FROM_BUNDLE

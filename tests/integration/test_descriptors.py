@@ -4,6 +4,7 @@ import array
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -170,5 +171,6 @@ def test_pid_files(runrootless: Runrootless, running: str) -> None:
     runrootless(*args).check()
     with open(os.path.join(runrootless.user.home, "pid")) as file:
         pid = int(file.read())
-    with open(f"/proc/{pid}/cmdline") as file:
-        assert file.read() == "sleep\x001000\0"
+    # The runtime has gone before the launcher has.
+    words = Path(f"/proc/{pid}/cmdline")
+    eventually(lambda: words.read_text() == "sleep\x001000\0", lambda: words.read_text())

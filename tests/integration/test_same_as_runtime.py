@@ -152,6 +152,8 @@ class Side:
             (r'"pid": ?[1-9]\d*|"init_process_start": ?\d+', '"pid": N'),
             (r"(?m)^(c +)[1-9]\d*", r"\1N"),
             (r"\(?pid=\d+", "pid=N"),
+            # The launcher and its connection are two more.
+            (r"(unable to stat preserved-fd \d+ \(of )\d+", r"\1N"),
         ):
             text = re.sub(pattern, replacement, text)
         return text

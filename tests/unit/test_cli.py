@@ -29,7 +29,8 @@ if "--bundle" in words:
     state = words["--root"] + "/" + sys.argv[-1]
     os.makedirs(state)
     with open(state + "/state.json", "w") as file:
-        json.dump({"init_process_pid": 1 << 30}, file)
+        # A process that runs.
+        json.dump({"init_process_pid": os.getppid()}, file)
 if "--process" in words:
     with open(words["--process"]) as file:
         told["process"] = json.load(file)
