@@ -29,8 +29,7 @@ if "--bundle" in words:
     state = words["--root"] + "/" + sys.argv[-1]
     os.makedirs(state)
     with open(state + "/state.json", "w") as file:
-        # A process that runs.
-        json.dump({"init_process_pid": os.getppid()}, file)
+        json.dump({"init_process_pid": 1 << 30}, file)
 if "--process" in words:
     with open(words["--process"]) as file:
         told["process"] = json.load(file)
@@ -392,21 +391,32 @@ class TestExec:
         return process
 
     def test_runc_knows_what_to_do_without_a_user(self, command: Command) -> None:
-        words = ["--tty", "--env=A=b", "--detach", "--preserve-fds=2"]
+        words = ["--tty", "--env=A=b", "--detach"]
         assert command.words("exec", "-t", "-e", "A=b", "-d", "x", "ls", "-l") == [
             f"--root={command.root}",
             "exec",
             *words,
             "--",
             "x",
-            "/proc/self/fd/3",
             "ls",
             "-l",
         ]
 
+    @pytest.mark.parametrize("user", [[], ["-u", "5"]])
+    def test_the_launcher_where_the_container_runs(self, command: Command, user: list[str]) -> None:
+        """Of which this process is the first one here."""
+        command("--engine", "zero", "run", "-b", command.bundle, "y").check()
+        state = {"init_process_pid": os.getpid()}
+        Path(command.root, "y", "state.json").write_text(json.dumps(state))
+        told = command.told("exec", *user, "y", "ls", "-l")
+        assert "--preserve-fds=1" in told["words"]
+        assert sorted(told["descriptors"])[:4] == ["0", "1", "2", "3"]
+        arguments = told["process"]["args"] if user else told["words"][-3:]
+        assert arguments == ["/proc/self/fd/3", "ls", "-l"]
+
     def test_a_user(self, command: Command) -> None:
         process = self.process(command, "-u", "405", "x", "ls", "-l")
-        assert process["args"] == ["/proc/self/fd/3", "ls", "-l"]
+        assert process["args"] == ["ls", "-l"]
         assert process["user"] == {"uid": 0, "gid": 0, "umask": 18}
         assert process["env"] == ["A=b", "HOME=/home/guest"]
         assert process["cwd"] == "/"
@@ -429,7 +439,7 @@ class TestExec:
         assert process["apparmorProfile"] == "p"
         assert process["selinuxLabel"] == "l"
         *rest, path, separator, container = told["words"][3:]
-        assert rest == ["--pid-file=/x", "--detach", "--preserve-fds=2"]
+        assert rest == ["--pid-file=/x", "--detach"]
         assert path.startswith("--process=/proc/self/fd/")
         assert (separator, container) == ("--", "x")
 
@@ -476,8 +486,7 @@ class TestExec:
         words = ["exec", "-u", "5", "--preserve-fds", "20", "x", "id"]
         told = command.told(*words)
         (path,) = (word for word in told["words"] if word.startswith("--process="))
-        assert told["process"]["args"][0] == "/proc/self/fd/23"
-        assert int(path.rpartition("/")[2]) > 24
+        assert int(path.rpartition("/")[2]) >= 23
 
     def test_every_process_of_crun_is_written_out(self, command: Command) -> None:
         """It would leave noNewPrivileges and the limits away."""
