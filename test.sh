@@ -48,4 +48,6 @@ step "ruff, mypy"
 "$venv/bin/mypy"
 
 step "pytest"
+# All of them by several workers, which know nothing of pytest's --pdb and -s.
+[ $# -gt 0 ] || set -- --numprocesses=auto
 exec "$venv/bin/python" -m pytest "$@"

@@ -4,6 +4,7 @@ import glob
 import os
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
@@ -13,19 +14,16 @@ from support.agents import Killer
 from support.bundles import Bundle
 from support.containers import Runrootless
 from support.oracle import in_chroot
-from support.trees import (
-    DATABASE,
+from support.snapshots import (
     INSPECT,
     MOUNTED,
-    SERVERS,
     Excepted,
     Snapshot,
-    Tree,
-    Trees,
     compare,
     inspected,
     snapshot,
 )
+from support.trees import DATABASE, SERVERS, Tree, Trees
 from support.users import AS_ROOT, Unprivileged
 
 APT = "DEBIAN_FRONTEND=noninteractive apt-get install --yes"
@@ -67,13 +65,14 @@ def installed(servers_tree: Tree, trees: Trees, session_user: Unprivileged) -> I
     script = f"{NO_SERVICES} && {APT} --no-download {' '.join(SERVERS)}"
     root = trees.new_directory("oracle", for_user=False)
     oracle = trees.copy(servers_tree.oracle, f"{root}/rootfs")
-    in_chroot(oracle, ["/bin/sh", "-c", script], timeout=300).check()
-
     directory = trees.new_directory("bundle", for_user=True)
     rootfs = trees.copy(servers_tree.rootless, f"{directory}/rootfs")
     runrootless = Runrootless(session_user)
     bundle = runrootless.bundle_at(directory, rootfs).script(script)
-    done = runrootless.run(bundle, timeout=300).check()
+    with ThreadPoolExecutor() as pool:
+        theirs = pool.submit(in_chroot, oracle, ["/bin/sh", "-c", script], timeout=300)
+        done = runrootless.run(bundle, timeout=300).check()
+        theirs.result().check()
     runrootless.assert_nothing_left()
     yield Installed(oracle, bundle, done.stdout + done.stderr, runrootless)
     trees.discard(root)

@@ -8,7 +8,8 @@ from conftest import MakeBundle
 from support.bundles import ADMINISTRATOR
 from support.containers import Runrootless
 from support.oracle import in_chroot
-from support.trees import Excepted, Tree, Trees, compare, inspected
+from support.snapshots import Excepted, compare, inspected
+from support.trees import Tree, Trees
 from support.users import AS_ROOT
 
 COMMANDS = {

@@ -16,7 +16,7 @@ from support.bundles import Bundle
 from support.containers import Runrootless
 from support.oracle import in_chroot
 from support.processes import Result
-from support.trees import MOUNTED
+from support.snapshots import MOUNTED
 
 # What became of a job, as the documentation says it.
 PASSES = "passes"

@@ -55,7 +55,7 @@ class Account:
     @staticmethod
     def _reserve() -> "Account":
         """Take a user that no other run of the tests has: each counts its user's processes."""
-        for number in range(1, 10):
+        for number in range(1, 100):
             name = "runrootless-test" + (f"-{number}" if number > 1 else "")
             lock = open(f"/run/lock/{name}", "w")  # noqa: SIM115
             try:
@@ -78,7 +78,7 @@ class Account:
             # Left by a run that was broken off.
             account.kill_all()
             return account
-        raise RuntimeError("nine other runs of these tests are under way")
+        raise RuntimeError("99 other runs of these tests are under way")
 
     def processes(self) -> list[Process]:
         """Return this user's processes."""
