@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from support import workers
 from support.bundles import Bundle
@@ -17,11 +18,19 @@ from support.users import AS_ROOT, Account, Unprivileged, subordinate_account
 
 TALLY = pytest.StashKey[Tally]()
 ENGINES = pytest.StashKey[Table]()
+NODES = pytest.StashKey[list[Any]]()
+
+# Whatever else the machine has to do. What a profile of hypothesis's own says otherwise stays.
+settings.register_profile(
+    "patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("patient")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[TALLY] = Tally()
     config.stash[ENGINES] = Table()
+    config.stash[NODES] = []
     workers.configure(config)
 
 
@@ -47,10 +56,15 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     config = session.config
     if exitstatus == pytest.ExitCode.INTERRUPTED and workers.has_workers(config):
-        workers.interrupt()
+        workers.interrupt(config.stash[NODES])
     if workers.is_worker(config):
         tally, engines = config.stash[TALLY], config.stash[ENGINES]
         workers.tell(config, (tally.cases, tally.equal, tally.limits), list(engines.words.items()))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodeready(node: Any) -> None:
+    node.config.stash[NODES].append(node)
 
 
 @pytest.hookimpl(optionalhook=True)

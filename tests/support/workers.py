@@ -26,9 +26,10 @@ LONG: tuple[str, ...] = ()
 PATIENCE = 60
 """Seconds in which workers that are interrupted have to end."""
 
+SAID = "workeroutput"
+"""Where xdist has what a worker has said in the end, on both sides."""
+
 _TOLD = "runrootless"
-
-
 ALONE = "alone: no other test of this run goes on meanwhile, because the whole host is changed"
 
 
@@ -63,18 +64,21 @@ def _interrupt_once(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def interrupt() -> None:
+def interrupt(nodes: list[Any]) -> None:
     """Interrupt all workers, and wait until they have cleaned up. For the main process.
 
     Left to itself it kills them after ten seconds.
     """
-    deadline = time.monotonic() + PATIENCE
     with open(f"/proc/self/task/{os.getpid()}/children") as file:
         children = [os.pidfd_open(int(pid)) for pid in file.read().split()]
     for child in children:
         signal.pidfd_send_signal(child, signal.SIGINT)
+    deadline = time.monotonic() + PATIENCE
+    # They say when they have done so; then they wait to be told to end.
+    while time.monotonic() < deadline and not all(hasattr(node, SAID) for node in nodes):
+        if len(select.select(children, [], [], 0.05)[0]) == len(children):
+            break
     for child in children:
-        select.select([child], [], [], max(0, deadline - time.monotonic()))
         os.close(child)
 
 
@@ -115,9 +119,9 @@ def turn(item: pytest.Item) -> Iterator[None]:
 
 def tell(config: pytest.Config, *what: Sequence[Any]) -> None:
     """Send the main process tuples and lists of words and numbers. For workers, at the end."""
-    config.workeroutput[_TOLD] = what  # type: ignore[attr-defined]
+    getattr(config, SAID)[_TOLD] = what
 
 
 def told(node: Any) -> Any:
     """Return what a worker has told; None if it has ended without a word."""
-    return getattr(node, "workeroutput", {}).get(_TOLD)
+    return getattr(node, SAID, {}).get(_TOLD)
