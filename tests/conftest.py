@@ -183,18 +183,21 @@ def bundle(
     """Make regular bundles: ``bundle()``, or ``bundle(tree, copy=True)``.
 
     The tree is Debian's where none is given. Without ``copy`` all tests share
-    it, so that what a container changes in it must not matter to others.
+    it, so that what a container changes in it must not matter to others. With it
+    that is so for the files in /usr alone, unless the copy is to be ``whole``.
     """
     directories = []
 
-    def make(tree: Tree | None = None, *, copy: bool = False) -> Bundle:
+    def make(tree: Tree | None = None, *, copy: bool = False, whole: bool = False) -> Bundle:
         tree = tree or request.getfixturevalue("debian_tree")
         assert isinstance(tree, Tree)
         directory = trees.new_directory("bundle", for_user=True)
         directories.append(directory)
         rootfs = tree.rootless
-        if copy:
+        if whole:
             rootfs = trees.copy(rootfs, f"{directory}/rootfs")
+        elif copy:
+            rootfs = trees.copy_all_but_usr(rootfs, f"{directory}/rootfs")
         return runrootless.bundle_at(directory, rootfs)
 
     yield make

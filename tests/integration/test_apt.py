@@ -38,7 +38,7 @@ NO_SERVICES = (
 def test_apt_update_and_install_from_the_mirror(
     bundle: MakeBundle, runrootless: Runrootless
 ) -> None:
-    installing = bundle(copy=True).script(
+    installing = bundle(whole=True).script(
         "apt-get update && apt-get install -y cowsay && /usr/games/cowsay hello rootless world"
     )
     done = runrootless.run(installing, timeout=300).check()

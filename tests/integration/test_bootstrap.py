@@ -45,7 +45,7 @@ def test_same_tree_as_the_real_root_makes(
     script += INSPECT_MADE
     directory = trees.new_directory("oracle", for_user=False)
     root = trees.copy(tools_tree.oracle, f"{directory}/rootfs")
-    ours = bundle(tools_tree, copy=True).add_capabilities(ADMINISTRATOR).script(script)
+    ours = bundle(tools_tree, whole=True).add_capabilities(ADMINISTRATOR).script(script)
     with ThreadPoolExecutor() as pool:
         oracle = pool.submit(in_chroot, root, ["/bin/sh", "-c", script], timeout=300)
         found = runrootless.run(ours, timeout=300)

@@ -129,13 +129,13 @@ def test_root_in_debian(proot: Runrootless, bundle: MakeBundle) -> None:
 
 def test_root_in_alpine(proot: Runrootless, bundle: MakeBundle, alpine_tree: Tree) -> None:
     """Debian's PRoot needs its own loader and libraries in Alpine, which has another C library."""
-    done = proot.run(bundle(alpine_tree, copy=True).script(IDENTITY)).check()
+    done = proot.run(bundle(alpine_tree, whole=True).script(IDENTITY)).check()
     assert done.stdout.split() == ROOT
 
 
 def test_another_user(proot: Runrootless, bundle: MakeBundle, alpine_tree: Tree) -> None:
     script = "id -u; id -g; stat -c %u:%g /etc/passwd; touch /srv/x && chown 5:5 /srv/x || echo no"
-    ours = bundle(alpine_tree, copy=True).script(script).set(user=(33, 34, ()), cwd="/var")
+    ours = bundle(alpine_tree, whole=True).script(script).set(user=(33, 34, ()), cwd="/var")
     assert proot.run(ours).check().stdout.split() == ["33", "34", "33:34", "no"]
 
 
@@ -334,7 +334,7 @@ def test_exec_gets_signals_and_ends_with_the_container(detached: Detached) -> No
 
 
 def test_create_and_start(proot: Runrootless, bundle: MakeBundle, alpine_tree: Tree) -> None:
-    ours = bundle(alpine_tree, copy=True).script("echo seen >/srv/seen")
+    ours = bundle(alpine_tree, whole=True).script("echo seen >/srv/seen")
     created = Detached(proot, ours, "create")
     assert created.state()["status"] == "created"
     assert not os.path.exists(f"{ours.rootfs}/srv/seen")
@@ -414,7 +414,7 @@ def test_apk_add(proot: Runrootless, bundle: MakeBundle, alpine_tree: Tree) -> N
         {"srv/file": File(b"served\n", 0o640, "mail", "mail")},
         "#!/bin/sh\nadduser -S -D -H served && chown served:nogroup /srv/file\n",
     )
-    ours = bundle(alpine_tree, copy=True).script(
+    ours = bundle(alpine_tree, whole=True).script(
         "apk add --quiet --allow-untrusted --no-network /tmp/served.apk &&"
         " cat /srv/file && stat -c %a /srv/file && id -u served"
     )

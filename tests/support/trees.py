@@ -200,6 +200,21 @@ class Trees:
         subprocess.run(["cp", "-a", "--reflink=auto", tree, destination], check=True)
         return destination
 
+    def copy_all_but_usr(self, tree: str, destination: str) -> str:
+        """Copy a tree whose files in /usr are not changed then: they are links to the tree's own.
+
+        New ones may be made there, and links removed.
+        """
+        names = sorted(set(os.listdir(tree)) - {"usr"})
+        os.mkdir(destination)
+        copy = ["cp", "-a", "--reflink=auto", *names, f"{destination}/"]
+        subprocess.run(copy, cwd=tree, check=True)
+        subprocess.run(["cp", "-al", f"{tree}/usr", f"{destination}/"], check=True)
+        status = os.stat(tree)
+        os.chown(destination, status.st_uid, status.st_gid)
+        shutil.copystat(tree, destination)
+        return destination
+
     def discard(self, path: str) -> None:
         """Remove a tree that is not needed any more."""
         # Directories that their owner may not write to are no obstacle to rm as root.

@@ -21,7 +21,19 @@ NUMBER = min(len(os.sched_getaffinity(0)) + 1, 8)
 
 # The files whose tests take longest, the longest first. They are begun first, lest one is left
 # to a single worker when all others have nothing to do any more.
-LONG: tuple[str, ...] = ()
+LONG = (
+    "test_differential.py",
+    "test_bootstrap.py",
+    "test_emulate.py",
+    "test_apt.py",
+    "test_attacks.py",
+    "test_engines.py",
+    "test_podman.py",
+    "test_proot.py",
+    "test_attacks_races.py",
+    "test_agent.py",
+    "test_lifecycle.py",
+)
 
 PATIENCE = 60
 """Seconds in which workers that are interrupted have to end."""
