@@ -83,7 +83,7 @@ def debian(engine: Engine, trees: Trees) -> str:
     archive = docker_archive(
         f"{directory}/image.tar", f"{DEBIAN}:latest", [debian_archive("debian")]
     )
-    engine("load", "--quiet", "--input", archive, timeout=120).check()
+    engine("load", "--quiet", "--input", archive, timeout=300).check()
     trees.discard(directory)
     return DEBIAN
 
@@ -180,14 +180,14 @@ def test_an_image_from_a_registry(podman: Engine, user: ClusterUser, trees: Tree
     try:
         image = f"{address}/small"
         push = ["push", "--quiet", "--tls-verify=false", SMALL, image]
-        eventually(lambda: podman(*push).returncode == 0, "the registry takes an image", 20)
+        eventually(lambda: podman(*push).returncode == 0, "the registry takes an image", 60)
         run = ["run", "--rm", "--quiet", "--network", "host", "--tls-verify=false"]
         done = podman(*run, image, "sh", "-c", SHOW_SRV).check()
         assert done.stdout == SRV
         podman("rmi", image).check()
     finally:
         registry.terminate()
-        registry.wait(10)
+        registry.wait(60)
         log.close()
 
 

@@ -35,7 +35,7 @@ def podman(user: ClusterUser, trees: Trees) -> Engine:
     small = busybox_layer(f"{directory}/layer.tar", FILES)
     for tag, layer in ((SMALL, small), (DEBIAN, debian_archive("debian"))):
         archive = docker_archive(f"{directory}/image.tar", f"{tag}:latest", [layer])
-        podman("load", "--quiet", "--input", archive, timeout=120).check()
+        podman("load", "--quiet", "--input", archive, timeout=300).check()
     trees.discard(directory)
     return podman
 

@@ -200,7 +200,7 @@ def test_standard_streams(proot: Runrootless, bundle: MakeBundle) -> None:
 def test_what_the_command_leaves_is_killed(
     script: str, proot: Runrootless, bundle: MakeBundle
 ) -> None:
-    proot.run(bundle().script(script), timeout=20).check(5)
+    proot.run(bundle().script(script), timeout=60).check(5)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -212,8 +212,8 @@ def test_signals_in_the_foreground(
     assert read_line(process) == "up\n"
     process.send_signal(number)
     assert read_line(process) == "got it\n"
-    assert process.wait(20) == 9
-    process.communicate(timeout=20)
+    assert process.wait(60) == 9
+    process.communicate(timeout=60)
 
 
 def test_terminal(proot: Runrootless, bundle: MakeBundle) -> None:
@@ -323,12 +323,12 @@ def test_exec_gets_signals_and_ends_with_the_container(detached: Detached) -> No
     process = start(TRAP.format("TERM"))
     process.send_signal(signal.SIGTERM)
     assert read_line(process) == "got it\n"
-    assert process.wait(20) == 9
-    process.communicate(timeout=20)
+    assert process.wait(60) == 9
+    process.communicate(timeout=60)
     process = start("echo up; exec sleep 1000")
     detached.command("kill", detached.id, "KILL").check()
-    assert process.wait(20) != 0
-    process.communicate(timeout=20)
+    assert process.wait(60) != 0
+    process.communicate(timeout=60)
     detached.wait_stopped()
     detached.delete()
 

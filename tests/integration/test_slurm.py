@@ -70,11 +70,10 @@ class Srun:
 
     def wait_for_the_end(self) -> None:
         """Wait until Slurm has cleaned up, and fail if anything is left then."""
-        eventually(lambda: not self.cluster.steps(), self.cluster.logs, 30)
+        eventually(lambda: not self.cluster.steps(), self.cluster.logs, 60)
         eventually(
             lambda: not self.user.leftovers(),
             lambda: "\n".join([*self.user.leftovers(), self.cluster.logs()]),
-            timeout=5,
         )
 
 
@@ -145,7 +144,7 @@ def test_scancel_leaves_nothing(
         with open(output) as file:
             return file.read()
 
-    eventually(lambda: "up\n" in printed(), srun.cluster.logs, 20)
+    eventually(lambda: "up\n" in printed(), srun.cluster.logs, 60)
     # The user's own commands know the container, and can step into it.
     name = runrootless("list", "--quiet", env={"XDG_RUNTIME_DIR": ""}).check().stdout.strip()
     assert name.startswith(f"n1.{number}.")

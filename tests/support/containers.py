@@ -41,7 +41,7 @@ class Runrootless:
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
         input: str | None = None,
-        timeout: float = 60,
+        timeout: float = 120,
     ) -> Result:
         """Run the command with these arguments."""
         done = self.user.run(self.command(*args), cwd=cwd, env=env, input=input, timeout=timeout)
@@ -57,7 +57,7 @@ class Runrootless:
         """Return an ID that no other container of this run has."""
         return f"test-{next(_numbers)}"
 
-    def run(self, bundle: Bundle, *, timeout: float = 60, input: str | None = None) -> Result:
+    def run(self, bundle: Bundle, *, timeout: float = 120, input: str | None = None) -> Result:
         """Run a container to its end."""
         return self("run", "--bundle", bundle.path, self.new_id(), timeout=timeout, input=input)
 
@@ -75,5 +75,4 @@ class Runrootless:
         eventually(
             lambda: not self.user.leftovers(),
             lambda: "nothing left of the containers:\n" + "\n".join(self.user.leftovers()),
-            timeout=5,
         )

@@ -41,7 +41,7 @@ def chroot_command(root: str, args: Sequence[str]) -> list[str]:
     return ["unshare", *NAMESPACES, "--uts", "--ipc", "sh", CHROOT, root, *args]
 
 
-def in_chroot(root: str, args: Sequence[str], *, timeout: float = 60) -> Result:
+def in_chroot(root: str, args: Sequence[str], *, timeout: float = 120) -> Result:
     """Run a command as the real root in a chroot that looks like a container.
 
     It has mount, pid, uts and ipc namespaces of its own, the runtime's /dev, and
@@ -126,7 +126,7 @@ umask 022
 for case in /.cases/*/; do
     name=$(basename "$case")
     mkdir -p "/srv/$name" && cd "/srv/$name" || exit 1
-    timeout -k 5 60 "$(cat "$case/interpreter")" "$case/script" \
+    timeout -k 5 300 "$(cat "$case/interpreter")" "$case/script" \
         </dev/null >"$case/output" 2>&1
     echo "exit code $?" >>"$case/output"
 done
@@ -243,7 +243,7 @@ class Side:
             self._directory = directory
         root = os.path.join(self._directory, "rootfs")
         write_cases(cases, root, self.trees.user if self._for_user else None)
-        done = self.run_batch(self._directory, root, group, 60 + 10 * len(cases))
+        done = self.run_batch(self._directory, root, group, 300 + 10 * len(cases))
         outputs = {name: case_output(root, name, done) for name in cases}
         self.trees.discard(os.path.join(root, ".cases"))
         return outputs

@@ -225,7 +225,7 @@ class Unprivileged:
         env: Mapping[str, str] | None = None,
         input: str | None = None,
         stdin: int | None = None,
-        timeout: float = 60,
+        timeout: float = 120,
     ) -> Result:
         """Run a command to its end, or kill it when it takes longer than ``timeout`` seconds."""
         # Into files: a container that goes on in the background holds what it writes to.
