@@ -34,9 +34,15 @@ def pytest_configure(config: pytest.Config) -> None:
     workers.configure(config)
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    workers.begin(session)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    return workers.NUMBER
+    # Workers of other users than root would have one account, and each would see what is
+    # left of the others' containers.
+    return workers.NUMBER if AS_ROOT else 0
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -96,7 +102,7 @@ def pytest_terminal_summary(
 def account() -> Account:
     """The user that containers are run as. It has no subordinate IDs."""
     if not os.access(COMMAND, os.X_OK):
-        pytest.exit(f"{COMMAND} is not there: run the tests with ./test.sh", 4)
+        workers.stop(f"{COMMAND} is not there: run the tests with ./test.sh", 4)
     return Account.find()
 
 

@@ -5,8 +5,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-import pytest
-
+from support import workers
 from support.bundles import Bundle, make_bundle
 from support.processes import Result, Terminal, eventually
 from support.users import Unprivileged
@@ -49,7 +48,7 @@ class Runrootless:
             global _hanging
             _hanging += 1
             if _hanging > MAX_HANGING:
-                pytest.exit(f"more than {MAX_HANGING} containers hang, the last: {done}", 1)
+                workers.stop(f"more than {MAX_HANGING} containers hang, the last: {done}", 1)
         return done
 
     @staticmethod

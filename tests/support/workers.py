@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -42,6 +42,8 @@ SAID = "workeroutput"
 """Where xdist has what a worker has said in the end, on both sides."""
 
 _TOLD = "runrootless"
+
+_session: pytest.Session | None = None
 ALONE = "alone: no other test of this run goes on meanwhile, because the whole host is changed"
 
 
@@ -65,6 +67,21 @@ def is_worker(config: pytest.Config) -> bool:
 def has_workers(config: pytest.Config) -> bool:
     """Return whether this process lets others do the tests."""
     return bool(getattr(config.option, "tx", None))
+
+
+def begin(session: pytest.Session) -> None:
+    """Remember the session of this process, to ``stop`` it."""
+    global _session
+    _session = session
+
+
+def stop(reason: str, code: int) -> NoReturn:
+    """End the whole run, with this exit code where there are no workers."""
+    if _session is None or not is_worker(_session.config):
+        pytest.exit(reason, code)
+    # A worker that exits is taken for one that has crashed.
+    _session.shouldstop = reason
+    pytest.fail(reason, pytrace=False)
 
 
 def _interrupt_once(number: int, frame: FrameType | None) -> None:
