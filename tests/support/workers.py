@@ -50,6 +50,11 @@ ALONE = "alone: no other test of this run goes on meanwhile, because the whole h
 def configure(config: pytest.Config) -> None:
     """Let xdist, if it is used, give whole files to workers, in the order of collection."""
     config.addinivalue_line("markers", ALONE)
+    # A shell has some ignored by what it starts in the background, and nohup(1) one. So would
+    # be all that the tests start, were they not caught here.
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, _do_nothing)
     # Ended by a time limit, the tests still clean up.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if is_worker(config):
@@ -84,12 +89,16 @@ def stop(reason: str, code: int) -> NoReturn:
     pytest.fail(reason, pytrace=False)
 
 
+def _do_nothing(number: int, frame: FrameType | None) -> None:
+    pass
+
+
 def _interrupt_once(number: int, frame: FrameType | None) -> None:
     """Raise KeyboardInterrupt, but not while what it interrupted is cleaned up.
 
     Of an interrupt at the terminal a worker hears twice, by the main process, too.
     """
-    signal.signal(number, lambda *_: None)
+    signal.signal(number, _do_nothing)
     raise KeyboardInterrupt
 
 
