@@ -23,16 +23,22 @@ NUMBER = min(len(os.sched_getaffinity(0)) + 1, 8)
 # to a single worker when all others have nothing to do any more.
 LONG = (
     "test_differential.py",
-    "test_bootstrap.py",
     "test_emulate.py",
+    "test_bootstrap.py",
     "test_apt.py",
     "test_attacks.py",
     "test_engines.py",
     "test_podman.py",
-    "test_proot.py",
     "test_attacks_races.py",
+    "test_proot.py",
+    "test_podman_under_emulate.py",
+    "test_many_containers.py",
     "test_agent.py",
     "test_lifecycle.py",
+    "test_hanging_calls.py",
+    "test_start_faults.py",
+    "test_fuzz.py",
+    "test_decoders.py",
 )
 
 PATIENCE = 60
