@@ -41,6 +41,8 @@ LONG = (
     "test_decoders.py",
 )
 
+ALONE = "alone: no other test of this run goes on meanwhile, because the whole host is changed"
+
 PATIENCE = 60
 """Seconds in which workers that are interrupted have to end."""
 
@@ -50,7 +52,6 @@ SAID = "workeroutput"
 _TOLD = "runrootless"
 
 _session: pytest.Session | None = None
-ALONE = "alone: no other test of this run goes on meanwhile, because the whole host is changed"
 
 
 def configure(config: pytest.Config) -> None:
