@@ -195,7 +195,7 @@ def test_standard_streams(proot: Runrootless, bundle: MakeBundle) -> None:
 
 # One that ends at once may be missed, as docs/proot.md says.
 @pytest.mark.parametrize(
-    "script", ["sleep 1000 & sleep 0.5; exit 5", "(sleep 1000 &); sleep 0.5; exit 5"]
+    "script", ["sleep 1000 & sleep 2; exit 5", "(sleep 1000 &); sleep 2; exit 5"]
 )
 def test_what_the_command_leaves_is_killed(
     script: str, proot: Runrootless, bundle: MakeBundle
