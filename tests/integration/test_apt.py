@@ -42,7 +42,7 @@ def test_apt_update_and_install_from_the_mirror(
     installing = bundle(whole=True).script(
         "apt-get update && apt-get install -y cowsay && /usr/games/cowsay hello rootless world"
     )
-    done = runrootless.run(installing, timeout=300).check()
+    done = runrootless.run(installing, timeout=900).check()
     assert "< hello rootless world >" in done.stdout
     # apt downloads as its own user, and warns when it can't.
     assert "W:" not in done.stdout + done.stderr
@@ -71,8 +71,8 @@ def installed(servers_tree: Tree, trees: Trees, session_user: Unprivileged) -> I
     runrootless = Runrootless(session_user)
     bundle = runrootless.bundle_at(directory, rootfs).script(script)
     with ThreadPoolExecutor() as pool:
-        theirs = pool.submit(in_chroot, oracle, ["/bin/sh", "-c", script], timeout=300)
-        done = runrootless.run(bundle, timeout=300).check()
+        theirs = pool.submit(in_chroot, oracle, ["/bin/sh", "-c", script], timeout=900)
+        done = runrootless.run(bundle, timeout=900).check()
         theirs.result().check()
     runrootless.assert_nothing_left()
     yield Installed(oracle, bundle, done.stdout + done.stderr, runrootless)
@@ -139,7 +139,7 @@ def test_a_worker_killed_again_and_again_during_the_installation(
     runrootless = installed.runrootless
     bundle = runrootless.bundle_at(directory, rootfs).script(script)
     with Killer(runrootless.user.account, 0.05) as killer:
-        runrootless.run(bundle, timeout=300).check()
+        runrootless.run(bundle, timeout=900).check()
     runrootless.assert_nothing_left()
     assert killer.kills > 50
     oracle = snapshot(installed.oracle, rootless=False)
@@ -176,7 +176,7 @@ pg_ctlcluster 15 second stop
 
 def test_postgresql_makes_starts_and_answers_from_a_cluster(installed: Installed) -> None:
     # The server refuses to run as root, and the peer's user decides who may log in.
-    done = installed.runrootless.run(installed.bundle.script(POSTGRESQL), timeout=300).check()
+    done = installed.runrootless.run(installed.bundle.script(POSTGRESQL), timeout=900).check()
     installed.runrootless.assert_nothing_left()
     assert "postgres:postgres 755 /etc/postgresql/15/second" in done.stdout
     assert "postgres:postgres 700 /var/lib/postgresql/15/second" in done.stdout

@@ -47,8 +47,8 @@ def test_same_tree_as_the_real_root_makes(
     root = trees.copy(tools_tree.oracle, f"{directory}/rootfs")
     ours = bundle(tools_tree, whole=True).add_capabilities(ADMINISTRATOR).script(script)
     with ThreadPoolExecutor() as pool:
-        oracle = pool.submit(in_chroot, root, ["/bin/sh", "-c", script], timeout=300)
-        found = runrootless.run(ours, timeout=300)
+        oracle = pool.submit(in_chroot, root, ["/bin/sh", "-c", script], timeout=900)
+        found = runrootless.run(ours, timeout=900)
     expected = inspected(oracle.result().check().stdout, f"{root}/made")
     made = inspected(found.check().stdout, f"{ours.rootfs}/made")
     trees.discard(directory)

@@ -393,7 +393,7 @@ def test_a_chroot_is_the_same_as_the_real_roots(
     # The kernel knows no group 5 of the user's.
     variables = [f"{name}={value}" for name, value in {**ENVIRONMENT, "TTY_GID": ""}.items()]
     command = ["env", "-i", *variables, *chroot_command(root, ["/bin/sh", "/.cases/run"])]
-    done = runrootless("emulate", "--", *command, timeout=300 + 10 * len(together))
+    done = runrootless("emulate", "--", *command, timeout=900 + 10 * len(together))
     for group, cases in groups.items():
         expected = real_root.outputs(group, cases)
         for name, case in cases.items():
@@ -423,10 +423,10 @@ def test_debootstrap(emulate: Emulate, place: str, trees: Trees) -> None:
     # Both at once: there are two processors.
     with ThreadPoolExecutor(1) as executor:
         made = executor.submit(as_root, script, oracle)
-        emulate(script, timeout=300).check()
+        emulate(script, timeout=900).check()
         made.result()
     expected = as_root(DESCRIBE, oracle).splitlines()
-    found = emulate(DESCRIBE, timeout=300).check().stdout.splitlines()
+    found = emulate(DESCRIBE, timeout=900).check().stdout.splitlines()
     assert len(expected) > 5000
     assert sorted(set(expected) ^ set(found)) == []
     trees.discard(oracle)
@@ -514,7 +514,7 @@ def test_receivers_that_are_killed(emulate: Emulate, place: str) -> None:
     with open(f"{place}/receivers.py", "w") as file:
         file.write(RECEIVERS)
     os.chmod(file.name, 0o644)
-    done = emulate("python3 receivers.py", timeout=300).check()
+    done = emulate("python3 receivers.py", timeout=900).check()
     assert done.stdout == "{9}\n" * 3
 
 

@@ -375,7 +375,7 @@ def test_apt_install_from_the_mirror(
     command = "(apt-get update && apt-get install --yes cowsay)"
     ours = bundle().change(lambda config: config["root"].update(path=debian_rootfs))
     ours.script(INSTALL.format(command=command) + "/usr/games/cowsay hello")
-    lines = engine.run(ours, timeout=300).check().stdout.splitlines()
+    lines = engine.run(ours, timeout=900).check().stdout.splitlines()
     assert lines[1] == "< hello >", lines
     assert not [line for line in lines if line.startswith(("W:", "E:"))]
 

@@ -91,7 +91,7 @@ def test_a_file_is_compacted_while_containers_use_it(
             eventually(lambda: os.path.exists(path(ours)), "the side store of the first one")
             eventually(lambda: os.path.getsize(path(ours)) > 0, "something in the side store")
     lines = sorted(
-        "".join(process.communicate(timeout=100)[0] for process in processes).split("\n")
+        "".join(process.communicate(timeout=900)[0] for process in processes).split("\n")
     )
     assert lines == ["", "30000 7", "30000 7", "30000 7"]
     # 90,000 lines of 48 bytes.

@@ -250,7 +250,7 @@ def test_job_array_in_which_each_task_installs_a_package(
         submit,
         cwd=unprivileged.home,
         input=ARRAY.format(bundle=slurm_bundle.path),
-        timeout=240,
+        timeout=900,
     )
     texts = {}
     for task in range(1, CPUS + 1):

@@ -197,7 +197,7 @@ class Oracle:
             root = self._roots[job.tree]
             job.prepare(root)
             before = _files(root)
-            in_chroot(root, ["/bin/sh", "-c", job.script], timeout=300).check()
+            in_chroot(root, ["/bin/sh", "-c", job.script], timeout=900).check()
             after = _files(root)
             changed = sorted(
                 name
@@ -281,7 +281,7 @@ class Outcome:
 def do(job: Job, oracle: Oracle, runrootless: Runrootless, bundle: Bundle) -> Outcome:
     """Do a job in a container, and look at the files in another one."""
     job.prepare(bundle.rootfs)
-    done = runrootless.run(bundle.script(job.script), timeout=300)
+    done = runrootless.run(bundle.script(job.script), timeout=900)
     if done.timed_out or done.returncode:
         return Outcome(FAILS, str(done))
     changed, expected = oracle.expected(job)

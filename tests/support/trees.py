@@ -181,7 +181,7 @@ class Trees:
             # The user may be able to read neither this checkout nor the archive.
             with open(UNPACK) as script, open(archive, "rb") as source:
                 command = ["/usr/bin/python3", "-I", "-c", script.read(), "-", path]
-                self.user.run(command, stdin=source.fileno(), timeout=300).check()
+                self.user.run(command, stdin=source.fileno(), timeout=900).check()
 
         return self._unpacked(archive, "rootless", unpack)
 
