@@ -13,7 +13,7 @@ from support.containers import COMMAND, Runrootless
 from support.jobs import Table
 from support.namespaces import MountNamespace, is_unified
 from support.oracle import Container, Differential, RealRoot, Tally
-from support.trees import Tree, Trees, alpine_archive, debian_archive
+from support.trees import Marks, Tree, Trees, alpine_archive, debian_archive, usr_of
 from support.users import AS_ROOT, Account, Unprivileged, subordinate_account
 
 TALLY = pytest.StashKey[Tally]()
@@ -190,9 +190,11 @@ def bundle(
 
     The tree is Debian's where none is given. Without ``copy`` all tests share
     it, so that what a container changes in it must not matter to others. With it
-    that is so for the files in /usr alone, unless the copy is to be ``whole``.
+    the files in /usr alone are shared, and must not be changed, unless the copy
+    is to be ``whole``.
     """
     directories = []
+    shared: list[tuple[str, Marks]] = []
 
     def make(tree: Tree | None = None, *, copy: bool = False, whole: bool = False) -> Bundle:
         tree = tree or request.getfixturevalue("debian_tree")
@@ -203,12 +205,19 @@ def bundle(
         if whole:
             rootfs = trees.copy(rootfs, f"{directory}/rootfs")
         elif copy:
+            shared.append((rootfs, usr_of(rootfs)))
             rootfs = trees.copy_all_but_usr(rootfs, f"{directory}/rootfs")
         return runrootless.bundle_at(directory, rootfs)
 
     yield make
     for directory in directories:
         trees.discard(directory)
+    for path, before in shared:
+        after = usr_of(path)
+        changed = [
+            name for name in before.keys() | after.keys() if before.get(name) != after.get(name)
+        ]
+        assert not changed, f"changed for all tests, which takes a whole copy: {changed[:10]}"
 
 
 @pytest.fixture

@@ -227,6 +227,26 @@ class Trees:
         self.discard(self.directory)
 
 
+Marks = dict[str, tuple[object, ...]]
+
+
+def usr_of(tree: str) -> Marks:
+    """Return what tells whether the files in /usr of a tree are as they were.
+
+    How many links they have is not among it.
+    """
+    found: Marks = {}
+    for directory, _, files in os.walk(f"{tree}/usr"):
+        for name in files:
+            path = os.path.join(directory, name)
+            s = os.lstat(path)
+            attributes = os.listxattr(path, follow_symlinks=False)
+            owner = os.getxattr(path, XATTR, follow_symlinks=False) if XATTR in attributes else b""
+            found[path] = (s.st_ino, s.st_mode, s.st_uid, s.st_size, s.st_mtime_ns, owner)
+            found[path] += tuple(sorted(attributes))
+    return found
+
+
 def _empty(path: str) -> None:
     """Remove all that is in a directory, if it is there, but not the directory."""
     if os.path.isdir(path):
