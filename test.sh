@@ -1,6 +1,7 @@
 #!/bin/bash
 # Everything CI checks: lint, format, types, then the tests. Arguments go to pytest:
 #   ./test.sh tests/unit -k transform
+# Without arguments several workers share the tests, which "-n auto" does with others.
 # Run as root it runs all tests: the containers as a user without privileges, and
 # beside them the same scripts in a plain chroot, whose answers are the right ones.
 # Run as any other user it skips those that need the chroot, and says so.
@@ -51,4 +52,6 @@ step "ruff, mypy"
 "$venv/bin/mypy"
 
 step "pytest"
+# Not with a choice of tests: to workers -s and --pdb mean nothing.
+[ $# -gt 0 ] || set -- --numprocesses=auto
 exec "$venv/bin/python" -m pytest "$@"

@@ -1,28 +1,86 @@
 """Fixtures, most for tests with real containers; see ``support`` for what they are made of."""
 
 import os
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+from support import workers
 from support.bundles import Bundle
 from support.containers import COMMAND, Runrootless
 from support.jobs import Table
 from support.namespaces import MountNamespace, is_unified
-from support.oracle import Differential, Tally
-from support.trees import Tree, Trees, alpine_archive, debian_archive
+from support.oracle import Container, Differential, RealRoot, Tally
+from support.trees import Marks, Tree, Trees, alpine_archive, debian_archive, usr_of
 from support.users import AS_ROOT, Account, Unprivileged, subordinate_account
 
 TALLY = pytest.StashKey[Tally]()
 ENGINES = pytest.StashKey[Table]()
+NODES = pytest.StashKey[list[Any]]()
+
+# Whatever else the machine has to do. What a profile of hypothesis's own says otherwise stays.
+settings.register_profile(
+    "patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("patient")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[TALLY] = Tally()
     config.stash[ENGINES] = Table()
-    # Ended by a time limit, the tests still clean up.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    config.stash[NODES] = []
+    workers.configure(config)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    workers.begin(session)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    # Workers of other users than root would have one account, and each would see what is
+    # left of the others' containers.
+    return workers.NUMBER if AS_ROOT else 0
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if workers.is_worker(config):
+        workers.order(items)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    if not workers.is_worker(item.config):
+        return (yield)
+    with workers.turn(item):
+        return (yield)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    config = session.config
+    if exitstatus == pytest.ExitCode.INTERRUPTED and workers.has_workers(config):
+        workers.interrupt(config.stash[NODES])
+    if workers.is_worker(config):
+        tally, engines = config.stash[TALLY], config.stash[ENGINES]
+        workers.tell(config, (tally.cases, tally.equal, tally.limits), list(engines.words.items()))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodeready(node: Any) -> None:
+    node.config.stash[NODES].append(node)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Add what a worker has counted."""
+    told = workers.told(node)
+    if told is not None:
+        tally, engines = told
+        node.config.stash[TALLY].add(Tally(*tally))
+        node.config.stash[ENGINES].words.update(dict(engines))
 
 
 def pytest_terminal_summary(
@@ -44,7 +102,7 @@ def pytest_terminal_summary(
 def account() -> Account:
     """The user that containers are run as. It has no subordinate IDs."""
     if not os.access(COMMAND, os.X_OK):
-        pytest.exit(f"{COMMAND} is not there: run the tests with ./test.sh", 4)
+        workers.stop(f"{COMMAND} is not there: run the tests with ./test.sh", 4)
     return Account.find()
 
 
@@ -131,23 +189,35 @@ def bundle(
     """Make regular bundles: ``bundle()``, or ``bundle(tree, copy=True)``.
 
     The tree is Debian's where none is given. Without ``copy`` all tests share
-    it, so that what a container changes in it must not matter to others.
+    it, so that what a container changes in it must not matter to others. With it
+    the files in /usr alone are shared, and must not be changed, unless the copy
+    is to be ``whole``.
     """
     directories = []
+    shared: list[tuple[str, Marks]] = []
 
-    def make(tree: Tree | None = None, *, copy: bool = False) -> Bundle:
+    def make(tree: Tree | None = None, *, copy: bool = False, whole: bool = False) -> Bundle:
         tree = tree or request.getfixturevalue("debian_tree")
         assert isinstance(tree, Tree)
         directory = trees.new_directory("bundle", for_user=True)
         directories.append(directory)
         rootfs = tree.rootless
-        if copy:
+        if whole:
             rootfs = trees.copy(rootfs, f"{directory}/rootfs")
+        elif copy:
+            shared.append((rootfs, usr_of(rootfs)))
+            rootfs = trees.copy_all_but_usr(rootfs, f"{directory}/rootfs")
         return runrootless.bundle_at(directory, rootfs)
 
     yield make
     for directory in directories:
         trees.discard(directory)
+    for path, before in shared:
+        after = usr_of(path)
+        changed = [
+            name for name in before.keys() | after.keys() if before.get(name) != after.get(name)
+        ]
+        assert not changed, f"changed for all tests, which takes a whole copy: {changed[:10]}"
 
 
 @pytest.fixture
@@ -170,38 +240,51 @@ def subordinate_user(account: Account) -> Iterator[Unprivileged]:
 
 
 @pytest.fixture(scope="session")
-def differential(
-    request: pytest.FixtureRequest, trees: Trees, session_user: Unprivileged
-) -> Differential:
-    """Runs scripts in a plain chroot as real root and in a container, to compare them."""
-    return _differential(request, trees, Runrootless(session_user))
+def real_root(trees: Trees) -> RealRoot:
+    """Runs scripts in a plain chroot as real root."""
+    if not AS_ROOT:
+        pytest.skip("the oracle is a chroot of the real root: run the tests as root")
+    return RealRoot(trees, debian_archive("tools"))
+
+
+MakeDifferential = Callable[[Runrootless], Differential]
+
+
+@pytest.fixture(scope="session")
+def make_differential(
+    request: pytest.FixtureRequest, real_root: RealRoot, trees: Trees
+) -> MakeDifferential:
+    """Compare what scripts print in that chroot and in a container."""
+
+    def make(runrootless: Runrootless) -> Differential:
+        ours = Container(trees, debian_archive("tools"), runrootless)
+        return Differential(real_root, ours, request.config.stash[TALLY])
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def differential(make_differential: MakeDifferential, session_user: Unprivileged) -> Differential:
+    """Compares what scripts print as real root and in a container."""
+    return make_differential(Runrootless(session_user))
 
 
 @pytest.fixture(scope="session")
 def differential_with_crun(
-    request: pytest.FixtureRequest, trees: Trees, account: Account, unified: MountNamespace | None
+    make_differential: MakeDifferential, account: Account, unified: MountNamespace | None
 ) -> Iterator[Differential]:
     """Does the same with crun in place of runc."""
     user = Unprivileged(account, unified)
-    yield _differential(request, trees, Runrootless(user, ["--runtime", "crun"]))
+    yield make_differential(Runrootless(user, ["--runtime", "crun"]))
     user.close()
 
 
 @pytest.fixture(scope="session")
 def differential_of_thorough(
-    request: pytest.FixtureRequest, trees: Trees, session_user: Unprivileged
+    make_differential: MakeDifferential, session_user: Unprivileged
 ) -> Differential:
     """Does the same with the engine that looks at every file that is opened."""
-    return _differential(request, trees, Runrootless(session_user, ["--engine", "thorough"]))
-
-
-def _differential(
-    request: pytest.FixtureRequest, trees: Trees, runrootless: Runrootless
-) -> Differential:
-    if not AS_ROOT:
-        pytest.skip("the oracle is a chroot of the real root: run the tests as root")
-    tally = request.config.stash[TALLY]
-    return Differential(trees, runrootless, debian_archive("tools"), tally)
+    return make_differential(Runrootless(session_user, ["--engine", "thorough"]))
 
 
 both_runtimes = pytest.mark.parametrize("runtime", ["runc", "crun"], indirect=True)

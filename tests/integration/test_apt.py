@@ -4,6 +4,7 @@ import glob
 import os
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
@@ -13,22 +14,20 @@ from support.agents import Killer
 from support.bundles import Bundle
 from support.containers import Runrootless
 from support.oracle import in_chroot
-from support.trees import (
-    DATABASE,
+from support.snapshots import (
     INSPECT,
     MOUNTED,
-    SERVERS,
     Excepted,
     Snapshot,
-    Tree,
-    Trees,
     compare,
     inspected,
     snapshot,
 )
+from support.trees import DATABASE, SERVERS, Tree, Trees
 from support.users import AS_ROOT, Unprivileged
 
-APT = "DEBIAN_FRONTEND=noninteractive apt-get install --yes"
+# Without waiting for the disk after each file.
+APT = "DPKG_FORCE=unsafe-io DEBIAN_FRONTEND=noninteractive apt-get install --yes"
 
 # Else the servers would be started, in the chroot with the host's network.
 NO_SERVICES = (
@@ -40,10 +39,10 @@ NO_SERVICES = (
 def test_apt_update_and_install_from_the_mirror(
     bundle: MakeBundle, runrootless: Runrootless
 ) -> None:
-    installing = bundle(copy=True).script(
+    installing = bundle(whole=True).script(
         "apt-get update && apt-get install -y cowsay && /usr/games/cowsay hello rootless world"
     )
-    done = runrootless.run(installing, timeout=300).check()
+    done = runrootless.run(installing, timeout=900).check()
     assert "< hello rootless world >" in done.stdout
     # apt downloads as its own user, and warns when it can't.
     assert "W:" not in done.stdout + done.stderr
@@ -67,13 +66,14 @@ def installed(servers_tree: Tree, trees: Trees, session_user: Unprivileged) -> I
     script = f"{NO_SERVICES} && {APT} --no-download {' '.join(SERVERS)}"
     root = trees.new_directory("oracle", for_user=False)
     oracle = trees.copy(servers_tree.oracle, f"{root}/rootfs")
-    in_chroot(oracle, ["/bin/sh", "-c", script], timeout=300).check()
-
     directory = trees.new_directory("bundle", for_user=True)
     rootfs = trees.copy(servers_tree.rootless, f"{directory}/rootfs")
     runrootless = Runrootless(session_user)
     bundle = runrootless.bundle_at(directory, rootfs).script(script)
-    done = runrootless.run(bundle, timeout=300).check()
+    with ThreadPoolExecutor() as pool:
+        theirs = pool.submit(in_chroot, oracle, ["/bin/sh", "-c", script], timeout=900)
+        done = runrootless.run(bundle, timeout=900).check()
+        theirs.result().check()
     runrootless.assert_nothing_left()
     yield Installed(oracle, bundle, done.stdout + done.stderr, runrootless)
     trees.discard(root)
@@ -139,7 +139,7 @@ def test_a_worker_killed_again_and_again_during_the_installation(
     runrootless = installed.runrootless
     bundle = runrootless.bundle_at(directory, rootfs).script(script)
     with Killer(runrootless.user.account, 0.05) as killer:
-        runrootless.run(bundle, timeout=300).check()
+        runrootless.run(bundle, timeout=900).check()
     runrootless.assert_nothing_left()
     assert killer.kills > 50
     oracle = snapshot(installed.oracle, rootless=False)
@@ -176,7 +176,7 @@ pg_ctlcluster 15 second stop
 
 def test_postgresql_makes_starts_and_answers_from_a_cluster(installed: Installed) -> None:
     # The server refuses to run as root, and the peer's user decides who may log in.
-    done = installed.runrootless.run(installed.bundle.script(POSTGRESQL), timeout=300).check()
+    done = installed.runrootless.run(installed.bundle.script(POSTGRESQL), timeout=900).check()
     installed.runrootless.assert_nothing_left()
     assert "postgres:postgres 755 /etc/postgresql/15/second" in done.stdout
     assert "postgres:postgres 700 /var/lib/postgresql/15/second" in done.stdout

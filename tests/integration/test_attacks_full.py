@@ -175,7 +175,7 @@ def test_a_full_file_system(
     )
     command = ["python3", "-S", "-c", SCRIPT + script]
     container = bundle(tools_tree).set(command).change(with_volume(ours))
-    found = outcomes(runrootless.run(container, timeout=120).check().stdout)
+    found = outcomes(runrootless.run(container, timeout=900).check().stdout)
     wrong = []
     for what, expected in outcomes(done.stdout).items():
         # What has an owner or a device on record may take more room than with real root.

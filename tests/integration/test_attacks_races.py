@@ -134,7 +134,7 @@ def test_races(
         command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *command]
     script = 'chmod 1777 /srv; exec "$@"'
     # Owners of whatever the paths lead to are changed, the root included.
-    ours = bundle(copy=True).set(["sh", "-c", script, "sh", *command])
+    ours = bundle(whole=True).set(["sh", "-c", script, "sh", *command])
     srv = {"destination": "/srv", "type": "tmpfs", "source": "tmpfs"}
     ours.change(lambda config: config["mounts"].extend([srv, mount]))
     runrootless = Runrootless(unprivileged, ["--engine", engine])

@@ -8,7 +8,8 @@ from conftest import MakeBundle
 from support.bundles import ADMINISTRATOR
 from support.containers import Runrootless
 from support.oracle import in_chroot
-from support.trees import Excepted, Tree, Trees, compare, inspected
+from support.snapshots import Excepted, compare, inspected
+from support.trees import Tree, Trees
 from support.users import AS_ROOT
 
 COMMANDS = {
@@ -44,10 +45,10 @@ def test_same_tree_as_the_real_root_makes(
     script += INSPECT_MADE
     directory = trees.new_directory("oracle", for_user=False)
     root = trees.copy(tools_tree.oracle, f"{directory}/rootfs")
-    ours = bundle(tools_tree, copy=True).add_capabilities(ADMINISTRATOR).script(script)
+    ours = bundle(tools_tree, whole=True).add_capabilities(ADMINISTRATOR).script(script)
     with ThreadPoolExecutor() as pool:
-        oracle = pool.submit(in_chroot, root, ["/bin/sh", "-c", script], timeout=300)
-        found = runrootless.run(ours, timeout=300)
+        oracle = pool.submit(in_chroot, root, ["/bin/sh", "-c", script], timeout=900)
+        found = runrootless.run(ours, timeout=900)
     expected = inspected(oracle.result().check().stdout, f"{root}/made")
     made = inspected(found.check().stdout, f"{ours.rootfs}/made")
     trees.discard(directory)

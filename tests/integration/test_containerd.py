@@ -56,7 +56,7 @@ class Containerd:
 
     def close(self) -> None:
         self.process.terminate()
-        self.process.wait(20)
+        self.process.wait(60)
         self.log.close()
 
 

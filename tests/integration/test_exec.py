@@ -110,7 +110,7 @@ def test_in_the_background(container: Container) -> None:
     container.says("rm", "-f", "/dev/shm/seen")
     # It is empty each time before it is written.
     script = 'until read -r seen </dev/shm/seen; do sleep 0.01; done; echo "$seen"'
-    assert container.says("timeout", "20", "sh", "-c", script) == "shadow\n"
+    assert container.says("timeout", "60", "sh", "-c", script) == "shadow\n"
 
 
 def test_a_spec_works_as_it_is(trees_bundle: str, runrootless: Runrootless) -> None:

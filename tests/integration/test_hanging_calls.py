@@ -77,7 +77,7 @@ def test_more_calls_hang_than_threads_may(with_fuse: Bundle, runrootless: Runroo
     perl -e '{many}'
     chown 3:4 /srv/log; stat -c %u:%g /srv/log; kill $server
     """
-    done = runrootless.run(with_fuse.script(script), timeout=120).check()
+    done = runrootless.run(with_fuse.script(script), timeout=900).check()
     assert done.stdout == "others go on\n0 otherwise\n3:4\n"
 
 
@@ -155,7 +155,7 @@ wait $readers; kill $server; cat /srv/log
 def test_a_server_of_files_that_makes_calls_itself(
     with_fuse: Bundle, runrootless: Runrootless
 ) -> None:
-    done = runrootless.run(with_fuse.script(SERVED), timeout=120).check()
+    done = runrootless.run(with_fuse.script(SERVED), timeout=900).check()
     assert done.stdout == "same\n" * 4 + "up\n"
 
 
@@ -168,5 +168,5 @@ def test_a_container_that_is_killed_while_calls_hang(
     process = runrootless.user.start(args)
     assert read_line(process) == "0\n"
     runrootless("kill", name, "KILL").check()
-    process.wait(20)
+    process.wait(60)
     runrootless.assert_nothing_left()

@@ -65,7 +65,7 @@ def test_a_user_uses_up_its_own_entries_only(
     ours = bundle(tools_tree, copy=True)
     write(ours, LIMITS)
     prepare = "cp /usr/bin/id /srv/set-id; chmod 4755 /srv/set-id; passwd -d root >/dev/null"
-    done = runrootless.run(ours.script(f"{prepare}; python3 /srv/script.py"), timeout=120).check()
+    done = runrootless.run(ours.script(f"{prepare}; python3 /srv/script.py"), timeout=900).check()
     refused = "not allowed to raise maximum limit"
     expected = []
     for uid in ("33", "34"):

@@ -207,8 +207,8 @@ def test_exit_code_of_an_init_that_is_killed(bundle: MakeBundle, runrootless: Ru
     )
     pid = int(eventually(lambda: read(pid_file), "its start"))
     os.kill(pid, signal.SIGKILL)
-    assert process.wait(20) == 128 + signal.SIGKILL
-    process.communicate(timeout=20)
+    assert process.wait(60) == 128 + signal.SIGKILL
+    process.communicate(timeout=60)
 
 
 def test_exit_codes_of_exec(detached: Detached) -> None:
@@ -236,13 +236,13 @@ def test_foreground_runtime_killed(
     [foreground] = [p for p in runrootless.user.account.processes() if p.pid == process.pid]
     assert re.match(rf"{runtime}\b.* run ", foreground.command)
     process.kill()
-    process.wait(20)
+    process.wait(60)
     if runtime == "runc":
         exec_ = runrootless("exec", name, "stat", "-c", "%G", "/etc/shadow")
         assert exec_.check().stdout == "shadow\n"
         runrootless("kill", name, "KILL").check()
     runrootless("delete", "--force", name).check()
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -257,8 +257,8 @@ def test_signals_reach_the_container(
     assert read_line(process) == "up\n"
     process.send_signal(number)
     assert read_line(process) == "got it\n"
-    assert process.wait(20) == 9
-    process.communicate(timeout=20)
+    assert process.wait(60) == 9
+    process.communicate(timeout=60)
 
 
 def test_list_and_ps(detached: Detached) -> None:

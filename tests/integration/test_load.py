@@ -26,7 +26,7 @@ print join(" ", map { "$_:$codes{$_}" } sort keys %codes), "\n";
 
 
 def test_200_processes_at_once(bundle: MakeBundle, runrootless: Runrootless) -> None:
-    done = runrootless.run(bundle().set(["perl", "-e", PARALLEL]), timeout=120).check()
+    done = runrootless.run(bundle().set(["perl", "-e", PARALLEL]), timeout=900).check()
     assert done.stdout == "0:200\n"
 
 
@@ -55,7 +55,7 @@ print "$midway of $rounds killed, then $stat[4]:$stat[5]\n";
 def test_processes_killed_while_the_agent_answers_them(
     bundle: MakeBundle, runrootless: Runrootless
 ) -> None:
-    done = runrootless.run(bundle().set(["perl", "-e", KILLED]), timeout=120).check()
+    done = runrootless.run(bundle().set(["perl", "-e", KILLED]), timeout=900).check()
     assert done.stdout == "400 of 400 killed, then 7:8\n"
 
 
@@ -76,7 +76,7 @@ print "fine\n";
 
 
 def test_calls_interrupted_by_signals(bundle: MakeBundle, runrootless: Runrootless) -> None:
-    done = runrootless.run(bundle().set(["perl", "-e", INTERRUPTED]), timeout=120).check()
+    done = runrootless.run(bundle().set(["perl", "-e", INTERRUPTED]), timeout=900).check()
     assert done.stdout == "fine\n"
 
 
@@ -89,5 +89,5 @@ def test_eight_processes_that_look_at_all_files(
         " for n in 1 2 3 4 5 6 7 8; do"
         " (find . -printf '%P %U:%G %m\\n' | sort | cmp - /srv/one && echo same) & done; wait"
     )
-    done = runrootless.run(bundle().script(script), timeout=120).check()
+    done = runrootless.run(bundle().script(script), timeout=900).check()
     assert done.stdout == "same\n" * 8

@@ -44,7 +44,7 @@ def test_same_as_the_real_root(
     options = ["-static", "-O2", "-w"]
     subprocess.run([*compiler(flag), *options, "-o", probe, PROBES / source], check=True)
     directory = trees.new_directory("oracle", for_user=False)
-    root = trees.copy(debian_tree.oracle, f"{directory}/rootfs")
+    root = trees.copy_all_but_usr(debian_tree.oracle, f"{directory}/rootfs")
     ours = bundle(copy=True)
     for rootfs in (root, ours.rootfs):
         path = Path(rootfs) / "probe"

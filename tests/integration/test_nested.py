@@ -71,7 +71,7 @@ def test_a_further_process(runrootless: Runrootless, bundle: MakeBundle) -> None
     assert read_line(process).startswith("uid=33(www-data) gid=34(backup) groups=34(backup),44(vid")
     done = runrootless("exec", "one", "id")
     assert "under `runrootless emulate`, and can only be entered there" in done.stderr
-    process.communicate("\n", timeout=20)
+    process.communicate("\n", timeout=60)
 
 
 def test_the_engine_is_told_and_another_may_be_taken(

@@ -39,7 +39,7 @@ def port(debian_tree: Tree) -> Iterator[int]:
 def greeting(host: str, port: int) -> str:
     """Return a script that prints what the server says, or that it cannot be reached."""
     return (
-        f"timeout 5 bash -c 'exec 3<>/dev/tcp/{host}/{port} && cat <&3' 2>/dev/null"
+        f"timeout 30 bash -c 'exec 3<>/dev/tcp/{host}/{port} && cat <&3' 2>/dev/null"
         " || echo unreachable"
     )
 
@@ -149,7 +149,7 @@ class TestHelper:
             if other.command not in kept and "runrootless.network.hook" not in other.command:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(other.pid, signal.SIGKILL)
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
         eventually(lambda: not runrootless.user.account.processes(), "the end of all processes")
         # What is left of a runtime that was killed is its state.
         runrootless("delete", name).check()
@@ -253,10 +253,10 @@ def test_a_port_of_the_container_is_opened_on_the_host_if_wanted(
         )
     )
     assert process.stdout is not None and process.stdout.readline() == "up\n"
-    with socket.create_connection(("127.0.0.1", 8098), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", 8098), timeout=60) as client:
         client.sendall(b"hello\n")
         assert client.recv(100) == b"inside hello\n"
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     process.communicate()
 
 

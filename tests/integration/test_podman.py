@@ -83,7 +83,7 @@ def debian(engine: Engine, trees: Trees) -> str:
     archive = docker_archive(
         f"{directory}/image.tar", f"{DEBIAN}:latest", [debian_archive("debian")]
     )
-    engine("load", "--quiet", "--input", archive, timeout=120).check()
+    engine("load", "--quiet", "--input", archive, timeout=900).check()
     trees.discard(directory)
     return DEBIAN
 
@@ -91,7 +91,7 @@ def debian(engine: Engine, trees: Trees) -> str:
 def test_apt_get_installs(podman: Engine, debian: str) -> None:
     script = "apt-get update && apt-get install -y cowsay && /usr/games/cowsay hello"
     run = ["--runtime", "runrootless", "run", "--rm", "--network", "host"]
-    done = podman(*run, debian, "sh", "-c", script, timeout=200).check()
+    done = podman(*run, debian, "sh", "-c", script, timeout=900).check()
     assert "< hello >" in done.stdout
     assert "W:" not in done.stdout + done.stderr
 
@@ -180,14 +180,14 @@ def test_an_image_from_a_registry(podman: Engine, user: ClusterUser, trees: Tree
     try:
         image = f"{address}/small"
         push = ["push", "--quiet", "--tls-verify=false", SMALL, image]
-        eventually(lambda: podman(*push).returncode == 0, "the registry takes an image", 20)
+        eventually(lambda: podman(*push).returncode == 0, "the registry takes an image", 60)
         run = ["run", "--rm", "--quiet", "--network", "host", "--tls-verify=false"]
         done = podman(*run, image, "sh", "-c", SHOW_SRV).check()
         assert done.stdout == SRV
         podman("rmi", image).check()
     finally:
         registry.terminate()
-        registry.wait(10)
+        registry.wait(60)
         log.close()
 
 
@@ -322,7 +322,7 @@ BUILT = "www-data made\nwww-data /srv/page\nroot /etc/shadow\n"
 def test_build(podman: Engine, user: ClusterUser, debian: str) -> None:
     context = make_context(user, CONTAINERFILE, {"page": "hello\n"})
     build = ["build", "--network", "host", "--tag", "built", context]
-    done = podman(*build, timeout=200).check()
+    done = podman(*build, timeout=900).check()
     assert BUILT in done.stdout
     assert "not empty" not in done.stderr
     script = "id -un; stat -c '%U %n' made /srv/page; stat -c %G /etc/shadow; /usr/games/cowsay hi"

@@ -35,7 +35,7 @@ def podman(user: ClusterUser, trees: Trees) -> Engine:
     small = busybox_layer(f"{directory}/layer.tar", FILES)
     for tag, layer in ((SMALL, small), (DEBIAN, debian_archive("debian"))):
         archive = docker_archive(f"{directory}/image.tar", f"{tag}:latest", [layer])
-        podman("load", "--quiet", "--input", archive, timeout=120).check()
+        podman("load", "--quiet", "--input", archive, timeout=900).check()
     trees.discard(directory)
     return podman
 
@@ -101,7 +101,7 @@ def test_build(emulate: Emulate, podman: Engine, user: ClusterUser) -> None:
     context = make_context(user, CONTAINERFILE, {"page": "hello\n"})
     os.makedirs(f"{context}/directory/below")
     build = ["build", "--network", "host", "--tag", "built", context]
-    done = emulate("podman")(*build, timeout=200).check()
+    done = emulate("podman")(*build, timeout=900).check()
     said = done.stdout.splitlines()
     assert [line for line in SAID if line not in said] == []
     assert [line for line in said if re.match(r"uid=\d+\(app\) .*\(app\),8\(mail\)", line)]

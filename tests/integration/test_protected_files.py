@@ -68,6 +68,7 @@ def levels(request: pytest.FixtureRequest) -> Iterator[tuple[int, ...]]:
         path.write_text(text)
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(not AS_ROOT, reason="the oracle is a chroot of the real root")
 def test_as_the_host_has_them(
     levels: tuple[int, ...], differential_of_thorough: Differential

@@ -182,7 +182,7 @@ def test_nobody_in_the_container_gets_at_the_agent(
     process = _start(runrootless, ours, script)
     account = runrootless.user.account
     pids = the_supervisor(account), the_worker(account)
-    output, _ = process.communicate(" ".join(map(str, pids)) + "\n", timeout=30)
+    output, _ = process.communicate(" ".join(map(str, pids)) + "\n", timeout=60)
     assert output == "tried\n"
 
 
@@ -287,4 +287,4 @@ def test_what_the_agent_holds(
             continue
         # A file system of the container's own: none of the host's has its number.
         assert found.st_dev not in {os.stat(one).st_dev for one in ("/", "/tmp", "/var/tmp")}
-    process.communicate("\n", timeout=20)
+    process.communicate("\n", timeout=60)

@@ -70,11 +70,10 @@ class Srun:
 
     def wait_for_the_end(self) -> None:
         """Wait until Slurm has cleaned up, and fail if anything is left then."""
-        eventually(lambda: not self.cluster.steps(), self.cluster.logs, 30)
+        eventually(lambda: not self.cluster.steps(), self.cluster.logs, 60)
         eventually(
             lambda: not self.user.leftovers(),
             lambda: "\n".join([*self.user.leftovers(), self.cluster.logs()]),
-            timeout=5,
         )
 
 
@@ -145,7 +144,7 @@ def test_scancel_leaves_nothing(
         with open(output) as file:
             return file.read()
 
-    eventually(lambda: "up\n" in printed(), srun.cluster.logs, 20)
+    eventually(lambda: "up\n" in printed(), srun.cluster.logs, 60)
     # The user's own commands know the container, and can step into it.
     name = runrootless("list", "--quiet", env={"XDG_RUNTIME_DIR": ""}).check().stdout.strip()
     assert name.startswith(f"n1.{number}.")
@@ -251,7 +250,7 @@ def test_job_array_in_which_each_task_installs_a_package(
         submit,
         cwd=unprivileged.home,
         input=ARRAY.format(bundle=slurm_bundle.path),
-        timeout=240,
+        timeout=900,
     )
     texts = {}
     for task in range(1, CPUS + 1):

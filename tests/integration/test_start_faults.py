@@ -62,7 +62,6 @@ def assert_nothing_new(runrootless: Runrootless, bundle: Bundle, before: list[st
     eventually(
         lambda: left(runrootless, bundle) == before,
         lambda: f"{before} again, not {left(runrootless, bundle)}",
-        timeout=10,
     )
 
 
@@ -123,7 +122,6 @@ def test_a_full_runtime_directory(
     eventually(
         lambda: not any(os.path.isdir(top) and os.listdir(top) for top in (base, runtime)),
         lambda: f"nothing left in {os.listdir(base)}",
-        timeout=10,
     )
 
 

@@ -137,7 +137,7 @@ def test_alpine(alpine_tree: object, bundle: MakeBundle, runrootless: Runrootles
         "adduser -D alice && chown alice:users /srv && stat -c '%U:%G' /srv && su alice -c id &&"
         " stat -c '%U:%G' /home/alice"
     )
-    done = runrootless.run(bundle(alpine_tree, copy=True).script(script)).check()
+    done = runrootless.run(bundle(alpine_tree, whole=True).script(script)).check()
     assert done.stdout.splitlines() == [
         "alice:users",
         "uid=1000(alice) gid=1000(alice) groups=1000(alice)",
@@ -153,7 +153,7 @@ def test_ps_of_busybox_names_users(
         "until [ $(ps -o user,comm | grep -c '^mail *sleep') = 1 ]; do sleep 0.05; done;"
         " ps -o user,comm | grep -v ps; kill -9 -1"
     )
-    done = runrootless.run(bundle(alpine_tree, copy=True).script(script))
+    done = runrootless.run(bundle(alpine_tree, whole=True).script(script))
     users = [line.split() for line in done.stdout.splitlines()[1:]]
     assert ["root", "sh"] in users
     assert ["mail", "sleep"] in users

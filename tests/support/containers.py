@@ -5,8 +5,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-import pytest
-
+from support import workers
 from support.bundles import Bundle, make_bundle
 from support.processes import Result, Terminal, eventually
 from support.users import Unprivileged
@@ -41,7 +40,7 @@ class Runrootless:
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
         input: str | None = None,
-        timeout: float = 60,
+        timeout: float = 120,
     ) -> Result:
         """Run the command with these arguments."""
         done = self.user.run(self.command(*args), cwd=cwd, env=env, input=input, timeout=timeout)
@@ -49,7 +48,7 @@ class Runrootless:
             global _hanging
             _hanging += 1
             if _hanging > MAX_HANGING:
-                pytest.exit(f"more than {MAX_HANGING} containers hang, the last: {done}", 1)
+                workers.stop(f"more than {MAX_HANGING} containers hang, the last: {done}", 1)
         return done
 
     @staticmethod
@@ -57,7 +56,7 @@ class Runrootless:
         """Return an ID that no other container of this run has."""
         return f"test-{next(_numbers)}"
 
-    def run(self, bundle: Bundle, *, timeout: float = 60, input: str | None = None) -> Result:
+    def run(self, bundle: Bundle, *, timeout: float = 120, input: str | None = None) -> Result:
         """Run a container to its end."""
         return self("run", "--bundle", bundle.path, self.new_id(), timeout=timeout, input=input)
 
@@ -75,5 +74,4 @@ class Runrootless:
         eventually(
             lambda: not self.user.leftovers(),
             lambda: "nothing left of the containers:\n" + "\n".join(self.user.leftovers()),
-            timeout=5,
         )

@@ -55,7 +55,7 @@ class Engine:
         self.command = list(command)
 
     def __call__(
-        self, *args: str, cwd: str | None = None, timeout: float = 60, input: str | None = None
+        self, *args: str, cwd: str | None = None, timeout: float = 120, input: str | None = None
     ) -> Result:
         """Run it with these arguments."""
         return self.user.run([*self.command, *args], cwd=cwd, timeout=timeout, input=input)

@@ -16,7 +16,7 @@ from support.bundles import Bundle
 from support.containers import Runrootless
 from support.oracle import in_chroot
 from support.processes import Result
-from support.trees import MOUNTED
+from support.snapshots import MOUNTED
 
 # What became of a job, as the documentation says it.
 PASSES = "passes"
@@ -197,7 +197,7 @@ class Oracle:
             root = self._roots[job.tree]
             job.prepare(root)
             before = _files(root)
-            in_chroot(root, ["/bin/sh", "-c", job.script], timeout=120).check()
+            in_chroot(root, ["/bin/sh", "-c", job.script], timeout=900).check()
             after = _files(root)
             changed = sorted(
                 name
@@ -281,7 +281,7 @@ class Outcome:
 def do(job: Job, oracle: Oracle, runrootless: Runrootless, bundle: Bundle) -> Outcome:
     """Do a job in a container, and look at the files in another one."""
     job.prepare(bundle.rootfs)
-    done = runrootless.run(bundle.script(job.script), timeout=120)
+    done = runrootless.run(bundle.script(job.script), timeout=900)
     if done.timed_out or done.returncode:
         return Outcome(FAILS, str(done))
     changed, expected = oracle.expected(job)

@@ -9,12 +9,14 @@ import os
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from support.bundles import ADMINISTRATOR
 from support.containers import Runrootless
 from support.processes import Output, Result
 from support.trees import Trees
+from support.users import Unprivileged
 
 CHROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "chroot.sh")
 
@@ -39,7 +41,7 @@ def chroot_command(root: str, args: Sequence[str]) -> list[str]:
     return ["unshare", *NAMESPACES, "--uts", "--ipc", "sh", CHROOT, root, *args]
 
 
-def in_chroot(root: str, args: Sequence[str], *, timeout: float = 60) -> Result:
+def in_chroot(root: str, args: Sequence[str], *, timeout: float = 120) -> Result:
     """Run a command as the real root in a chroot that looks like a container.
 
     It has mount, pid, uts and ipc namespaces of its own, the runtime's /dev, and
@@ -124,11 +126,15 @@ umask 022
 for case in /.cases/*/; do
     name=$(basename "$case")
     mkdir -p "/srv/$name" && cd "/srv/$name" || exit 1
-    timeout -k 5 60 "$(cat "$case/interpreter")" "$case/script" \
+    timeout -k 5 300 "$(cat "$case/interpreter")" "$case/script" \
         </dev/null >"$case/output" 2>&1
     echo "exit code $?" >>"$case/output"
 done
 """
+
+
+# Orphans go to somebody else, on both sides: their ends would interrupt the batch.
+BATCH_COMMAND = ["/bin/sh", "-c", "/bin/sh /.cases/run; exit $?"]
 
 
 @dataclass(frozen=True)
@@ -183,6 +189,12 @@ class Tally:
     equal: int = 0
     limits: int = 0
 
+    def add(self, other: "Tally") -> None:
+        """Count what was counted elsewhere as well."""
+        self.cases += other.cases
+        self.equal += other.equal
+        self.limits += other.limits
+
 
 @dataclass
 class Comparison:
@@ -205,28 +217,91 @@ class Comparison:
         )
 
 
-@dataclass
-class Differential:
-    """Runs cases on both sides, all cases of a group in one chroot and one container.
+class Side:
+    """Where all cases of a group are run together: a tree, which the groups share.
 
-    The groups follow each other in the same two trees, copies of which take longer than they.
+    Copies of it take longer than they.
     """
 
-    trees: Trees
-    runrootless: Runrootless
-    archive: str
-    tally: Tally
-    _done: dict[str, dict[str, Comparison]] = field(default_factory=dict)
-    _directories: dict[bool, str] = field(default_factory=dict)
+    def __init__(self, trees: Trees, tree: str, *, for_user: bool) -> None:
+        self.trees = trees
+        self._tree = tree
+        self._for_user = for_user
+        self._done: dict[str, dict[str, str]] = {}
+        self._directory = ""
 
-    def compare(self, group: str, cases: Mapping[str, Case], name: str) -> Comparison:
-        """Return what a case of a group printed on the two sides.
-
-        All cases of the group are run at the first call.
-        """
+    def outputs(self, group: str, cases: Mapping[str, Case]) -> dict[str, str]:
+        """Return what each case of a group printed. They are run at the first call."""
         if group not in self._done:
             self._done[group] = self._run(group, cases)
-        return self._done[group][name]
+        return self._done[group]
+
+    def _run(self, group: str, cases: Mapping[str, Case]) -> dict[str, str]:
+        if not self._directory:
+            directory = self.trees.new_directory("differential", for_user=self._for_user)
+            self.trees.copy(self._tree, os.path.join(directory, "rootfs"))
+            self._directory = directory
+        root = os.path.join(self._directory, "rootfs")
+        write_cases(cases, root, self.trees.user if self._for_user else None)
+        done = self.run_batch(self._directory, root, group, 300 + 10 * len(cases))
+        outputs = {name: case_output(root, name, done) for name in cases}
+        self.trees.discard(os.path.join(root, ".cases"))
+        return outputs
+
+    def run_batch(self, directory: str, root: str, group: str, timeout: float) -> Result:
+        """Run the group's cases, which have been written into ``root``."""
+        raise NotImplementedError
+
+
+class RealRoot(Side):
+    """The real root in a plain chroot."""
+
+    def __init__(self, trees: Trees, archive: str) -> None:
+        super().__init__(trees, trees.oracle(archive), for_user=False)
+
+    def run_batch(self, directory: str, root: str, group: str, timeout: float) -> Result:
+        """Run them in the chroot."""
+        batch = BATCH_COMMAND
+        if few := FEW_CAPABILITIES.get(group):
+            kept = ["-all", *(name.replace("CAP_", "+").lower() for name in few)]
+            batch = ["setpriv", f"--bounding-set={','.join(kept)}", *batch]
+        return in_chroot(root, batch, timeout=timeout)
+
+
+class Container(Side):
+    """A user without privileges, in a container."""
+
+    def __init__(self, trees: Trees, archive: str, runrootless: Runrootless) -> None:
+        super().__init__(trees, trees.rootless(archive), for_user=True)
+        self.runrootless = runrootless
+
+    def run_batch(self, directory: str, root: str, group: str, timeout: float) -> Result:
+        """Run them in a container."""
+        bundle = self.runrootless.bundle_at(directory, root).set(BATCH_COMMAND)
+        if group in ADMINISTRATORS:
+            bundle.add_capabilities(ADMINISTRATOR)
+        if few := FEW_CAPABILITIES.get(group):
+            bundle.set_capabilities(few)
+        done = self.runrootless.run(bundle, timeout=timeout)
+        os.unlink(bundle.config_path)
+        return done
+
+
+@dataclass
+class Differential:
+    """Runs cases on both sides, all cases of a group in one chroot and one container."""
+
+    oracle: RealRoot
+    ours: Container
+    tally: Tally
+
+    def compare(self, group: str, cases: Mapping[str, Case], name: str) -> Comparison:
+        """Return what a case of a group printed on the two sides."""
+        # Both at once: much of the time is spent waiting, after a wrong password for one.
+        with ThreadPoolExecutor() as pool:
+            expected = pool.submit(self.oracle.outputs, group, cases)
+            found = self.ours.outputs(group, cases)
+        return Comparison(name, expected.result()[name], found[name])
 
     def assert_same(self, group: str, cases: Mapping[str, Case], name: str) -> None:
         """Fail, showing the lines that differ, unless the case printed the same on both sides."""
@@ -238,68 +313,34 @@ class Differential:
         script = cases[name].script.removeprefix(PRELUDE).strip()
         assert not difference, f"{name} differs:\n{difference}\n--- script\n{script}"
 
-    def _run(self, group: str, cases: Mapping[str, Case]) -> dict[str, Comparison]:
-        outputs = []
-        for rootless in (False, True):
-            directory = self._directory(rootless)
-            root = os.path.join(directory, "rootfs")
-            self.write(cases, root, rootless=rootless)
-            # Orphans go to somebody else, on both sides: their ends would interrupt the batch.
-            batch = ["/bin/sh", "-c", "/bin/sh /.cases/run; exit $?"]
-            few = FEW_CAPABILITIES.get(group)
-            if rootless:
-                bundle = self.runrootless.bundle_at(directory, root).set(batch)
-                if group in ADMINISTRATORS:
-                    bundle.add_capabilities(ADMINISTRATOR)
-                if few:
-                    bundle.set_capabilities(few)
-                done = self.runrootless.run(bundle, timeout=60 + 10 * len(cases))
-            else:
-                if few:
-                    kept = ["-all", *(name.replace("CAP_", "+").lower() for name in few)]
-                    batch = ["setpriv", f"--bounding-set={','.join(kept)}", *batch]
-                done = in_chroot(root, batch, timeout=60 + 10 * len(cases))
-            outputs.append({name: self.output(root, name, done) for name in cases})
-            self.trees.discard(os.path.join(root, ".cases"))
-            if rootless:
-                os.unlink(bundle.config_path)
-        return {name: Comparison(name, outputs[0][name], outputs[1][name]) for name in cases}
 
-    def _directory(self, rootless: bool) -> str:
-        """Return the directory of one side's tree, which is made at the first call."""
-        if rootless not in self._directories:
-            form = self.trees.rootless if rootless else self.trees.oracle
-            directory = self.trees.new_directory("differential", for_user=rootless)
-            self.trees.copy(form(self.archive), os.path.join(directory, "rootfs"))
-            self._directories[rootless] = directory
-        return self._directories[rootless]
+def write_cases(cases: Mapping[str, Case], root: str, user: Unprivileged | None) -> None:
+    """Put the scripts into a root file system, as files of the user's where there is one."""
+    directory = os.path.join(root, ".cases")
+    os.mkdir(directory)
+    written = [directory]
 
-    def write(self, cases: Mapping[str, Case], root: str, *, rootless: bool) -> None:
-        """Put the scripts into a root file system."""
-        directory = os.path.join(root, ".cases")
-        os.mkdir(directory)
-        written = [directory]
+    def write(path: str, text: str) -> None:
+        path = os.path.join(directory, path)
+        with open(path, "w") as file:
+            file.write(text)
+        written.append(path)
 
-        def write(path: str, text: str) -> None:
-            path = os.path.join(directory, path)
-            with open(path, "w") as file:
-                file.write(text)
-            written.append(path)
+    write("run", BATCH)
+    for case in cases.values():
+        os.mkdir(os.path.join(directory, case.name))
+        written.append(os.path.join(directory, case.name))
+        write(f"{case.name}/interpreter", case.interpreter)
+        write(f"{case.name}/script", case.script)
+    if user is not None:
+        for path in written:
+            user.give(path)
 
-        write("run", BATCH)
-        for case in cases.values():
-            os.mkdir(os.path.join(directory, case.name))
-            written.append(os.path.join(directory, case.name))
-            write(f"{case.name}/interpreter", case.interpreter)
-            write(f"{case.name}/script", case.script)
-        if rootless:
-            for path in written:
-                self.trees.user.give(path)
 
-    def output(self, root: str, name: str, done: Result) -> str:
-        """Return what a case printed that was run in a root file system."""
-        path = os.path.join(root, ".cases", name, "output")
-        if not os.path.exists(path):
-            return f"not run; the whole: {done}"
-        with open(path, errors="replace") as file:
-            return file.read()
+def case_output(root: str, name: str, done: Result) -> str:
+    """Return what a case printed that was run in a root file system."""
+    path = os.path.join(root, ".cases", name, "output")
+    if not os.path.exists(path):
+        return f"not run; the whole: {done}"
+    with open(path, errors="replace") as file:
+        return file.read()

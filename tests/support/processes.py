@@ -74,7 +74,7 @@ class Output:
         return Result(process.args, process.returncode, stdout, stderr, seconds, timed_out)
 
 
-def eventually(condition: Callable[[], T], what: str | Callable[[], str], timeout: float = 10) -> T:
+def eventually(condition: Callable[[], T], what: str | Callable[[], str], timeout: float = 60) -> T:
     """Poll until the condition is true, and return what it returned.
 
     For what happens soon but at no moment that can be waited for. It fails the
@@ -91,7 +91,7 @@ def eventually(condition: Callable[[], T], what: str | Callable[[], str], timeou
         time.sleep(0.01)
 
 
-def read_line(process: "subprocess.Popen[str]", timeout: float = 20) -> str:
+def read_line(process: "subprocess.Popen[str]", timeout: float = 60) -> str:
     """Return the next line that a process prints, of which nothing has been read before."""
     assert process.stdout is not None
     ready, _, _ = select.select([process.stdout], [], [], timeout)
@@ -197,7 +197,7 @@ class Terminal:
         self.output += block.decode(errors="replace")
         return bool(block)
 
-    def expect(self, text: str, timeout: float = 20) -> None:
+    def expect(self, text: str, timeout: float = 60) -> None:
         """Wait until the text appears in what was printed since the last call."""
         deadline = time.monotonic() + timeout
         while text not in self.output[self._seen :]:
@@ -216,7 +216,7 @@ class Terminal:
         self.expect(prompt)
         return self.output[before:]
 
-    def wait(self, timeout: float = 20) -> int:
+    def wait(self, timeout: float = 60) -> int:
         """Wait until the command ends, and return its exit code."""
         deadline = time.monotonic() + timeout
         while self._read(0.1):

@@ -109,7 +109,7 @@ class Cluster:
         eventually(lambda: os.path.exists(f"{munge}/socket"), self.logs)
         self._daemon("slurmctld", "-D", "-f", self.config)
         self._daemon("slurmd", "-D", "-f", self.config, "-N", "n1")
-        eventually(lambda: self._root("sinfo", "-h", "-o", "%t") == "idle\n", self.logs, 30)
+        eventually(lambda: self._root("sinfo", "-h", "-o", "%t") == "idle\n", self.logs, 60)
 
     def _daemon(self, *command: str) -> None:
         with open(f"{self.directory}/{command[0]}.log", "wb") as log:
@@ -127,7 +127,7 @@ class Cluster:
 
     def _root(self, *command: str) -> str:
         env = {"PATH": PATH, "SLURM_CONF": self.config}
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
         return done.stdout
 
     def logs(self) -> str:
@@ -147,7 +147,7 @@ class Cluster:
         *,
         cwd: str | None = None,
         input: str | None = None,
-        timeout: float = 60,
+        timeout: float = 120,
     ) -> Result:
         """Run one of Slurm's commands as a user of the cluster."""
         env = {"SLURM_CONF": self.config}
@@ -162,11 +162,11 @@ class Cluster:
         if len(self._daemons) == 3:
             self._root("scancel", "--state=PENDING")
             self._root("scancel", "--state=RUNNING")
-            eventually(lambda: not self._root("squeue", "-h") and not self.steps(), self.logs, 30)
+            eventually(lambda: not self._root("squeue", "-h") and not self.steps(), self.logs, 60)
         for daemon in reversed(self._daemons):
             daemon.terminate()
             try:
-                daemon.wait(10)
+                daemon.wait(60)
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()

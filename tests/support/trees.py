@@ -7,17 +7,16 @@ recorded in the attribute ``user.rootlesscontainers``.
 """
 
 import fcntl
-import fnmatch
 import glob
 import hashlib
+import itertools
 import os
 import shutil
-import stat
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from support.containers import COMMAND
@@ -63,6 +62,11 @@ RECIPES: dict[str, list[str]] = {
         '--customize-hook=mv "$1"/var/cache/apt/archives/*.deb "$1"/packages',
     ],
 }
+# What no program of the tests reads: half of all files, and trees are copied often. They are
+# not left out for good: packages that are installed later bring theirs.
+UNREAD = ("doc", "locale", "man", "zoneinfo")
+# The trees whose files are counted.
+WHOLE = ("servers",)
 SUITE = "bookworm"
 MAX_AGE_DAYS = 30
 
@@ -149,12 +153,11 @@ class Trees:
         self.user = user
         self.directory = tempfile.mkdtemp(prefix="runrootless-tests-", dir="/var/tmp")
         os.chmod(self.directory, 0o755)
-        self._names = 0
+        self._numbers = itertools.count(1)
 
     def new_directory(self, name: str, *, for_user: bool) -> str:
         """Make a directory that only this call has."""
-        self._names += 1
-        path = os.path.join(self.directory, f"{self._names}-{name}")
+        path = os.path.join(self.directory, f"{next(self._numbers)}-{name}")
         os.mkdir(path, 0o755)
         if for_user:
             self.user.give(path)
@@ -165,6 +168,9 @@ class Trees:
         if not os.path.exists(path):
             os.mkdir(path, 0o755)
             unpack(path)
+            if not any(f"-{name}-" in os.path.basename(archive) for name in WHOLE):
+                for name in UNREAD:
+                    _empty(f"{path}/usr/share/{name}")
         return path
 
     def rootless(self, archive: str) -> str:
@@ -175,7 +181,7 @@ class Trees:
             # The user may be able to read neither this checkout nor the archive.
             with open(UNPACK) as script, open(archive, "rb") as source:
                 command = ["/usr/bin/python3", "-I", "-c", script.read(), "-", path]
-                self.user.run(command, stdin=source.fileno(), timeout=300).check()
+                self.user.run(command, stdin=source.fileno(), timeout=900).check()
 
         return self._unpacked(archive, "rootless", unpack)
 
@@ -194,6 +200,21 @@ class Trees:
         subprocess.run(["cp", "-a", "--reflink=auto", tree, destination], check=True)
         return destination
 
+    def copy_all_but_usr(self, tree: str, destination: str) -> str:
+        """Copy a tree whose files in /usr are not changed then: they are links to the tree's own.
+
+        New ones may be made there, and links removed.
+        """
+        names = sorted(set(os.listdir(tree)) - {"usr"})
+        os.mkdir(destination)
+        copy = ["cp", "-a", "--reflink=auto", *names, f"{destination}/"]
+        subprocess.run(copy, cwd=tree, check=True)
+        subprocess.run(["cp", "-al", f"{tree}/usr", f"{destination}/"], check=True)
+        status = os.stat(tree)
+        os.chown(destination, status.st_uid, status.st_gid)
+        shutil.copystat(tree, destination)
+        return destination
+
     def discard(self, path: str) -> None:
         """Remove a tree that is not needed any more."""
         # Directories that their owner may not write to are no obstacle to rm as root.
@@ -204,6 +225,36 @@ class Trees:
     def close(self) -> None:
         """Remove all trees of this run."""
         self.discard(self.directory)
+
+
+Marks = dict[str, tuple[object, ...]]
+
+
+def usr_of(tree: str) -> Marks:
+    """Return what tells whether the files in /usr of a tree are as they were.
+
+    How many links they have is not among it.
+    """
+    found: Marks = {}
+    for directory, _, files in os.walk(f"{tree}/usr"):
+        for name in files:
+            path = os.path.join(directory, name)
+            s = os.lstat(path)
+            attributes = os.listxattr(path, follow_symlinks=False)
+            owner = os.getxattr(path, XATTR, follow_symlinks=False) if XATTR in attributes else b""
+            found[path] = (s.st_ino, s.st_mode, s.st_uid, s.st_size, s.st_mtime_ns, owner)
+            found[path] += tuple(sorted(attributes))
+    return found
+
+
+def _empty(path: str) -> None:
+    """Remove all that is in a directory, if it is there, but not the directory."""
+    if os.path.isdir(path):
+        for entry in os.scandir(path):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            else:
+                os.unlink(entry.path)
 
 
 @dataclass(frozen=True)
@@ -222,173 +273,3 @@ class Tree:
     def oracle(self) -> str:
         """The real root's form. Copy it to change it."""
         return self.trees.oracle(self.archive)
-
-
-def decode_resource(value: bytes) -> tuple[int, int]:
-    """Decode the protobuf message ``Resource{uint32 uid=1; uint32 gid=2}``."""
-    fields = {1: 0, 2: 0}
-    position = 0
-
-    def varint() -> int:
-        nonlocal position
-        number = shift = 0
-        while True:
-            byte = value[position]
-            position += 1
-            number |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                return number
-
-    while position < len(value):
-        key = varint()
-        assert key & 7 == 0, f"not a varint field: {value.hex()}"
-        fields[key >> 3] = varint()
-    return fields[1], fields[2]
-
-
-def recorded_owner(path: str) -> tuple[int, int]:
-    """Return the owner that the attribute of a file of a rootless tree names."""
-    try:
-        return decode_resource(os.getxattr(path, XATTR, follow_symlinks=False))
-    except OSError:
-        return 0, 0
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What one file of a tree is."""
-
-    kind: str
-    uid: int
-    gid: int
-    mode: int
-    device: str
-    content: str
-
-    def differences(self, other: "Entry") -> list[str]:
-        """Describe how this entry, the oracle's, differs from another."""
-        found = []
-        if self.kind != other.kind:
-            found.append(f"type {self.kind} here {other.kind}")
-        if (self.uid, self.gid) != (other.uid, other.gid):
-            found.append(f"owner {self.uid}:{self.gid} here {other.uid}:{other.gid}")
-        if self.mode != other.mode:
-            found.append(f"mode {self.mode:04o} here {other.mode:04o}")
-        if self.device != other.device:
-            found.append(f"device {self.device} here {other.device}")
-        if self.content != other.content:
-            found.append(f"content {self.content} here {other.content}")
-        return found
-
-
-Snapshot = dict[str, Entry]
-
-KINDS = {
-    stat.S_IFREG: "f",
-    stat.S_IFDIR: "d",
-    stat.S_IFLNK: "l",
-    stat.S_IFIFO: "p",
-    stat.S_IFSOCK: "s",
-    stat.S_IFCHR: "c",
-    stat.S_IFBLK: "b",
-}
-
-# What the runtime mounts over, in the one form of the tree and in the other.
-MOUNTED = ("proc", "sys", "dev")
-
-
-def _walk(root: str) -> Iterator[tuple[str, os.stat_result]]:
-    yield ".", os.lstat(root)
-    for directory, names, files in os.walk(root):
-        relative = os.path.relpath(directory, root)
-        if relative == ".":
-            names[:] = [name for name in names if name not in MOUNTED]
-        for name in names + files:
-            path = os.path.normpath(os.path.join(relative, name))
-            yield path, os.lstat(os.path.join(root, path))
-
-
-def _content(path: str, status: os.stat_result) -> str:
-    if stat.S_ISLNK(status.st_mode):
-        return "-> " + os.readlink(path)
-    if stat.S_ISREG(status.st_mode):
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    return ""
-
-
-def snapshot(root: str, *, rootless: bool) -> Snapshot:
-    """Describe each file of a tree, read from outside.
-
-    Of a rootless tree the owners are those recorded in the attribute.
-    """
-    entries = {}
-    for name, status in _walk(root):
-        path = os.path.join(root, name)
-        kind = KINDS[stat.S_IFMT(status.st_mode)]
-        device = ""
-        if kind in "cb":
-            device = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
-        owner = recorded_owner(path) if rootless else (status.st_uid, status.st_gid)
-        mode = stat.S_IMODE(status.st_mode)
-        entries[name] = Entry(kind, *owner, mode, device, _content(path, status))
-    return entries
-
-
-# Run inside a container or a chroot, it prints what a program there sees. No
-# name of a file that Debian ships holds a line feed.
-INSPECT = (
-    "cd / && find . -xdev \\( -path ./proc -o -path ./sys -o -path ./dev \\) -prune -o"
-    " -printf '%P\\t%y\\t%U\\t%G\\t%m\\n'"
-    " && echo DEVICES && find . -xdev \\( -path ./proc -o -path ./sys -o -path ./dev \\) -prune"
-    " -o \\( -type b -o -type c \\) -exec stat -c '%n\t%Hr:%Lr' {} +"
-)
-
-
-def inspected(output: str, root: str) -> Snapshot:
-    """Read the output of INSPECT, and add the content of the files in ``root``."""
-    listing, _, devices = output.partition("DEVICES\n")
-    numbers = {}
-    for line in devices.splitlines():
-        name, _, number = line.partition("\t")
-        numbers[os.path.normpath(name)] = number
-    entries = {}
-    for line in listing.splitlines():
-        name, kind, uid, gid, mode = line.split("\t")
-        name = name or "."
-        path = os.path.join(root, name)
-        device = numbers.get(name, "")
-        content = "" if device else _content(path, os.lstat(path))
-        entries[name] = Entry(kind, int(uid), int(gid), int(mode, 8), device, content)
-    return entries
-
-
-@dataclass(frozen=True)
-class Excepted:
-    """Files whose difference between the trees has a reason."""
-
-    pattern: str
-    reason: str
-    only: str = ""  # "content": everything else must be the same
-
-
-def compare(oracle: Snapshot, rootless: Snapshot, exceptions: Sequence[Excepted] = ()) -> list[str]:
-    """Return a line for each difference between two trees that has no reason.
-
-    The patterns of the exceptions are those of ``fnmatch``, on paths without a
-    leading slash.
-    """
-    found = []
-    for name in sorted(oracle.keys() | rootless.keys()):
-        matching = [e for e in exceptions if fnmatch.fnmatchcase(name, e.pattern)]
-        if any(not e.only for e in matching):
-            continue
-        ours, theirs = rootless.get(name), oracle.get(name)
-        if ours is None or theirs is None:
-            found.append(f"{name}: only {'in the oracle' if ours is None else 'here'}")
-            continue
-        for difference in theirs.differences(ours):
-            if not any(difference.startswith(e.only) for e in matching):
-                found.append(f"{name}: {difference}")
-    return found

@@ -55,7 +55,7 @@ class Account:
     @staticmethod
     def _reserve() -> "Account":
         """Take a user that no other run of the tests has: each counts its user's processes."""
-        for number in range(1, 25):
+        for number in range(1, 100):
             name = "runrootless-test" + (f"-{number}" if number > 1 else "")
             lock = open(f"/run/lock/{name}", "w")  # noqa: SIM115
             try:
@@ -78,7 +78,7 @@ class Account:
             # Left by a run that was broken off.
             account.kill_all()
             return account
-        raise RuntimeError("24 other runs of these tests are under way")
+        raise RuntimeError("99 other runs of these tests are under way")
 
     def processes(self) -> list[Process]:
         """Return this user's processes."""
@@ -225,7 +225,7 @@ class Unprivileged:
         env: Mapping[str, str] | None = None,
         input: str | None = None,
         stdin: int | None = None,
-        timeout: float = 60,
+        timeout: float = 120,
     ) -> Result:
         """Run a command to its end, or kill it when it takes longer than ``timeout`` seconds."""
         # Into files: a container that goes on in the background holds what it writes to.

@@ -13,7 +13,7 @@ import pytest
 
 from runrootless.errors import Error
 from runrootless.integrations import image_owners, tar_split
-from support.trees import recorded_owner
+from support.snapshots import recorded_owner
 
 BIG = 2**32 - 2
 

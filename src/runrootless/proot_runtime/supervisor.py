@@ -115,11 +115,12 @@ class _Supervisor:
         os.setsid()
         become_subreaper()
         executed_read, executed_write = os.pipe()
+        supervisor = os.getpid()
         pid = os.fork()
         if pid == 0:
             # It may wait for long before it executes anything, which would close it.
             os.close(report)
-            _become(self.job)
+            _become(self.job, supervisor)
         os.close(executed_write)
         ready(pid)
         os.write(report, b"%d" % pid)
@@ -218,20 +219,23 @@ def _exit_code(status: int) -> int:
     return 128 - code if code < 0 else code
 
 
-def _become(job: Job) -> None:
+def _become(job: Job, supervisor: int) -> None:
     """Become PRoot, in the process that was forked for it; does not return."""
     try:
         os.setsid()
-        # At this one PRoot kills what it traces; at SIGKILL it would leave that behind.
-        set_parent_death_signal(signal.SIGQUIT)
-        if job.terminal >= 0:
-            ioctl(job.terminal, termios.TIOCSCTTY, 0)
-            for descriptor in (0, 1, 2):
-                os.dup2(job.terminal, descriptor)
         for number in range(1, signal.NSIG):
             if signal.getsignal(number) is not None and number not in _UNCATCHABLE:
                 signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        # At this one PRoot kills what it traces; at SIGKILL it would leave that behind. It was
+        # ignored until now, perhaps, and is not sent to whose parent has ended already.
+        set_parent_death_signal(signal.SIGQUIT)
+        if os.getppid() != supervisor:
+            return
+        if job.terminal >= 0:
+            ioctl(job.terminal, termios.TIOCSCTTY, 0)
+            for descriptor in (0, 1, 2):
+                os.dup2(job.terminal, descriptor)
         _keep_descriptors(job.preserved)
         _apply(job.process)
         if job.start:
