@@ -109,13 +109,26 @@ def failure(number: int) -> OSError:
     return OSError(number, os.strerror(number))
 
 
-def refusal(file: int, number: int) -> OSError:
-    """Return the exception of a change that is refused: on a read-only mount that is said first.
+class Change:
+    """What is asked whether a change is allowed stands in this: a read-only mount comes first.
 
-    ``file`` is a descriptor of the file or the directory that was to be changed.
+    There EACCES and EPERM become EROFS, as mnt_want_write() in fs/namespace.c is called before
+    permissions are looked at. ``file`` is a descriptor of the file or the directory that is to
+    be changed.
     """
-    is_read_only = os.fstatvfs(file).f_flag & os.ST_RDONLY
-    return failure(errno.EROFS if is_read_only else number)
+
+    __slots__ = ("_file",)
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        refused = isinstance(error, PermissionError)
+        if refused and os.fstatvfs(self._file).f_flag & os.ST_RDONLY:
+            raise failure(errno.EROFS) from None
 
 
 def require_valid(call: Call) -> None:

@@ -83,6 +83,21 @@ def mount_proc(target: bytes) -> None:
     mount(b"proc", target, b"proc", 0, None)
 
 
+def is_read_only(mount_id: int) -> bool:
+    """Return whether the file system of a mount is read-only, not just the mount.
+
+    Of the mount namespace of this thread, whose working directory is /proc; False where the
+    mount is none of it.
+    """
+    with open("thread-self/mountinfo", "rb", buffering=0) as file:
+        lines = file.readall().splitlines()
+    for line in lines:
+        # proc_pid_mountinfo(5).
+        if line.startswith(b"%d " % mount_id):
+            return b"ro" in line.partition(b" - ")[2].split(b" ", 2)[2].split(b",")
+    return False
+
+
 def lasting_numbers() -> dict[int, int]:
     """Return st_dev of file systems that are mounted without a device of their own, to numbers.
 
