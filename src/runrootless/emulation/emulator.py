@@ -75,6 +75,8 @@ class Emulator:
         self._devices = Devices(shared.paths, shared.ownership)
         self._status_files = StatusFiles()
         self._process_files = ProcessFiles(shared.procfs, shared.identity, self._status_files)
+        self._expectations = shared.ownership.expectations
+        self._expectations.wake = lambda: os.eventfd_write(self.wakes, 1)
         self._mounts = Mounts(shared, self._status_files, views)
         kept = Attributes(shared.files, attributes)
         access_lists = AccessLists(shared.files, kept)
@@ -140,7 +142,8 @@ class Emulator:
 
         Return when to call it next, in milliseconds; None is when ``wakes`` says.
         """
-        return self._status_files.tidy()
+        times = self._status_files.tidy(), self._expectations.look()
+        return min((one for one in times if one is not None), default=None)
 
     def quick_handlers(self) -> dict[bytes, QuickHandler]:
         """Return quick handlers of those calls that make up most of all, by the same keys.
