@@ -189,6 +189,52 @@ def test_the_end_of_the_supervisor_of_a_container_in_the_background(
     runrootless.assert_nothing_left()
 
 
+COVERED = """
+mkdir -p /srv/r/dev; mknod /srv/r/dev/zero c 1 5
+perl -e '$| = 1; chroot "/srv/r" or die; open F, "</dev/zero" or die "open: $!"; close F;
+    print "up\\n"; <STDIN>'
+grep -c /srv/r/dev /proc/self/mountinfo; rm -r /srv/r && echo removed
+"""
+
+
+def test_no_cover_of_a_device_is_left(bundle: MakeBundle, runrootless: Runrootless) -> None:
+    """It goes with the root, whichever worker has mounted it."""
+    ours = bundle(copy=True).script(COVERED)
+    container = Container(runrootless, "run", "--bundle", ours.path, runrootless.new_id())
+    os.kill(the_worker(runrootless.user.account), signal.SIGKILL)
+    assert container.ask() == "0\nremoved\n"
+    assert container.end() == (0, "")
+
+
+# Of the senders that have ended, one has chosen IDs, and one has just had them.
+SENDERS = """
+import os, socket, struct
+a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM); b.setsockopt(1, 16, 1)
+for send in (
+    lambda: a.sendmsg([b"x"], [(1, 2, struct.pack("3i", os.getpid(), 35, 36))]),
+    lambda: (os.setgid(34), os.setuid(33), a.send(b"y")),
+):
+    pid = os.fork()
+    if not pid:
+        send()
+        os._exit(0)
+    os.waitpid(pid, 0)
+print("up", flush=True); input()
+for _ in range(2):
+    print(struct.unpack("3i", b.recvmsg(10, 64)[1][0][2])[1:], flush=True)
+"""
+
+
+def test_senders_are_known_to_the_next_worker(
+    bundle: MakeBundle, runrootless: Runrootless, tools_tree: Tree
+) -> None:
+    ours = bundle(tools_tree, copy=True).set(["python3", "-c", SENDERS])
+    container = Container(runrootless, "run", "--bundle", ours.path, runrootless.new_id())
+    os.kill(the_worker(runrootless.user.account), signal.SIGKILL)
+    assert container.ask() == "(35, 36)\n(33, 34)\n"
+    assert container.end() == (0, "")
+
+
 # ps(1) has one shown, and the worker that mounted it is killed before it removes it.
 STATUS = """
 setpriv --reuid 33 --regid 33 --clear-groups sleep 1000 & pid=$!

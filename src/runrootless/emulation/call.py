@@ -74,8 +74,15 @@ class Call:
 
         ``close_on_exec`` is O_CLOEXEC or 0. Raises OSError: EMFILE, ENOENT.
         """
+        # It has the descriptor by then, and would get another one.
+        self.begin()
         identifier = self.notification[seccomp.IDENTIFIER]
         return seccomp.add_fd(self.listener, identifier, fd, close_on_exec)
+
+    def begin(self) -> None:
+        """Take note that the call may have its effect from here on."""
+        if self.begun is not None:
+            self.begun[0] = 1
 
     def is_valid(self) -> bool:
         """Return whether the caller still waits; until it is asked, ``pid`` may be another's."""
@@ -138,7 +145,6 @@ def require_valid(call: Call) -> None:
     receives the error, the point is that nothing happens. From here on the call counts as
     one that may have had its effect.
     """
-    if call.begun is not None:
-        call.begun[0] = 1
+    call.begin()
     if not call.is_valid():
         raise failure(errno.EINTR)

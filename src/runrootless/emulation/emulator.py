@@ -85,6 +85,7 @@ class Emulator:
         chown = Chown(shared)
         senders = Senders(shared.identity)
         sending, receiving = Sending(shared, senders), Receiving(shared, senders)
+        self._senders = senders
         self._metadata = metadata
         self._checks: Checks | None = None
         if thorough:
@@ -125,12 +126,18 @@ class Emulator:
         """Take note that this process has joined the container, as the first one or another."""
         if not is_first:
             self._status_files.remove_left()
+        self._senders.take_over()
         self._procfs.look()
         self._status_files.look()
         self._devices.look()
+        self._devices.take_over()
         if self._checks is not None:
             self._checks.look_around()
         self._mounts.look()
+
+    def descriptors(self) -> list[int]:
+        """Return the descriptors that it needs, of those that are open by now."""
+        return [self.wakes, self._senders.kept.fd, self._devices.kept.fd]
 
     @property
     def wakes(self) -> int:
