@@ -72,8 +72,9 @@ class _Entries(Contents):
 class LastingMap:
     """Values by keys, of plain types; no key is empty.
 
-    There are ``limit`` of them at most: then the oldest one goes. Made before the workers are forked; ``take_over`` is called in each of them before all else.
-    From then on several threads may use it.
+    There are ``limit`` of them at most: then the oldest one goes. Made before the workers are
+    forked; ``take_over`` is called in each of them before all else. From then on several threads
+    may use it.
     """
 
     def __init__(self, name: str, limit: int) -> None:
