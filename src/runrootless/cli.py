@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 
 _WITHOUT_RUNTIME = ("emulate", "doctor", "setup")
+_STARTING = ("run", "create")
+# Nothing can be made there. The name is for whoever reads the runtime's error.
+_NO_ROOT = "--root=/proc/runrootless does not know one of these flags"
 
 
 class Invocation:
@@ -54,21 +57,36 @@ class Invocation:
         directory = state.own_runtime_directory() or state.open_base()
         return os.path.join(directory, self.runtime.name)
 
-    def parse(self, flags: Flags, flags_anywhere: bool = False) -> Parsed:
+    def parse(self, flags: Flags, flags_anywhere: bool = False, count: int | None = None) -> Parsed:
         """Return the subcommand's arguments, taken apart as the runtime would do it.
 
         ``flags_anywhere`` is for the commands of runc that take flags behind the
-        container ID as well.
+        container ID as well, ``count`` how many arguments there must be. What the runtime
+        would refuse but another one take counts as that does.
         """
-        words = self.arguments
-        if flags_anywhere:
-            words = command_line.flags_first(flags, words)
-        parsed = command_line.parse(flags, words)
-        if parsed.error and not self.runtime.takes_go_flags_only():
+
+        def as_go() -> Parsed:
+            words = self.arguments
+            if flags_anywhere:
+                words = command_line.flags_first(flags, words)
+            return command_line.parse(flags, words)
+
+        def as_gnu() -> Parsed:
             from runrootless import gnu_command_line
 
-            parsed = gnu_command_line.parse(flags, self.arguments)
-        return parsed
+            return gnu_command_line.parse(flags, self.arguments)
+
+        ways = [as_go] if self.runtime.takes_go_flags_only() else [as_go, as_gnu]
+        if self.runtime.takes_gnu_flags_first():
+            ways.reverse()
+        first = None
+        for way in ways:
+            parsed = way()
+            if not parsed.error and (count is None or len(parsed.arguments) == count):
+                return parsed
+            first = first or parsed
+        assert first is not None
+        return first
 
     def runtime_command(self, arguments: list[str]) -> list[str]:
         """Return the runtime's command line for this subcommand with other arguments."""
@@ -81,11 +99,21 @@ class Invocation:
 
     def unchanged(self) -> list[str]:
         """Return the runtime's command line for what the caller typed."""
-        if self.options.error:
-            # The runtime is to find the mistake, which is in the global flags.
-            words = self.options.without("runtime", "engine")
-            return [self.runtime.path, *words, *self.options.arguments]
-        return self.runtime_command(self.arguments)
+        if not self.options.error:
+            return self.runtime_command(self.arguments)
+        # The runtime is to find the mistake, which is in the global flags.
+        words = self.options.without("runtime", "engine")
+        for word in self.options.arguments:
+            words += [_NO_ROOT, word] if word in _STARTING else [word]
+        return [self.runtime.path, *words]
+
+    def refused(self) -> list[str]:
+        """Return the runtime's command line for what it is to refuse, with whatever mistake.
+
+        Where it finds none it fails all the same: no container is started without an engine.
+        """
+        words = self.options.without("runtime", "engine", "root")
+        return [self.runtime.path, *words, _NO_ROOT, self.command, *self.arguments]
 
 
 def is_real_root() -> bool:
@@ -131,6 +159,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = command_line.parse(command_line.GLOBAL, arguments)
     invocation = None
     try:
+        if options.error:
+            options = _as_gnu(arguments) or options
         if not options.error:
             if options.is_on("version"):
                 return _version(options)
@@ -177,6 +207,19 @@ def _say_plainly(failure: BaseException) -> None:
         os.write(2, f"runrootless: {failure}\n".encode("utf-8", "replace"))
     except (OSError, MemoryError):
         pass
+
+
+def _as_gnu(arguments: Sequence[str]) -> Parsed | None:
+    """Return the global flags where they are spelt as a runtime takes them that is not Go's.
+
+    Raises ``Error`` if there is no runtime.
+    """
+    from runrootless import gnu_command_line
+
+    options = gnu_command_line.parse(command_line.GLOBAL, arguments)
+    if options.error or _runtime(options).takes_go_flags_only():
+        return None
+    return options
 
 
 def _runtime(options: Parsed) -> Runtime:

@@ -1,7 +1,7 @@
 """Flags as getopt_long(3) takes them, and with it crun.
 
-``-bDIR``, ``-dt`` and ``--bund DIR`` are spellings that Go's parser refuses. Not
-imported as long as the flags are spelt as runc wants them.
+``-bDIR``, ``-dt`` and ``--bund DIR`` are spellings that Go's parser refuses, and ``-b=DIR`` is
+one that it takes for another directory.
 """
 
 from __future__ import annotations
@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 # What crun has besides, for the commands that take a bundle.
 _CONFIG = "config"
 _SHORT_CONFIG = "f"
+_HELP = ("usage", "?")
+# What crun does not have is never what a part of a name stands for.
+_NOT_OF_CRUN = frozenset(
+    {"runtime", "engine", "network", "criu", "keep", "pidfd-socket", "ignore-paused"}
+    | {"additional-gids"}
+)
 
 
 class _MistakeError(Exception):
@@ -26,7 +32,10 @@ def parse(flags: Flags, words: Sequence[str]) -> Parsed:
     names = dict(flags.names)
     if "bundle" in names:
         names.update({_CONFIG: _CONFIG, _SHORT_CONFIG: _CONFIG})
-    parsed = Parsed(flags.switches)
+        # crun's create takes it as well.
+        names["no-subreaper"] = "no-subreaper"
+    names.update(dict.fromkeys(_HELP, "help"))
+    parsed = Parsed(flags.switches | {"no-subreaper"})
     rest = list(words)
     while rest and len(rest[0]) > 1 and rest[0][0] == "-":
         if rest[0] == "--":
@@ -45,8 +54,11 @@ def parse(flags: Flags, words: Sequence[str]) -> Parsed:
 def _long(names: dict[str, str], parsed: Parsed, words: list[str]) -> list[str]:
     """Take the first of ``words``, a flag with two dashes; return the words behind it."""
     spelling, equals, value = words[0][2:].partition("=")
-    meant = {names[name] for name in names if len(name) > 1 and name.startswith(spelling)}
-    name = spelling if spelling in meant else meant.pop() if len(meant) == 1 else ""
+    name = names.get(spelling, "") if len(spelling) > 1 else ""
+    if not name:
+        meant = {names[name] for name in names if len(name) > 1 and name.startswith(spelling)}
+        meant -= _NOT_OF_CRUN
+        name = meant.pop() if len(meant) == 1 else ""
     if not name or (equals and name in parsed.switches):
         raise _MistakeError
     rest = words[1:]

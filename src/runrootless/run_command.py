@@ -17,6 +17,20 @@ if TYPE_CHECKING:
     from runrootless.engines import Choice
 
 
+def read(invocation: Invocation) -> Parsed | None:
+    """Return what a ``run`` or ``create`` is told, its one argument being the container's ID.
+
+    None where no container is to be started, as the runtime is to say.
+    """
+    flags = command_line.RUN if invocation.command == "run" else command_line.CREATE
+    parsed = invocation.parse(flags, flags_anywhere=True, count=1)
+    if parsed.error or parsed.is_on("help") or len(parsed.arguments) != 1:
+        return None
+    # crun takes this name alone from the bundle on.
+    parsed.replace("config", lambda path: path if path == state.CONFIG else os.path.abspath(path))
+    return parsed
+
+
 def prepare(invocation: Invocation) -> list[str]:
     """Return the runtime's command line for a ``run`` or ``create``, all else done.
 
@@ -28,13 +42,11 @@ def prepare(invocation: Invocation) -> list[str]:
     Raises ``Error`` for a bundle that cannot be run, and a container that exists, and
     SystemExit where a container has run that no runtime could carry.
     """
-    flags = command_line.RUN if invocation.command == "run" else command_line.CREATE
-    parsed = invocation.parse(flags, flags_anywhere=True)
-    if parsed.error or parsed.is_on("help") or len(parsed.arguments) != 1:
-        return invocation.unchanged()
+    parsed = read(invocation)
+    if parsed is None:
+        return invocation.refused()
     container_id = parsed.arguments[0]
-    if not state.is_valid_id(container_id):
-        return invocation.unchanged()
+    state.require_valid_id(container_id)
 
     requirements.require_descriptors()
     options = invocation.options

@@ -24,6 +24,8 @@ from runrootless.errors import Error, named, one_line
 # sockaddr_un.sun_path, less the null byte: unix(7).
 _MAXIMUM_SOCKET_PATH = 107
 _MAXIMUM_NAME = 64
+# NAME_MAX of <linux/limits.h>.
+_MAXIMUM_ID = 255
 _GARBAGE_CHECKS = 32
 # How long the agent of a container that has just ended may take to leave.
 _PATIENCE = 5.0
@@ -57,16 +59,29 @@ class ContainerDirectory:
 
 
 def is_valid_id(container_id: str) -> bool:
-    r"""Return whether runc would take ``container_id``, so that it is safe in a path.
+    r"""Return whether ``container_id`` can be the name of a file, as runtimes make it.
 
-    runc's rule is ``^[\w+-\.]+$`` (where ``+-\.`` is a range and has the comma),
-    and not ``.`` or ``..``.
+    crun takes all of these, and runc those that its ``^[\w+-\.]+$`` matches.
     """
     return (
-        0 < len(container_id) <= 255
-        and not container_id.strip(_ID_CHARACTERS)
+        0 < len(os.fsencode(container_id)) <= _MAXIMUM_ID
+        and "/" not in container_id
+        and "\0" not in container_id
         and container_id not in (".", "..")
     )
+
+
+def require_valid_id(container_id: str) -> None:
+    """Raise ``Error`` in runc's words unless a container may have this ID.
+
+    With crun one that has a slash would have its state outside of the state root.
+    """
+    if not container_id:
+        raise Error("container id cannot be empty")
+    if len(os.fsencode(container_id)) > _MAXIMUM_ID:
+        raise Error(f"the container ID {container_id} has over {_MAXIMUM_ID} bytes: shorten it")
+    if not is_valid_id(container_id):
+        raise Error(f"invalid container ID format: {container_id}")
 
 
 def base_directories() -> list[str]:
@@ -135,8 +150,9 @@ def _objection(path: str) -> str | None:
 
 def _name(container_id: str, root: str) -> str:
     suffix = f"-{crc32(os.fsencode(root)):08x}"
-    if len(container_id) + len(suffix) > _MAXIMUM_NAME:
-        container_id = f"{container_id[:32]}-{crc32(container_id.encode()):08x}"
+    if len(container_id) + len(suffix) > _MAXIMUM_NAME or container_id.strip(_ID_CHARACTERS):
+        plain = "".join(one for one in container_id[:32] if one in _ID_CHARACTERS)
+        container_id = f"{plain}-{crc32(os.fsencode(container_id)):08x}"
     return container_id + suffix
 
 

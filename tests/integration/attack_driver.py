@@ -24,26 +24,7 @@ import threading
 import traceback
 from typing import Any
 
-LIBC = ctypes.CDLL(None, use_errno=True)
-LIBC.syscall.restype = ctypes.c_long
-
-NUMBERS = {
-    "stat": 4, "lstat": 6, "newfstatat": 262, "statx": 332, "fstat": 5,
-    "chown": 92, "lchown": 94, "fchown": 93, "fchownat": 260, "mknod": 133, "mknodat": 259,
-    "open": 2, "openat": 257, "openat2": 437, "creat": 85, "mkdir": 83, "mkdirat": 258,
-    "symlink": 88, "symlinkat": 266, "bind": 49, "execve": 59, "execveat": 322,
-    "setxattr": 188, "lsetxattr": 189, "fsetxattr": 190, "getxattr": 191, "lgetxattr": 192,
-    "fgetxattr": 193, "listxattr": 194, "llistxattr": 195, "flistxattr": 196, "removexattr": 197,
-    "lremovexattr": 198, "fremovexattr": 199, "setxattrat": 463, "getxattrat": 464,
-    "listxattrat": 465, "removexattrat": 466, "mount": 165, "umount2": 166, "chroot": 161,
-    "pivot_root": 155, "access": 21, "faccessat": 269, "faccessat2": 439, "readlink": 89,
-    "readlinkat": 267, "chdir": 80, "fchdir": 81, "truncate": 76, "statfs": 137,
-    "inotify_add_watch": 254, "link": 86, "linkat": 265, "unlink": 87, "rmdir": 84,
-    "unlinkat": 263, "rename": 82, "renameat": 264, "renameat2": 316, "chmod": 90, "fchmod": 91,
-    "fchmodat": 268, "fchmodat2": 452, "utime": 132, "utimes": 235, "futimesat": 261,
-    "utimensat": 280,
-}  # fmt: skip
-"""Of x86_64."""
+from driver_calls import LIBC, NUMBERS, error_name, in_child, registers, system_call
 
 AT_FDCWD = -100
 SIZE = 512
@@ -296,25 +277,19 @@ def execute(number: int, values: list[ctypes.c_ulong]) -> list[Any]:
 
 def call(name: str, arguments: list[Any], caller: Caller, seen: Seen) -> Any:
     """Make one call; return its result or the name of its error, and what it has written."""
-    values: list[ctypes.c_ulong] = []
-    buffer = None
-    for argument in arguments:
-        value, array = caller.value_of(argument)
-        values.append(ctypes.c_ulong(value & (2**64 - 1)))
-        buffer = array or buffer
+    found = [caller.value_of(argument) for argument in arguments]
+    values = registers([value for value, _ in found])
+    buffer = next((array for _, array in reversed(found) if array), None)
     if name.startswith("execve"):
         return execute(NUMBERS[name], values)
-    ctypes.set_errno(0)
-    result = LIBC.syscall(NUMBERS[name], *values)
-    number = ctypes.get_errno()
+    result, number = system_call(name, values)
     while name == "openat2" and result == -1 and number == errno.EAGAIN:
         # Some file of the machine was renamed meanwhile, and ".." may not lead out: openat2(2).
-        result = LIBC.syscall(NUMBERS[name], *values)
-        number = ctypes.get_errno()
+        result, number = system_call(name, values)
     if name == "bind":
         os.close(values[0].value)
     if result == -1:
-        return errno.errorcode.get(number, number)
+        return error_name(number)
     data = bytes(buffer) if buffer is not None else b""
     if name == "getxattrat":
         data = bytes(caller.keep[-2])
@@ -456,19 +431,14 @@ def carry_out(batch: Any, directory: str, outside: Outside) -> Any:
     os.mkdir(directory)
     os.chdir(directory)
     prepare()
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
+
+    def answer() -> str:
         try:
-            answer = act(batch)
+            return json.dumps(act(batch))
         except BaseException:
-            answer = [traceback.format_exc(), [], []]
-        os.write(writer, json.dumps(answer).encode())
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as stream:
-        text = stream.read()
-    status = os.waitpid(pid, 0)[1]
+            return json.dumps([traceback.format_exc(), [], []])
+
+    text, status = in_child(answer)
     results, seen, hosts = json.loads(text) if text else (f"status {status}", [], [])
     same = {"results": results, "files": state(walk()), "outside": outside.changes()}
     os.chdir("/")

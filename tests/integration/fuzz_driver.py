@@ -7,6 +7,7 @@ library only: it runs inside the root file systems of the tests.
 
 import ctypes
 import errno
+import functools
 import json
 import mmap
 import os
@@ -15,27 +16,10 @@ import stat
 import sys
 from typing import Any
 
-LIBC = ctypes.CDLL(None, use_errno=True)
-LIBC.syscall.restype = ctypes.c_long
+from driver_calls import LIBC, error_name, in_child, registers, system_call
+
 LIBC.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
-NUMBERS = {
-    "stat": 4, "fstat": 5, "lstat": 6, "newfstatat": 262, "statx": 332,
-    "chown": 92, "fchown": 93, "lchown": 94, "fchownat": 260,
-    "mknod": 133, "mknodat": 259, "open": 2, "openat": 257, "mkdir": 83, "mkdirat": 258,
-    "symlink": 88, "symlinkat": 266, "getuid": 102, "geteuid": 107, "getgid": 104, "getegid": 108,
-    "getresuid": 118, "getresgid": 120, "getgroups": 115, "setuid": 105, "setgid": 106,
-    "setreuid": 113, "setregid": 114, "setresuid": 117, "setresgid": 119, "setfsuid": 122,
-    "setfsgid": 123, "setgroups": 116, "getxattr": 191, "lgetxattr": 192, "fgetxattr": 193,
-    "listxattr": 194, "llistxattr": 195, "flistxattr": 196, "setxattr": 188,
-    "lsetxattr": 189, "fsetxattr": 190, "removexattr": 197, "lremovexattr": 198,
-    "fremovexattr": 199, "statfs": 137,
-    "getsockopt": 55, "capget": 125, "access": 21, "faccessat": 269, "faccessat2": 439,
-    "readlink": 89, "readlinkat": 267, "chdir": 80, "fchdir": 81, "truncate": 76, "unlink": 87,
-    "rmdir": 84, "unlinkat": 263, "rename": 82, "renameat": 264, "renameat2": 316, "link": 86,
-    "linkat": 265, "chmod": 90, "fchmod": 91, "fchmodat": 268, "utime": 132, "utimensat": 280,
-}  # fmt: skip
-"""Of x86_64."""
 
 PAGE = mmap.PAGESIZE
 BUFFER_SIZE = 512
@@ -182,18 +166,11 @@ def call(name: str, arguments: list[Any], arena: Arena, there: dict[str, int]) -
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
         return None
-    values: list[ctypes.c_ulong] = []
-    buffers: list[Any] = []
-    for argument in arguments:
-        value, buffer = value_of(argument, arena, there)
-        values.append(ctypes.c_ulong(value & (2**64 - 1)))
-        if buffer is not None:
-            buffers.append(buffer)
-    ctypes.set_errno(0)
-    result = LIBC.syscall(NUMBERS[name], *values)
-    if result == -1 and ctypes.get_errno():
-        number = ctypes.get_errno() or 0
-        return errno.errorcode.get(number, number)
+    found = [value_of(argument, arena, there) for argument in arguments]
+    buffers = [buffer for _, buffer in found if buffer is not None]
+    result, number = system_call(name, registers([value for value, _ in found]))
+    if result == -1 and number:
+        return error_name(number)
     if name in ("open", "openat"):
         os.close(result)
         return "opened"
@@ -233,23 +210,18 @@ def carry_out(calls: list[Any]) -> Any:
     return [results, os.getresuid(), os.getresgid(), os.getgroups(), state(names)]
 
 
+def answer_in(directory: str, line: str) -> str:
+    """Carry out a line of calls in a directory; return the line that is the answer."""
+    os.chdir(directory)
+    return json.dumps(carry_out(json.loads(line)))
+
+
 def main() -> None:
     """Answer line by line until the input ends."""
     for number, line in enumerate(sys.stdin):
         directory = f"/srv/fuzz-{number}"
         os.mkdir(directory)
-        reader, writer = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                os.chdir(directory)
-                os.write(writer, json.dumps(carry_out(json.loads(line))).encode())
-            finally:
-                os._exit(0)
-        os.close(writer)
-        with os.fdopen(reader) as stream:
-            answer = stream.read()
-        status = os.waitpid(pid, 0)[1]
+        answer, status = in_child(functools.partial(answer_in, directory, line))
         print(answer or json.dumps(f"status {status}"), flush=True)
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from conftest import MakeBundle
 from support.agents import Killer, agents, named, the_supervisor, the_worker
+from support.bundles import Bundle
 from support.containers import Runrootless
-from support.processes import eventually, read_line
+from support.processes import Result, eventually, read_line
 from support.trees import Tree
 
 # What a user makes may fail with EIO if the worker ends while it is made, which is all that may
@@ -61,12 +62,10 @@ ANSWER = "7:8\n0\n"
 
 
 class Container:
-    """A container with a shell that does something emulated for each line that it is sent."""
+    """A container that says when it is up, and does something emulated for a line that it gets."""
 
-    def __init__(self, runrootless: Runrootless, *args: str, script: str = SCRIPT) -> None:
-        command = runrootless.command(*args)
-        if args[0] == "emulate":
-            command += ["sh", "-c", script]
+    def __init__(self, runrootless: Runrootless, bundle: Bundle, name: str = "") -> None:
+        command = runrootless.command("run", "--bundle", bundle.path, name or runrootless.new_id())
         self.process = runrootless.user.start(command, stdin=subprocess.PIPE)
         assert read_line(self.process) == "up\n"
 
@@ -83,7 +82,7 @@ class Container:
 
 def test_every_signal_to_all_of_the_agent(bundle: MakeBundle, runrootless: Runrootless) -> None:
     ours = bundle(copy=True).script(SCRIPT)
-    container = Container(runrootless, "run", "--bundle", ours.path, runrootless.new_id())
+    container = Container(runrootless, ours)
     account = runrootless.user.account
     supervisor, worker = the_supervisor(account), the_worker(account)
     for number in range(1, 65):
@@ -104,7 +103,7 @@ def test_another_worker_takes_the_place_of_one_that_is_killed(
     bundle: MakeBundle, runrootless: Runrootless
 ) -> None:
     ours = bundle(copy=True).script(SCRIPT)
-    container = Container(runrootless, "run", "--bundle", ours.path, runrootless.new_id())
+    container = Container(runrootless, ours)
     account = runrootless.user.account
     for _ in range(5):
         worker = the_worker(account)
@@ -119,7 +118,7 @@ def test_memory_that_is_too_little_for_a_worker(
 ) -> None:
     """What it cannot do fails; the next one has all that there is again."""
     ours = bundle(copy=True).script(SCRIPT)
-    container = Container(runrootless, "run", "--bundle", ours.path, runrootless.new_id())
+    container = Container(runrootless, ours)
     account = runrootless.user.account
     worker = the_worker(account)
     runrootless.user.run(["prlimit", "--pid", str(worker), f"--as={1 << 20}"]).check()
@@ -127,6 +126,15 @@ def test_memory_that_is_too_little_for_a_worker(
     os.kill(worker, signal.SIGKILL)
     assert container.ask() == ANSWER
     assert container.end() == (0, "")
+
+
+def run_limited(
+    runrootless: Runrootless, bundle: Bundle, limit: str, timeout: float = 60
+) -> Result:
+    """Run a container under a limit, as an argument of the shell's ulimit."""
+    args = runrootless.command("run", "--bundle", bundle.path, runrootless.new_id())
+    script = f'ulimit {limit}; exec "$@"'
+    return runrootless.user.run(["sh", "-c", script, "sh", *args], timeout=timeout)
 
 
 def test_a_limit_of_processor_time(bundle: MakeBundle, runrootless: Runrootless) -> None:
@@ -137,15 +145,13 @@ def test_a_limit_of_processor_time(bundle: MakeBundle, runrootless: Runrootless)
         " wait; chown 3:4 /srv; stat -c %u:%g /srv"
     )
     ours = bundle(copy=True).script(script)
-    args = runrootless.command("run", "--bundle", ours.path, runrootless.new_id())
-    done = runrootless.user.run(["sh", "-c", 'ulimit -t 3; exec "$@"', "sh", *args], timeout=900)
+    done = run_limited(runrootless, ours, "-t 3", timeout=900)
     assert done.check().stdout == "3:4\n"
 
 
 def test_a_limit_of_memory_that_is_too_low(bundle: MakeBundle, runrootless: Runrootless) -> None:
     ours = bundle().script("true")
-    args = runrootless.command("run", "--bundle", ours.path, runrootless.new_id())
-    done = runrootless.user.run(["sh", "-c", 'ulimit -v 150000; exec "$@"', "sh", *args])
+    done = run_limited(runrootless, ours, "-v 150000")
     assert done.returncode != 0
     assert done.stderr.count("\n") == 1
     assert "RLIMIT_AS" in done.stderr
@@ -154,7 +160,7 @@ def test_a_limit_of_memory_that_is_too_low(bundle: MakeBundle, runrootless: Runr
 def test_the_end_of_the_supervisor(bundle: MakeBundle, runrootless: Runrootless) -> None:
     name = runrootless.new_id()
     ours = bundle(copy=True).script(SCRIPT)
-    container = Container(runrootless, "run", "--bundle", ours.path, name)
+    container = Container(runrootless, ours, name)
     account = runrootless.user.account
     supervisor, worker = the_supervisor(account), the_worker(account)
     os.kill(supervisor, signal.SIGKILL)
@@ -189,6 +195,52 @@ def test_the_end_of_the_supervisor_of_a_container_in_the_background(
     runrootless.assert_nothing_left()
 
 
+COVERED = """
+mkdir -p /srv/r/dev; mknod /srv/r/dev/zero c 1 5
+perl -e '$| = 1; chroot "/srv/r" or die; open F, "</dev/zero" or die "open: $!"; close F;
+    print "up\\n"; <STDIN>'
+grep -c /srv/r/dev /proc/self/mountinfo; rm -r /srv/r && echo removed
+"""
+
+
+def test_no_cover_of_a_device_is_left(bundle: MakeBundle, runrootless: Runrootless) -> None:
+    """It goes with the root, whichever worker has mounted it."""
+    ours = bundle(copy=True).script(COVERED)
+    container = Container(runrootless, ours)
+    os.kill(the_worker(runrootless.user.account), signal.SIGKILL)
+    assert container.ask() == "0\nremoved\n"
+    assert container.end() == (0, "")
+
+
+# Of the senders that have ended, one has chosen IDs, and one has just had them.
+SENDERS = """
+import os, socket, struct
+a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM); b.setsockopt(1, 16, 1)
+for send in (
+    lambda: a.sendmsg([b"x"], [(1, 2, struct.pack("3i", os.getpid(), 35, 36))]),
+    lambda: (os.setgid(34), os.setuid(33), a.send(b"y")),
+):
+    pid = os.fork()
+    if not pid:
+        send()
+        os._exit(0)
+    os.waitpid(pid, 0)
+print("up", flush=True); input()
+for _ in range(2):
+    print(struct.unpack("3i", b.recvmsg(10, 64)[1][0][2])[1:], flush=True)
+"""
+
+
+def test_senders_are_known_to_the_next_worker(
+    bundle: MakeBundle, runrootless: Runrootless, tools_tree: Tree
+) -> None:
+    ours = bundle(tools_tree, copy=True).set(["python3", "-c", SENDERS])
+    container = Container(runrootless, ours)
+    os.kill(the_worker(runrootless.user.account), signal.SIGKILL)
+    assert container.ask() == "(35, 36)\n(33, 34)\n"
+    assert container.end() == (0, "")
+
+
 # ps(1) has one shown, and the worker that mounted it is killed before it removes it.
 STATUS = """
 setpriv --reuid 33 --regid 33 --clear-groups sleep 1000 & pid=$!
@@ -201,7 +253,7 @@ def test_no_mount_of_a_killed_worker_is_left(
     bundle: MakeBundle, runrootless: Runrootless, tools_tree: Tree
 ) -> None:
     ours = bundle(tools_tree, copy=True).script(STATUS)
-    container = Container(runrootless, "run", "--bundle", ours.path, runrootless.new_id())
+    container = Container(runrootless, ours)
     os.kill(the_worker(runrootless.user.account), signal.SIGKILL)
     assert container.ask() == "0\n0\n"
     container.end()

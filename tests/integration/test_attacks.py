@@ -23,6 +23,7 @@ from support.attack_sides import VARIANTS, Roots, Sides, both_sides
 from support.attacks import Batch, Call, fill
 from support.canaries import Canaries
 from support.containers import Runrootless
+from support.drivers import put_driver
 from support.trees import Tree, Trees, debian_archive
 from support.users import AS_ROOT, Unprivileged
 
@@ -58,12 +59,10 @@ def roots(trees: Trees, session_user: Unprivileged) -> Iterator[Roots]:
         directory = trees.new_directory("attacks", for_user=for_user)
         root = f"{directory}/rootfs"
         copy_programs(form, root)
-        Path(f"{root}/attack_driver.py").write_text(DRIVER.read_text())
+        made_here = [root, *put_driver(DRIVER, root), f"{root}/hostproc"]
         os.mkdir(f"{root}/hostproc")
-        if for_user:
-            session_user.give(root)
-            session_user.give(f"{root}/attack_driver.py")
-            session_user.give(f"{root}/hostproc")
+        for path in made_here if for_user else ():
+            session_user.give(path)
         made.append((directory, root))
     yield Roots(made[0][1], made[1][1], made[1][0])
     for directory, _ in made:

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support.containers import Runrootless
-from support.drivers import Driver
+from support.drivers import Driver, put_driver
 from support.oracle import ENVIRONMENT, chroot_command
 from support.trees import Tree, Trees, debian_archive
 from support.users import AS_ROOT, Unprivileged
@@ -224,10 +224,9 @@ def drivers(
     for form, for_user in ((tree.oracle, False), (tree.rootless, True)):
         directory = trees.new_directory("fuzz", for_user=for_user)
         root = trees.copy(form, f"{directory}/rootfs")
-        path = f"{root}/fuzz_driver.py"
-        Path(path).write_text(DRIVER.read_text())
-        if for_user:
-            session_user.give(path)
+        for path in put_driver(DRIVER, root):
+            if for_user:
+                session_user.give(path)
         roots.append((directory, root))
     runrootless = Runrootless(session_user, ["--engine", request.param])
     bundle = runrootless.bundle_at(*roots[1]).set(args)

@@ -3,10 +3,24 @@
 import json
 import select
 import subprocess
+from pathlib import Path
 from typing import Any
+
+CALLS = "driver_calls.py"
+"""What all drivers import."""
 
 PATIENCE = 120
 """Seconds in which an answer must come."""
+
+
+def put_driver(driver: Path, root: str) -> list[str]:
+    """Put a driver into a root file system, with what it imports; return the new files."""
+    paths = []
+    for source in (driver, driver.with_name(CALLS)):
+        path = f"{root}/{source.name}"
+        Path(path).write_text(source.read_text())
+        paths.append(path)
+    return paths
 
 
 class Driver:

@@ -28,7 +28,7 @@ ENVIRONMENT = {
 }
 
 # Groups of cases whose container may mount.
-ADMINISTRATORS = ("messages", "mounts")
+ADMINISTRATORS = ("messages", "mounts", "read_only")
 
 # Groups of cases in which root has these capabilities and no others, on both sides.
 FEW_CAPABILITIES = {"capabilities": ("CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL")}

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,9 @@ told["descriptors"] = [
 print(json.dumps(told))
 sys.exit(7 if "exit7" in sys.argv else 0)
 """
+
+
+NO_ROOT = "--root=/proc/runrootless does not know one of these flags"
 
 
 class Command:
@@ -137,7 +141,7 @@ class TestHandingOver:
         assert told["words"] == [other, f"--root={command.user.runtime_dir}/crun", "list"]
 
     @pytest.mark.parametrize(
-        "words", [["--nope", "list"], ["--debug=maybe", "run", "x"], ["--log"]]
+        "words", [["--nope", "list"], ["--debug=maybe", "list"], ["--log"], ["--roo=x", "list"]]
     )
     def test_mistakes_are_the_runtimes_to_explain(self, command: Command, words: list[str]) -> None:
         assert command.words("--runtime", command.runtime, *words) == words
@@ -145,14 +149,6 @@ class TestHandingOver:
     @pytest.mark.parametrize(
         "words",
         [
-            ["run"],
-            ["run", "x", "y"],
-            ["run", "--nope", "x"],
-            ["run", "../x"],
-            ["run", ""],
-            ["run", "--help"],
-            ["create", "--detach", "x"],
-            ["create", "--preserve-fds", "x", "y"],
             ["exec"],
             ["exec", "-u"],
             ["exec", "x"],
@@ -162,6 +158,55 @@ class TestHandingOver:
     )
     def test_so_are_those_of_a_subcommand(self, command: Command, words: list[str]) -> None:
         assert command.words(*words) == [f"--root={command.root}", *words]
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ["run"],
+            ["run", "x", "y"],
+            ["run", "--nope", "x"],
+            ["run", "--help"],
+            ["create", "--detach", "x"],
+            ["create", "--preserve-fds", "x", "y"],
+        ],
+    )
+    def test_no_container_starts_where_there_is_a_mistake(
+        self, command: Command, words: list[str]
+    ) -> None:
+        """Whatever a runtime makes of it: there is no place for its state."""
+        assert command.words("--root", "/x", *words) == [NO_ROOT, *words]
+        told = command.words("--runtime", command.runtime, "--nope", *words)
+        assert told == ["--nope", NO_ROOT, *words]
+
+    @pytest.mark.parametrize("name", ["runc", "crun"])
+    @pytest.mark.parametrize("bad", ["../x", "a/b", "/", ".", "..", "", "a" * 256, "ü" * 128])
+    def test_an_id_that_no_container_can_have(self, command: Command, name: str, bad: str) -> None:
+        done = command("--runtime", command.install(name), "run", "-b", command.bundle, bad)
+        assert done.check(1).stdout == ""
+        assert done.stderr.count("\n") == 1
+        assert "ontainer" in done.stderr
+
+    @pytest.mark.parametrize(
+        ("before", "words"),
+        [
+            (["--deb"], ["run", "--config", "FILE", "--detach", "x"]),
+            (["--cgroup=cgroupfs"], ["run", "-dbDIR", "ü a:b\nc"]),
+            ([], ["create", "--no-subreaper", "--pid", "p", "-bDIR", "-fFILE", "a" * 255]),
+            ([], ["run", "-bDIR", "--", "-x"]),
+        ],
+    )
+    def test_all_that_crun_takes_is_emulated(
+        self, command: Command, before: list[str], words: list[str]
+    ) -> None:
+        shutil.copy(f"{command.bundle}/config.json", f"{command.bundle}/other.json")
+        words = [
+            word.replace("DIR", command.bundle).replace("FILE", f"{command.bundle}/other.json")
+            for word in words
+        ]
+        runtime = command.install("crun")
+        told = command.told("--runtime", runtime, *before, *words, cwd=command.bundle)
+        assert told["words"][-1] == words[-1]
+        assert told["config"]["linux"]["seccomp"]["listenerPath"]
 
     def test_the_exit_code_is_the_runtimes(self, command: Command) -> None:
         command("state", "exit7").check(7)

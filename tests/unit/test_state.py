@@ -48,10 +48,10 @@ def descriptors() -> Iterator[None]:
             pass
 
 
-def test_an_id_is_what_runc_takes() -> None:
-    for good in ("a", "A_b-c+d.e", "a,b", "..a", "...", "-x", "0", "a" * 255):
+def test_an_id_is_the_name_of_a_file() -> None:
+    for good in ("a", "A_b-c+d.e", "a,b", "..a", "-x", "a" * 255, "a b", "a\n", "\u00e9", "a*"):
         assert state.is_valid_id(good), good
-    for bad in ("", ".", "..", "a/b", "../x", "a b", "a\n", "\u00e9", "a*", "a" * 256, "a\0"):
+    for bad in ("", ".", "..", "a/b", "../x", "/", "a" * 256, "\u00e9" * 128, "a\0"):
         assert not state.is_valid_id(bad), bad
 
 

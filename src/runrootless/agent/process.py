@@ -104,7 +104,7 @@ def _serve(
         ),
     )
     emulator = Emulator(table, owners, attributes, views, settings.thorough)
-    kept.append(emulator.wakes)
+    kept += emulator.descriptors()
     # Once for all workers, which are to begin as soon as they can.
     emulator.handlers()
 

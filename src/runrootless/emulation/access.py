@@ -12,7 +12,7 @@ import os
 import stat
 
 from runrootless.emulation.access_lists import ACCESS, AccessLists, permits
-from runrootless.emulation.call import failure, refusal
+from runrootless.emulation.call import Change, failure
 from runrootless.emulation.credentials import (
     CAP_DAC_OVERRIDE,
     CAP_DAC_READ_SEARCH,
@@ -23,8 +23,9 @@ from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.paths import PATH_MAX
 from runrootless.emulation.process_files import ProcessFiles
 from runrootless.emulation.walk import Found, Nowhere
-from runrootless.linux.files import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, handle, is_procfs
-from runrootless.linux.processes import read_status, status_fields
+from runrootless.linux.files import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, access, handle, is_procfs
+from runrootless.linux.mounts import is_read_only
+from runrootless.linux.processes import descriptor_mount, read_status, status_fields, threads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,15 +110,17 @@ class Access(Handlers):
         )
 
     def require(self, call: Call, who: Credentials, file: int, want: int) -> None:
-        """Raise EACCES unless ``who`` may do what ``want`` (READ, WRITE, EXECUTE) says."""
+        """Raise EACCES unless ``who`` may do what ``want`` (READ, WRITE, EXECUTE) says.
+
+        Where nobody may write, what the kernel says first: EPERM of what is immutable, as a
+        process's directory in /proc and a namespace are, and EROFS.
+        """
         self._require(call, who, file, os.fstat(file), want)
 
     def require_change(self, call: Call, who: Credentials, directory: int) -> None:
         """Raise EACCES unless ``who`` may change a directory, EROFS where nobody may."""
-        try:
+        with Change(directory):
             self.require(call, who, directory, WRITE | EXECUTE)
-        except PermissionError:
-            raise refusal(directory, errno.EACCES) from None
 
     def require_new(self, call: Call, who: Credentials, directory: int) -> None:
         """Do the same where a directory does not have what is to be made in it.
@@ -190,12 +193,9 @@ class Access(Handlers):
         executes = want & EXECUTE and not is_directory
         if (not executes or mode & 0o111) and self._identity.may(call.pid, who, CAP_DAC_OVERRIDE):
             return
-        if is_directory and self._process_files.concerns(status.st_dev):
-            # Its own descriptors are everybody's to see: proc_fd_permission() in fs/proc/fd.c.
-            process, name = os.readlink(handle(file)).split(b"/")[-2:]
-            if name == b"fd" and process in status_fields(read_status(call.pid), b"NStgid"):
-                return
-        raise failure(errno.EACCES)
+        if self._process_files.concerns(status.st_dev) and _is_of_itself(call.pid, file, want):
+            return
+        raise failure(_reason(file, want) if want & WRITE else errno.EACCES)
 
     def _is_granted(
         self, who: Credentials, file: int, mode: int, owner: int, group: int, want: int
@@ -218,6 +218,32 @@ class Access(Handlers):
         if self._process_files.concerns(device):
             return self._process_files.owner(call, file, False) or (0, 0)
         return 0, 0
+
+
+def _is_of_itself(caller: int, file: int, want: int) -> bool:
+    """Return whether a file in a procfs is of those that a process may use, whosoever it is.
+
+    Its own descriptors and mapped files, and the names of its threads: proc_fd_permission() in
+    fs/proc/fd.c, and proc_tid_comm_permission() in fs/proc/base.c.
+    """
+    *before, number, name = os.readlink(handle(file)).split(b"/")
+    if name not in (b"fd", b"map_files") and (
+        name != b"comm" or before[-1:] != [b"task"] or want & EXECUTE
+    ):
+        return False
+    return any(number in status_fields(read_status(one), b"NSpid") for one in threads(caller))
+
+
+def _reason(file: int, want: int) -> int:
+    """Return the error number with which the kernel refuses somebody to write to a file.
+
+    inode_permission() in fs/namei.c: what holds for all, and so for this process, comes first.
+    A read-only mount comes later than permissions, unlike a read-only file system.
+    """
+    number = access(file, want)
+    if number == errno.EPERM or (number == errno.EROFS and is_read_only(descriptor_mount(file))):
+        return number
+    return errno.EACCES
 
 
 def _protection(what: bytes) -> int:

@@ -12,7 +12,7 @@ import struct
 
 from runrootless.emulation.access import WRITE
 from runrootless.emulation.access_lists import is_access_list, is_refused
-from runrootless.emulation.call import Call, failure
+from runrootless.emulation.call import Call, Change, failure
 from runrootless.emulation.credentials import CAP_SETFCAP, Credentials
 from runrootless.emulation.file_checks import FileChecks
 from runrootless.emulation.walk import Found
@@ -50,7 +50,12 @@ class AttributeChecks(FileChecks):
         """
 
         def check(call: Call, who: Credentials, found: Found) -> None:
-            if found.file >= 0:
+            if found.file < 0:
+                return
+            if not want & WRITE:
+                self._require_of_file(call, who, found.file, attribute, want, value)
+                return
+            with Change(found.file):
                 self._require_of_file(call, who, found.file, attribute, want, value)
 
         directory, path, flags = place

@@ -110,8 +110,7 @@ class AttributeStore(SideStore):
 
     def find(self, device: int, inode: int) -> tuple[int, Mapping[bytes, bytes]] | None:
         """Return the time of birth (nanoseconds) and the attributes kept of a file, or None."""
-        key_device = self._key_device(device)
-        journal = self._journal_of(key_device)
+        key_device, journal = self._place(device)
         if journal.is_empty():
             return None
         with self._lock:
@@ -122,8 +121,7 @@ class AttributeStore(SideStore):
 
     def keep(self, device: int, inode: int, birth: int, name: bytes, value: bytes) -> None:
         """Keep an attribute. Raises OSError: ENOSPC, EDQUOT, EROFS."""
-        key_device = self._key_device(device)
-        journal = self._journal_of(key_device)
+        key_device, journal = self._place(device)
         with self._lock:
             journal.look()
             files = _files(journal.contents)
@@ -145,8 +143,7 @@ class AttributeStore(SideStore):
 
     def remove(self, device: int, inode: int, birth: int, name: bytes) -> None:
         """Keep an attribute, which is there, no more. Raises OSError: ENOSPC, EDQUOT, EROFS."""
-        key_device = self._key_device(device)
-        journal = self._journal_of(key_device)
+        key_device, journal = self._place(device)
         with self._lock:
             journal.look()
             journal.add(_pack(key_device, inode, birth, name, None), is_removal=True)

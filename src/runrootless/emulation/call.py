@@ -74,8 +74,15 @@ class Call:
 
         ``close_on_exec`` is O_CLOEXEC or 0. Raises OSError: EMFILE, ENOENT.
         """
+        # It has the descriptor by then, and would get another one.
+        self.begin()
         identifier = self.notification[seccomp.IDENTIFIER]
         return seccomp.add_fd(self.listener, identifier, fd, close_on_exec)
+
+    def begin(self) -> None:
+        """Take note that the call may have its effect from here on."""
+        if self.begun is not None:
+            self.begun[0] = 1
 
     def is_valid(self) -> bool:
         """Return whether the caller still waits; until it is asked, ``pid`` may be another's."""
@@ -109,13 +116,26 @@ def failure(number: int) -> OSError:
     return OSError(number, os.strerror(number))
 
 
-def refusal(file: int, number: int) -> OSError:
-    """Return the exception of a change that is refused: on a read-only mount that is said first.
+class Change:
+    """What is asked whether a change is allowed stands in this: a read-only mount comes first.
 
-    ``file`` is a descriptor of the file or the directory that was to be changed.
+    There EACCES and EPERM become EROFS, as mnt_want_write() in fs/namespace.c is called before
+    permissions are looked at. ``file`` is a descriptor of the file or the directory that is to
+    be changed.
     """
-    is_read_only = os.fstatvfs(file).f_flag & os.ST_RDONLY
-    return failure(errno.EROFS if is_read_only else number)
+
+    __slots__ = ("_file",)
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        refused = isinstance(error, PermissionError)
+        if refused and os.fstatvfs(self._file).f_flag & os.ST_RDONLY:
+            raise failure(errno.EROFS) from None
 
 
 def require_valid(call: Call) -> None:
@@ -125,7 +145,6 @@ def require_valid(call: Call) -> None:
     receives the error, the point is that nothing happens. From here on the call counts as
     one that may have had its effect.
     """
-    if call.begun is not None:
-        call.begun[0] = 1
+    call.begin()
     if not call.is_valid():
         raise failure(errno.EINTR)

@@ -12,7 +12,7 @@ import struct
 
 from runrootless.emulation.access import AS_NAME, WRITE
 from runrootless.emulation.attribute_checks import AttributeChecks
-from runrootless.emulation.call import Call, refusal
+from runrootless.emulation.call import Call, Change, failure
 from runrootless.emulation.credentials import Credentials
 from runrootless.emulation.file_checks import INT, is_root
 from runrootless.emulation.paths import PATH_MAX
@@ -152,8 +152,9 @@ class Checks(AttributeChecks):
                 return
             # Else it is EXDEV.
             if descriptor_mount(old.file) == descriptor_mount(new.parent):
-                self._access.require_link(call, who, old.file)
-                self._access.require_change(call, who, new.parent)
+                with Change(new.parent):
+                    self._access.require_link(call, who, old.file)
+                    self._access.require_change(call, who, new.parent)
 
         self._with_both(call, directory, path, flags, new_directory, new_path, link, True)
 
@@ -176,7 +177,8 @@ class Checks(AttributeChecks):
             and self._access.owner(call, found.parent) != who.uids[3]
             and not self._access.is_owner(call, who, found.file)
         ):
-            raise refusal(found.parent, errno.EPERM)
+            with Change(found.parent):
+                raise failure(errno.EPERM)
 
     def _rename(
         self, call: Call, directory: int, path: int, new_directory: int, new_path: int, flags: int
@@ -205,18 +207,20 @@ class Checks(AttributeChecks):
         if new.file < 0 and (flags & _RENAME_EXCHANGE or is_procfs(new.parent)):
             # ENOENT.
             return
-        self._remove(call, who, old)
-        if new.file >= 0:
-            self._remove(call, who, new)
-        else:
-            self._access.require_change(call, who, new.parent)
-        if os.path.samestat(os.fstat(old.parent), os.fstat(new.parent)):
-            return
-        # Its ".." will be another one.
-        if stat.S_ISDIR(status.st_mode):
-            self._access.require(call, who, old.file, WRITE)
-        if flags & _RENAME_EXCHANGE and new.file >= 0 and stat.S_ISDIR(os.fstat(new.file).st_mode):
-            self._access.require(call, who, new.file, WRITE)
+        with Change(new.parent):
+            self._remove(call, who, old)
+            if new.file >= 0:
+                self._remove(call, who, new)
+            else:
+                self._access.require_change(call, who, new.parent)
+            if os.path.samestat(os.fstat(old.parent), os.fstat(new.parent)):
+                return
+            # Its ".." will be another one.
+            if stat.S_ISDIR(status.st_mode):
+                self._access.require(call, who, old.file, WRITE)
+            exchanges = flags & _RENAME_EXCHANGE and new.file >= 0
+            if exchanges and stat.S_ISDIR(os.fstat(new.file).st_mode):
+                self._access.require(call, who, new.file, WRITE)
 
     # Changing what is said of a file.
 
@@ -297,12 +301,10 @@ class Checks(AttributeChecks):
         def touch(call: Call, who: Credentials, found: Found) -> None:
             if found.file < 0 or self._access.is_owner(call, who, found.file):
                 return
-            if not is_now:
-                raise refusal(found.file, errno.EPERM)
-            try:
+            with Change(found.file):
+                if not is_now:
+                    raise failure(errno.EPERM)
                 self._access.require(call, who, found.file, WRITE)
-            except PermissionError:
-                raise refusal(found.file, errno.EACCES) from None
 
         if flags & INT & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
             return
@@ -313,4 +315,5 @@ class Checks(AttributeChecks):
 
     def _change(self, call: Call, who: Credentials, found: Found) -> None:
         if found.file >= 0 and not self._access.is_owner(call, who, found.file):
-            raise refusal(found.file, errno.EPERM)
+            with Change(found.file):
+                raise failure(errno.EPERM)

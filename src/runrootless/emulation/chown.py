@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 
-from runrootless.emulation.call import Call, failure, refusal, require_valid
+from runrootless.emulation.call import Call, Change, failure, require_valid
 from runrootless.emulation.credentials import CAP_CHOWN, NO_CHANGE, Credentials
 from runrootless.emulation.handlers import Handlers
 from runrootless.emulation.record import NOTHING, Record
@@ -72,7 +72,8 @@ class Chown(Handlers):
             _may_change(credentials, old, uid, gid)
             or self._identity.may(call.pid, credentials, CAP_CHOWN)
         ):
-            raise refusal(file, errno.EPERM)
+            with Change(file):
+                raise failure(errno.EPERM)
         is_regular = stat.S_ISREG(mode)
         require_valid(call)
         try:

@@ -17,11 +17,22 @@ import stat
 from _thread import allocate_lock
 
 from runrootless.emulation.call import failure
+from runrootless.emulation.lasting_map import LastingMap
 from runrootless.emulation.ownership import Ownership
 from runrootless.emulation.paths import Paths
 from runrootless.emulation.walk import open_child
-from runrootless.linux.files import AT_FDCWD, handle, open_directory
-from runrootless.linux.mounts import MNT_DETACH, MS_BIND, mount, unmount
+from runrootless.linux.files import (
+    AT_FDCWD,
+    RESOLVE_NO_MAGICLINKS,
+    Files,
+    handle,
+    open_directory,
+)
+from runrootless.linux.mounts import MNT_DETACH, MS_BIND, mount, mount_points, unmount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 _MEMORY_MAJOR = 1
 # By minor number: mem(4), null(4), full(4), random(4).
@@ -41,6 +52,7 @@ class Devices:
         self._directory = -1
         self._processes = -1
         self._furnished: list[_Furnished] = []
+        self.kept = LastingMap("covers", _ROOTS_LIMIT)
         self.mounted = False
         """Whether ``tidy`` may have something to do."""
 
@@ -48,6 +60,21 @@ class Devices:
         """Keep hold of the container's /dev and /proc, once the agent has joined it."""
         self._directory = open_directory(b"/dev")
         self._processes = open_directory(b"/proc")
+
+    def take_over(self) -> None:
+        """Begin with the covers that the worker before has mounted, if there was one.
+
+        What is in other mount namespaces than this process's is looked for when a process in
+        there has the root no more. Raises OSError.
+        """
+        self.kept.take_over()
+        namespace = os.readlink("thread-self/ns/mnt")
+        for (namespace_of, *where), names in self.kept.items():
+            found = _Furnished(str(namespace_of), (int(where[0]), int(where[1])), [], names)
+            if found.namespace == namespace:
+                found.find()
+            self._furnished.append(found)
+        self.mounted = bool(self._furnished)
 
     def open(self, pid: int, file: int, flags: int, status: os.stat_result) -> int | None:
         """Return a new descriptor, for a thread, of what a whiteout that is open stands for.
@@ -89,21 +116,31 @@ class Devices:
         except OSError:
             return
         mounts: list[int] = []
+        names: list[bytes] = []
         with self._lock:
             room = _MOUNTS_LIMIT - sum(len(furnished.mounts) for furnished in self._furnished)
         try:
+            where = _identity(os.fstat(root))
+            namespace = os.readlink("thread-self/ns/mnt")
+            key = namespace, *where
+            known = self.kept.get(key) or ()
+
+            def note(name: bytes) -> None:
+                # Before it is mounted: this process may be killed at any moment.
+                names.append(name)
+                self.kept.set(key, (*known, *names))
+
             with os.scandir(directory) as entries:
                 # However many there are, others wait meanwhile.
                 for _, entry in zip(range(_NODES_LIMIT), entries, strict=False):
                     if len(mounts) >= room:
                         break
-                    covered = self._cover(pid, directory, os.fsencode(entry.name))
+                    covered = self._cover(pid, directory, os.fsencode(entry.name), note)
                     if covered >= 0:
                         mounts.append(covered)
-            where = _identity(os.fstat(root))
-            namespace = os.readlink("thread-self/ns/mnt")
         except OSError:
-            where, namespace = (0, 0), ""
+            if not mounts:
+                return
         finally:
             os.close(directory)
         with self._lock:
@@ -119,9 +156,12 @@ class Devices:
         if mounts:
             if len(self._furnished) >= _ROOTS_LIMIT:
                 # Of a mount namespace that is gone, most likely.
-                self._furnished.pop(0).forget()
-            self._furnished.append(_Furnished(namespace, where, mounts, pid))
+                self._forget(self._furnished[0])
+            self._furnished.append(_Furnished(namespace, where, mounts))
+            self._furnished[-1].users[pid] = False
             self.mounted = True
+        else:
+            self.kept.set((namespace, *where), None)
 
     def tidy(self) -> None:
         """Remove the mounts of roots that no process has any more, in the current view."""
@@ -133,15 +173,20 @@ class Devices:
             for furnished in list(self._furnished):
                 if furnished.namespace == namespace and not self._in_use(furnished):
                     furnished.unmount()
-                    self._furnished.remove(furnished)
+                    self._forget(furnished)
             self.mounted = bool(self._furnished)
         except OSError:
             return
         finally:
             self._lock.release()
 
-    def _cover(self, pid: int, directory: int, name: bytes) -> int:
-        """Mount the caller's device of this name on an emulated node.
+    def _forget(self, furnished: _Furnished) -> None:
+        furnished.forget()
+        self._furnished.remove(furnished)
+        self.kept.set((furnished.namespace, *furnished.where), None)
+
+    def _cover(self, pid: int, directory: int, name: bytes, note: Callable[[bytes], None]) -> int:
+        """Mount the caller's device of this name on an emulated node; ``note`` is called before.
 
         Return an O_PATH descriptor of the mount, -1 where there is none.
         """
@@ -155,6 +200,7 @@ class Devices:
             real = self._paths.open_path(pid, AT_FDCWD, b"/dev/" + name, 0)
             if record is None or not _is_device(real, record.device_type, record.device):
                 return -1
+            note(name)
             mount(handle(real), handle(file), None, MS_BIND, None)
             return open_child(directory, name)
         except OSError:
@@ -195,16 +241,43 @@ class _Furnished:
     """A root with mounts in its /dev, and the threads that have entered it.
 
     ``users`` tells of each thread whether it was seen to have that root: the call that
-    is about to give it may not have been carried out yet.
+    is about to give it may not have been carried out yet. ``left`` are the names of covers that
+    another process has mounted.
     """
 
-    def __init__(self, namespace: str, where: tuple[int, int], mounts: list[int], pid: int) -> None:
+    def __init__(
+        self, namespace: str, where: tuple[int, int], mounts: list[int], left: Sequence[bytes] = ()
+    ) -> None:
         self.namespace = namespace
         self.where = where
         self.mounts = mounts
-        self.users = {pid: False}
+        self.users: dict[int, bool] = {}
+        self._left = left
+
+    def find(self) -> None:
+        """Find the covers that another process has mounted, in the current view."""
+        left, self._left = self._left, ()
+        for path in mount_points() if left else ():
+            directory, _, name = path.rpartition(b"/")
+            root, _, last = directory.rpartition(b"/")
+            if name not in left or last != b"dev":
+                continue
+            files = Files()
+            parent = files.resolve(AT_FDCWD, root or b"/", os.O_DIRECTORY, RESOLVE_NO_MAGICLINKS)
+            if parent < 0:
+                continue
+            try:
+                if _identity(os.fstat(parent)) != self.where:
+                    continue
+                flags = RESOLVE_NO_MAGICLINKS
+                file = files.resolve(parent, b"dev/" + name, os.O_NOFOLLOW, flags)
+                if file >= 0:
+                    self.mounts.append(file)
+            finally:
+                os.close(parent)
 
     def unmount(self) -> None:
+        self.find()
         for fd in self.mounts:
             try:
                 unmount(handle(fd), MNT_DETACH)
@@ -216,6 +289,7 @@ class _Furnished:
     def forget(self) -> None:
         for fd in self.mounts:
             os.close(fd)
+        self.mounts = []
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

@@ -75,6 +75,8 @@ class Emulator:
         self._devices = Devices(shared.paths, shared.ownership)
         self._status_files = StatusFiles()
         self._process_files = ProcessFiles(shared.procfs, shared.identity, self._status_files)
+        self._expectations = shared.ownership.expectations
+        self._expectations.wake = lambda: os.eventfd_write(self.wakes, 1)
         self._mounts = Mounts(shared, self._status_files, views)
         kept = Attributes(shared.files, attributes)
         access_lists = AccessLists(shared.files, kept)
@@ -83,6 +85,7 @@ class Emulator:
         chown = Chown(shared)
         senders = Senders(shared.identity)
         sending, receiving = Sending(shared, senders), Receiving(shared, senders)
+        self._senders = senders
         self._metadata = metadata
         self._checks: Checks | None = None
         if thorough:
@@ -123,12 +126,18 @@ class Emulator:
         """Take note that this process has joined the container, as the first one or another."""
         if not is_first:
             self._status_files.remove_left()
+        self._senders.take_over()
         self._procfs.look()
         self._status_files.look()
         self._devices.look()
+        self._devices.take_over()
         if self._checks is not None:
             self._checks.look_around()
         self._mounts.look()
+
+    def descriptors(self) -> list[int]:
+        """Return the descriptors that it needs, of those that are open by now."""
+        return [self.wakes, self._senders.kept.fd, self._devices.kept.fd]
 
     @property
     def wakes(self) -> int:
@@ -140,7 +149,8 @@ class Emulator:
 
         Return when to call it next, in milliseconds; None is when ``wakes`` says.
         """
-        return self._status_files.tidy()
+        times = self._status_files.tidy(), self._expectations.look()
+        return min((one for one in times if one is not None), default=None)
 
     def quick_handlers(self) -> dict[bytes, QuickHandler]:
         """Return quick handlers of those calls that make up most of all, by the same keys.

@@ -13,7 +13,7 @@ import stat
 
 from runrootless.emulation.access import AS_NAME, EXECUTE, READ, WRITE, Access
 from runrootless.emulation.access_lists import AccessLists
-from runrootless.emulation.call import Call, failure
+from runrootless.emulation.call import Call, Change, failure
 from runrootless.emulation.creation import O_TMPFILE, read_how
 from runrootless.emulation.credentials import SECURE_NO_SETUID_FIXUP, Credentials
 from runrootless.emulation.handlers import Handlers, Shared
@@ -191,7 +191,7 @@ class FileChecks(Handlers):
             mode = os.fstat(found.file).st_mode
             if flags & O_TMPFILE:
                 if stat.S_ISDIR(mode):
-                    self._access.require(call, who, found.file, WRITE | EXECUTE)
+                    self._access.require_change(call, who, found.file)
                 return
             want = _WANTED[flags & os.O_ACCMODE]
             if flags & os.O_TRUNC:
@@ -207,6 +207,9 @@ class FileChecks(Handlers):
                 return
             if flags & os.O_CREAT and found.parent >= 0:
                 self._access.require_create(call, who, found)
+            if flags & os.O_TRUNC and stat.S_ISREG(mode):
+                with Change(found.file):
+                    self._access.require(call, who, found.file, want)
             self._access.require(call, who, found.file, want)
             if flags & os.O_NOATIME and not self._access.is_owner(call, who, found.file):
                 raise failure(errno.EPERM)

@@ -122,8 +122,7 @@ class OwnerStore(SideStore):
 
     def find(self, device: int, inode: int) -> tuple[int, Record] | None:
         """Return the time of birth (nanoseconds) and the record kept for a file, or None."""
-        key_device = self._key_device(device)
-        journal = self._journal_of(key_device)
+        key_device, journal = self._place(device)
         if journal.is_empty():
             return None
         with self._lock:
@@ -132,8 +131,7 @@ class OwnerStore(SideStore):
 
     def keep(self, device: int, inode: int, birth: int, record: Record) -> None:
         """Keep a record. Raises OSError: ENOSPC, EDQUOT, EROFS."""
-        key_device = self._key_device(device)
-        journal = self._journal_of(key_device)
+        key_device, journal = self._place(device)
         with self._lock:
             journal.look()
             records = _records(journal.contents)

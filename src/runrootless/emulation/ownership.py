@@ -12,13 +12,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from _thread import allocate_lock
 
 from runrootless.emulation.call import failure
+from runrootless.emulation.expectations import Expectations
 from runrootless.emulation.owner_store import OwnerStore
 from runrootless.emulation.record import NOTHING, Record, decode, encode
-from runrootless.emulation.walk import open_child
-from runrootless.linux.files import Files, is_overlay
+from runrootless.linux.files import Files
 
 ATTRIBUTE = b"user.rootlesscontainers"
 
@@ -27,36 +26,9 @@ _OWN_ATTRIBUTE = b"security.rootlesscontainers"
 
 _NO_ROOM = (-errno.ENOSPC, -errno.EDQUOT, -errno.ENOMEM)
 _CACHE_LIMIT = 4096
-_EXPECTED_LIMIT = 64
 _TYPE_MASK = 0o170000
 _FILE_TYPES_WITH_ATTRIBUTES = (stat.S_IFREG, stat.S_IFDIR)
 _TYPES_OF_DEVICES = (stat.S_IFCHR, stat.S_IFREG)
-
-
-class _Expected:
-    """A socket that the kernel is about to make, by its name in a directory.
-
-    ``parent`` is a descriptor, closed with this, and ``status`` what stat(2) says of it.
-    ``device`` is st_dev of the socket, None where that may be another than the directory's.
-    """
-
-    __slots__ = ("_place", "device", "is_over", "lock", "name", "parent", "record")
-
-    def __init__(self, name: bytes, parent: int, status: os.stat_result, record: Record) -> None:
-        self.name = name
-        self.parent = parent
-        self._place = status.st_dev, status.st_ino
-        self.device = None if is_overlay(parent) else status.st_dev
-        self.record = record
-        self.is_over = False
-        self.lock = allocate_lock()
-
-    def is_of(self, directory: os.stat_result, name: bytes) -> bool:
-        """Return whether it is called ``name`` in a directory, of which this is the status."""
-        return self.name == name and self._place == (directory.st_dev, directory.st_ino)
-
-    def __del__(self) -> None:
-        os.close(self.parent)
 
 
 class Ownership:
@@ -65,8 +37,7 @@ class Ownership:
     def __init__(self, files: Files, store: OwnerStore) -> None:
         self._files = files
         self._store = store
-        self._expected: list[_Expected] = []
-        self._lock = allocate_lock()
+        self.expectations = Expectations(files, self.keep_new)
         self._decoded: dict[bytes, Record | None] = {}
 
     def find(self, file: int, mode: int, device: int, inode: int) -> Record | None:
@@ -95,8 +66,8 @@ class Ownership:
         return self._find_beside(file, mode, device, inode), False
 
     def _find_beside(self, file: int, mode: int, device: int, inode: int) -> Record | None:
-        if self._expected:
-            self._settle(device)
+        if self.expectations:
+            self.expectations.settle(device)
         if self._store.is_anonymous(device):
             value = self._files.getxattr(file, _OWN_ATTRIBUTE)
             if value.__class__ is bytes:
@@ -156,58 +127,6 @@ class Ownership:
     def lasts_beside(self, device: int) -> bool:
         """Return whether the side store keeps records of files on a device as long as they live."""
         return self._store.lasts(device)
-
-    def expect(self, parent: int, name: bytes, record: Record | None) -> None:
-        """Keep the record of a socket that the kernel is about to make, once it is there.
-
-        ``parent`` is a descriptor of the directory, which stays the caller's to close, and
-        ``name`` that of the socket in it. Without a ``record`` there will be none to keep, but
-        what was expected by that name, of a bind(2) that has failed, is not any more.
-        Raises OSError: EMFILE.
-        """
-        status = os.fstat(parent)
-        self._settle(status.st_dev)
-        new = None if record is None else _Expected(name, os.dup(parent), status, record)
-        with self._lock:
-            for one in list(self._expected):
-                if one.is_of(status, name):
-                    one.is_over = True
-                    self._expected.remove(one)
-            if new is not None:
-                del self._expected[: 1 - _EXPECTED_LIMIT]
-                self._expected.append(new)
-
-    def _settle(self, device: int) -> None:
-        """Keep the records of what was expected and is there, as far as it concerns a device."""
-        for one in list(self._expected):
-            # Who asks for other files is not to wait for a file system that does not answer.
-            # Of one that another thread is at, that thread tells.
-            if one.device in (None, device) and one.lock.acquire(False):
-                try:
-                    is_kept = one.is_over or self._is_kept(one)
-                finally:
-                    one.lock.release()
-                if is_kept:
-                    with self._lock:
-                        if one in self._expected:
-                            self._expected.remove(one)
-
-    def _is_kept(self, expected: _Expected) -> bool:
-        """Keep the record of a socket; return whether there is nothing left to do for it."""
-        try:
-            file = open_child(expected.parent, expected.name)
-            if file < 0:
-                return False
-            try:
-                # Looked at after the file: whoever is about to make another one says so before.
-                if stat.S_ISSOCK(os.fstat(file).st_mode) and not expected.is_over:
-                    self.keep_new(file, expected.record)
-            finally:
-                os.close(file)
-        except OSError:
-            # No room for it, say; there may be later.
-            return False
-        return True
 
     def _decode(self, value: bytes) -> Record | None:
         if len(self._decoded) >= _CACHE_LIMIT:

@@ -200,11 +200,9 @@ class Paths:
         """Return whether a directory and a name in it are what a walk would find."""
         if self._procfs.contains(found.parent, os.fstat(found.parent).st_dev):
             return False
-        if found.file < 0:
+        if found.file < 0 or not follows:
             return True
         mode = os.fstat(found.file).st_mode
-        if not follows:
-            return True
         return not stat.S_ISLNK(mode) and (stat.S_ISDIR(mode) or not found.slash)
 
 

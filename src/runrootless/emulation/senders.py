@@ -10,59 +10,81 @@ from __future__ import annotations
 import os
 
 from runrootless.emulation.identity import Identity
+from runrootless.emulation.lasting_map import LastingMap
 from runrootless.emulation.sockets import number_for
 from runrootless.linux.processes import read_status, status_fields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from runrootless.emulation.credentials import Credentials
 
+    Packed: TypeAlias = tuple[int | None, tuple[int, int], tuple[int, ...]]
+
 _LIMIT = 4096
+_ASKED = ("asked",)
+_UNKNOWN: Packed = (None, (0, 0), ())
 
 
 class Sender:
     """The IDs that a process has sent, with the credentials that it had then.
 
-    ``numbers`` are its process IDs, from the agent's pid namespace down to its own.
+    ``numbers`` are its process IDs, from the agent's pid namespace down to its own, and
+    ``fingerprint`` tells its credentials from all others.
     """
 
-    __slots__ = ("credentials", "ids", "numbers")
+    __slots__ = ("fingerprint", "ids", "numbers")
 
     def __init__(self, credentials: Credentials, ids: tuple[int, int], status: bytes) -> None:
-        self.credentials = credentials
+        self.fingerprint = hash(credentials)
         self.ids = ids
-        self.numbers = [int(number) for number in status_fields(status, b"NStgid")]
+        self.numbers = tuple(int(number) for number in status_fields(status, b"NStgid"))
+
+    def packed(self) -> Packed:
+        """Return it as it is kept for the next worker: numbers hash the same in all of them."""
+        return self.fingerprint, self.ids, self.numbers
 
 
 class Senders:
-    """Keeps the last message of each process that matters."""
+    """Keeps the last message of each process that matters, and lets the next worker know."""
 
     def __init__(self, identity: Identity) -> None:
         self._identity = identity
-        self._senders: dict[int, Sender] = {}
+        self.kept = LastingMap("senders", _LIMIT)
         self.are_asked_for = False
         """Whether some process has asked for the IDs of senders (SO_PASSCRED)."""
 
+    def take_over(self) -> None:
+        """Begin with what the worker before has kept, if there was one. Raises OSError."""
+        self.kept.take_over()
+        # The entry that tells so may have given way to those of senders.
+        if len(self.kept):
+            self._begin()
+
     def ask(self) -> None:
-        """Take note that a process asks for the IDs of senders."""
+        """Take note that a process asks for the IDs of senders. Raises OSError: ENOMEM."""
+        if not self.are_asked_for:
+            self.kept.set(_ASKED, True)
+            self._begin()
+
+    def _begin(self) -> None:
         self.are_asked_for = True
         self._identity.observer = self.note_own
 
     def note(self, pid: int, sender: Sender) -> None:
-        """Take note of what a process sends now."""
-        self._senders.pop(pid, None)
-        while len(self._senders) >= _LIMIT:
-            del self._senders[next(iter(self._senders))]
-        self._senders[pid] = sender
+        """Take note of what a process sends now. Raises OSError: ENOMEM."""
+        if self.kept.get((pid,)) != sender.packed():
+            self.kept.set((pid,), sender.packed())
 
     def note_own(self, thread: int, credentials: Credentials) -> None:
         """Take note of what a thread sends as long as it chooses no IDs. Raises OSError: ENOENT."""
         ids = credentials.uids[0], credentials.gids[0]
-        known = self._senders.get(thread)
-        if known is not None and known.ids == ids and known.credentials == credentials:
+        known = self.kept.get((thread,))
+        if known is not None and known[:2] == (hash(credentials), ids):
             return
         # Root's is what is shown of those of whom nothing is known.
-        if self._senders or any(ids):
+        if len(self.kept) > 1 or any(ids):
             status = read_status(thread)
             self.note(int(status_fields(status, b"Tgid")[0]), Sender(credentials, ids, status))
 
@@ -71,16 +93,17 @@ class Senders:
 
         Root's where it has ended, and nothing is known of it.
         """
-        sender = self._senders.get(pid)
+        fingerprint, ids, _ = self.kept.get((pid,)) or _UNKNOWN
         if os.path.exists(b"%d" % pid):
             credentials = self._identity.of(pid)
-            if sender is None or sender.credentials != credentials:
+            if fingerprint != hash(credentials):
                 return credentials.uids[0], credentials.gids[0]
-        return (0, 0) if sender is None else sender.ids
+        return ids
 
     def number(self, pid: int, depth: int) -> int:
         """Return a process's ID in the pid namespace that is so far down, 0 if it has none."""
-        sender = self._senders.get(pid)
-        if sender is None or os.path.exists(b"%d" % pid):
+        found = self.kept.get((pid,))
+        if found is None or os.path.exists(b"%d" % pid):
             return number_for(pid, depth)
-        return sender.numbers[depth] if depth < len(sender.numbers) else 0
+        numbers = found[2]
+        return numbers[depth] if depth < len(numbers) else 0

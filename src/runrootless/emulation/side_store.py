@@ -96,7 +96,7 @@ class SideStore:
 
         Anonymous devices are taken for the container's own: they are gone with it.
         """
-        journal = self._journal_of(self._key_device(device))
+        _, journal = self._place(device)
         if journal is self._kept is self._passing:
             return self.is_anonymous(device)
         return journal is self._passing or journal.writable
@@ -118,7 +118,9 @@ class SideStore:
             return 0
         return self._lasting.get(device, device) if self._lasting else device
 
-    def _journal_of(self, key_device: int) -> Journal:
+    def _place(self, device: int) -> tuple[int, Journal]:
+        """Return a device as lines have it, and where they are about files on it."""
+        key_device = self._key_device(device)
         if key_device and self._lasting is None and not os.major(key_device):
-            return self._passing
-        return self._kept
+            return key_device, self._passing
+        return key_device, self._kept

@@ -9,6 +9,7 @@ import struct
 
 from runrootless.emulation.call import Call, require_valid
 from runrootless.emulation.creation import Creation
+from runrootless.emulation.expectations import address_of
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.table import SO_PEERCRED, SO_PEERGROUPS
 from runrootless.linux.control_data import CREDENTIALS
@@ -56,9 +57,18 @@ class Sockets(Handlers):
             # The kernel will tell the caller the same, unless it is no socket.
             return
         with found:
-            if found.has_room():
-                record = self._creation.owner(call, found.parent)
-                self._ownership.expect(found.parent, found.name, record)
+            record = self._creation.owner(call, found.parent) if found.has_room() else None
+            if record is None:
+                return
+            socket = take(call, read_status(call.pid))
+            if socket is None:
+                return
+            if socket.family != _socket.AF_UNIX or address_of(socket):
+                # The kernel refuses it.
+                socket.close()
+                return
+            expectations = self._ownership.expectations
+            expectations.add(found.parent, found.name, record, socket, path)
 
     def getsockopt(self, call: Call) -> int | None:
         """getsockopt(2) with SO_PEERCRED or SO_PEERGROUPS: what the peer has by now."""

@@ -18,7 +18,7 @@ from runrootless.emulation.attributes import (
     is_kept,
     is_trusted,
 )
-from runrootless.emulation.call import Call, refusal, require_valid
+from runrootless.emulation.call import Call, Change, failure, require_valid
 from runrootless.emulation.credentials import CAP_SYS_ADMIN
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, handle
@@ -229,7 +229,8 @@ class Xattrs(Handlers):
         file = self._open(call, place)
         try:
             if is_kept(attribute) and not self._is_administrator(call):
-                raise refusal(file, errno.EPERM)
+                with Change(file):
+                    raise failure(errno.EPERM)
             require_valid(call)
         except BaseException:
             os.close(file)

@@ -48,6 +48,8 @@ _fstatfs = function("fstatfs")
 _NR_NEWFSTATAT = _NUMBERS["newfstatat"]
 _NR_OPENAT2 = _NUMBERS["openat2"]
 _NR_STATX = _NUMBERS["statx"]
+_NR_FACCESSAT2 = _NUMBERS["faccessat2"]
+_AT_EACCESS = 0x200
 # As unsigned, for ctypes tries that first.
 _AT_FDCWD = AT_FDCWD & 0xFFFFFFFF
 
@@ -245,6 +247,16 @@ def place(path: bytes) -> tuple[int, int, int, int]:
     check(_syscall(_NR_STATX, _AT_FDCWD, path, _AT_STATX_DONT_SYNC, _PLACE_MASK, where), "statx")
     inode, major, minor, mount = _PLACE.unpack_from(buffer)
     return mount, major, minor, inode
+
+
+def access(file: int, want: int) -> int:
+    """Return why this process may not use a file, as an error number, or 0 where it may.
+
+    ``want`` is as to access(2), for the effective IDs and capabilities: faccessat2(2). ENOSYS
+    before Linux 5.8.
+    """
+    flags = AT_EMPTY_PATH | _AT_EACCESS
+    return 0 if _syscall(_NR_FACCESSAT2, file, b"", want, flags) == 0 else get_errno()
 
 
 def is_procfs(file: int) -> bool:

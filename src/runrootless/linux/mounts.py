@@ -32,6 +32,9 @@ _MOVE_MOUNT_EMPTY_PATHS = 0x04 | 0x40
 
 _LASTING = 1 << 63
 
+# The backslash is the last one: what it stands before is none of these then.
+_ESCAPED = ((rb"\040", b" "), (rb"\011", b"\t"), (rb"\012", b"\n"), (rb"\134", b"\\"))
+
 _mount = function("mount", c_char_p, c_char_p, c_char_p, c_ulong, c_char_p)
 _umount = function("umount2", c_char_p, c_int)
 _open_tree = function("syscall", c_long, c_int, c_char_p, c_uint, result=c_long)
@@ -81,6 +84,38 @@ def attach_mount(descriptor: int, target: int) -> None:
 def mount_proc(target: bytes) -> None:
     """Mount a procfs of this process's pid namespace. Raises OSError as mount(2) says."""
     mount(b"proc", target, b"proc", 0, None)
+
+
+def mount_points() -> list[bytes]:
+    """Return where something is mounted, as this thread sees it, whose working directory is /proc.
+
+    The last mounts are at the end. Raises OSError.
+    """
+    with open("thread-self/mountinfo", "rb", buffering=0) as file:
+        lines = file.readall().splitlines()
+    points = []
+    for line in lines:
+        # proc_pid_mountinfo(5).
+        point = line.split(b" ", 5)[4]
+        for text, character in _ESCAPED:
+            point = point.replace(text, character)
+        points.append(point)
+    return points
+
+
+def is_read_only(mount_id: int) -> bool:
+    """Return whether the file system of a mount is read-only, not just the mount.
+
+    Of the mount namespace of this thread, whose working directory is /proc; False where the
+    mount is none of it.
+    """
+    with open("thread-self/mountinfo", "rb", buffering=0) as file:
+        lines = file.readall().splitlines()
+    for line in lines:
+        # proc_pid_mountinfo(5).
+        if line.startswith(b"%d " % mount_id):
+            return b"ro" in line.partition(b" - ")[2].split(b" ", 2)[2].split(b",")
+    return False
 
 
 def lasting_numbers() -> dict[int, int]:

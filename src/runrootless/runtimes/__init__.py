@@ -38,6 +38,10 @@ class Runtime:
         """Return whether flags that Go's parser refuses are a mistake, as ``-bDIR`` is."""
         return self.name == "runc"
 
+    def takes_gnu_flags_first(self) -> bool:
+        """Return whether flags mean what getopt_long(3) makes of them, where Go's differs."""
+        return self.name == "crun"
+
     def paths_in_bundle(self) -> tuple[str, ...]:
         """Return the flags whose relative paths only some runtimes take from the bundle on.
 
