@@ -7,6 +7,7 @@ import os
 from runrootless import engines, interrupts, state
 from runrootless.bundle import json_file
 from runrootless.bundle.host import HostFacts
+from runrootless.bundle.mounts import terminal_group
 from runrootless.bundle.spec import ENGINE_ANNOTATION, NETWORK_ANNOTATION, load
 from runrootless.bundle.transform import MEMORY, has_new_user_namespace, transform
 
@@ -21,14 +22,21 @@ system is not its bundle's."""
 
 class Derived:
     """The engine of a derived bundle, its root file system (an absolute path), and what the
-    paths of the side stores begin with, as ``Settings`` has it."""
+    paths of the side stores begin with and the group of terminals, as ``Settings`` has it."""
 
-    __slots__ = ("choice", "rootfs", "side_stores")
+    __slots__ = ("choice", "rootfs", "side_stores", "terminal_group")
 
-    def __init__(self, choice: engines.Choice, rootfs: str, side_stores: list[str]) -> None:
+    def __init__(
+        self,
+        choice: engines.Choice,
+        rootfs: str,
+        side_stores: list[str],
+        terminal_group: int | None,
+    ) -> None:
         self.choice = choice
         self.rootfs = rootfs
         self.side_stores = side_stores
+        self.terminal_group = terminal_group
 
 
 def derive(
@@ -49,6 +57,7 @@ def derive(
     """
     spec = load(bundle, config)
     annotations = spec.get("annotations", {})
+    group = terminal_group(spec)
     choice = engines.choose(engine, annotations.get(ENGINE_ANNOTATION, ""))
     host = HostFacts()
     network = network or annotations.get(NETWORK_ANNOTATION, "")
@@ -77,7 +86,7 @@ def derive(
     spec[MEMORY]["engine"] = choice.name
     choice.engine.apply(spec, directory, identity, runtime)
     json_file.write(f"{directory}/{state.CONFIG}", spec, state.MODE)
-    return Derived(choice, rootfs, side_stores)
+    return Derived(choice, rootfs, side_stores, group)
 
 
 def explain(bundle: str, config: str, directory: str) -> list[str]:

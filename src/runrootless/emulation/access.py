@@ -215,6 +215,8 @@ class Access(Handlers):
         record = self._ownership.find(file, status.st_mode, device, status.st_ino)
         if record is not None:
             return record.uid, record.gid
+        if device in self._makers.devices:
+            return self._makers.owner(device, status.st_ino, self._identity.of(call.pid))
         if self._process_files.concerns(device):
             return self._process_files.owner(call, file, False) or (0, 0)
         return 0, 0

@@ -64,7 +64,11 @@ class Chown(Handlers):
         if result < 0:
             raise failure(-result)
         device, inode, mode, kernel_uid = self._files.found()
-        old = self._ownership.find(file, mode, device, inode) or NOTHING
+        old = self._ownership.find(file, mode, device, inode)
+        if old is None and device in self._makers.devices:
+            old = Record(*self._makers.owner(device, inode, credentials))
+        elif old is None:
+            old = NOTHING
         new_uid = old.uid if uid == NO_CHANGE else uid
         new_gid = old.gid if gid == NO_CHANGE else gid
         changes = new_uid != old.uid or new_gid != old.gid
@@ -81,6 +85,9 @@ class Chown(Handlers):
             if changes or not is_regular:
                 new = old.with_owner(new_uid, new_gid)
                 self._ownership.keep(file, mode, device, inode, new)
+                if device in self._makers.devices:
+                    # Without a record, as of root's, it would be its holder's.
+                    self._makers.give(device, inode, (new_uid, new_gid))
         except PermissionError:
             # A file of someone else's on the host looks like root's: it may be "given" to root.
             if changes or not kernel_uid:

@@ -34,6 +34,7 @@ from runrootless.emulation.signals import Signals
 from runrootless.emulation.socketcall import Socketcall
 from runrootless.emulation.sockets import Sockets
 from runrootless.emulation.status_files import StatusFiles
+from runrootless.emulation.streams import Streams
 from runrootless.emulation.table import CHECKS, I386_CHECKS, rows
 from runrootless.emulation.xattrs import Xattrs
 from runrootless.linux import seccomp
@@ -57,7 +58,8 @@ class Emulator:
     """Answers the intercepted calls of one container.
 
     Several threads may call handlers at once.
-    With ``thorough`` the permissions of emulated users are checked.
+    With ``thorough`` the permissions of emulated users are checked. ``terminal_group`` is the
+    group of terminals in the container's devpts, None where they are their openers'.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Emulator:
         attributes: AttributeStore,
         views: Views,
         thorough: bool = False,
+        terminal_group: int | None = None,
     ) -> None:
         shared = self.shared = Shared(table, owners)
         self._handlers: dict[bytes, Handler] = {}
@@ -78,7 +81,10 @@ class Emulator:
         self._mounts = Mounts(shared, self._status_files, views)
         kept = Attributes(shared.files, attributes)
         access_lists = AccessLists(shared.files, kept)
-        creation = Creation(shared, self._devices, self._process_files, access_lists)
+        self._streams = Streams(shared, terminal_group)
+        creation = Creation(
+            shared, self._devices, self._process_files, access_lists, self._streams
+        )
         metadata = Metadata(shared, self._process_files, self._status_files)
         chown = Chown(shared)
         senders = Senders(shared.identity)
@@ -119,11 +125,17 @@ class Emulator:
         """Take note that ``pid`` is the container's first process. Raises OSError."""
         self._identity.joined(pid)
 
+    def started(self, pid: int) -> None:
+        """Take note that a runtime has started ``pid`` in the container."""
+        for device, inode in self._streams.give(pid):
+            self._metadata.forget(device, inode)
+
     def joined(self, is_first: bool = True) -> None:
         """Take note that this process has joined the container, as the first one or another."""
         if not is_first:
             self._status_files.remove_left()
         self._procfs.look()
+        self.shared.makers.look()
         self._status_files.look()
         self._devices.look()
         if self._checks is not None:

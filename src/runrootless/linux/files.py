@@ -91,6 +91,7 @@ OPEN_HOW_SIZE = c_ulong(_OPEN_HOW.size)
 _INT = 0xFFFFFFFF
 _PROC_SUPER_MAGIC = 0x9FA0
 _OVERLAYFS_SUPER_MAGIC = 0x794C7630
+_DEVPTS_SUPER_MAGIC = 0x1CD1
 _STATFS_SIZE = 256
 _STATFS_TYPE = struct.Struct("@l")
 
@@ -255,6 +256,11 @@ def is_procfs(file: int) -> bool:
 def is_overlay(file: int) -> bool:
     """Return whether a file is of an overlayfs: fstatfs(2). Raises OSError."""
     return _file_system(file) == _OVERLAYFS_SUPER_MAGIC
+
+
+def is_devpts(file: int) -> bool:
+    """Return whether a file is of a devpts: fstatfs(2). Raises OSError."""
+    return _file_system(file) == _DEVPTS_SUPER_MAGIC
 
 
 def _file_system(file: int) -> int:
