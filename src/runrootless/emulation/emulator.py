@@ -78,13 +78,12 @@ class Emulator:
         self._devices = Devices(shared.paths, shared.ownership)
         self._status_files = StatusFiles()
         self._process_files = ProcessFiles(shared.procfs, shared.identity, self._status_files)
+        shared.paths.on_borrowing(self._borrow)
         self._mounts = Mounts(shared, self._status_files, views)
         kept = Attributes(shared.files, attributes)
         access_lists = AccessLists(shared.files, kept)
         self._streams = Streams(shared, terminal_group)
-        creation = Creation(
-            shared, self._devices, self._process_files, access_lists, self._streams
-        )
+        creation = Creation(shared, self._devices, self._process_files, access_lists, self._streams)
         metadata = Metadata(shared, self._process_files, self._status_files)
         chown = Chown(shared)
         senders = Senders(shared.identity)
@@ -124,6 +123,12 @@ class Emulator:
     def met(self, pid: int) -> None:
         """Take note that ``pid`` is the container's first process. Raises OSError."""
         self._identity.joined(pid)
+
+    def _borrow(self, directory: int, name: bytes) -> None:
+        """Have noted whose a file is that is reached by a descriptor of another process."""
+        holder = self._process_files.process(directory)
+        if holder is not None:
+            self.shared.makers.note_at(directory, name, holder)
 
     def started(self, pid: int) -> None:
         """Take note that a runtime has started ``pid`` in the container."""

@@ -12,6 +12,8 @@ import _socket
 import os
 from _thread import allocate_lock
 
+from runrootless.linux.files import handle
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,11 +21,14 @@ if TYPE_CHECKING:
     from runrootless.emulation.credentials import Credentials
 
     Place = tuple[int, int]
+    Owner = tuple[int, int]
 
 _PIPE, _SOCKET, _MEMORY = b"pipe:[", b"socket:[", b"/memfd:"
-# How many descriptors of a process are looked at, and how many files are remembered.
+# How many descriptors of a process are looked at; how many users' files are remembered, and how
+# many of each: nobody has others' forgotten.
 _DESCRIPTORS_LIMIT = 4096
-_LIMIT = 1 << 14
+_USERS_LIMIT = 256
+_FILES_LIMIT = 4096
 
 
 class Makers:
@@ -31,7 +36,9 @@ class Makers:
 
     def __init__(self) -> None:
         self._lock = allocate_lock()
-        self._known: dict[Place, tuple[int, int]] = {}
+        self._known: dict[Place, Owner] = {}
+        # By user: the same places, the oldest first.
+        self._places: dict[int, dict[Place, None]] = {}
         self._pipes = self._sockets = self._memory = -1
         self.devices: frozenset[int] = frozenset()
         """st_dev of all such files."""
@@ -51,15 +58,18 @@ class Makers:
                 os.close(fd)
         self.devices = frozenset((self._pipes, self._sockets, self._memory))
 
-    def owner(self, device: int, inode: int, holder: Credentials) -> tuple[int, int]:
+    def owner(self, device: int, inode: int, holder: Credentials) -> Owner:
         """Return the user and group ID of a file on one of the devices, which somebody holds."""
         return self._known.get((device, inode)) or (holder.uids[3], holder.gids[3])
 
-    def give(self, device: int, inode: int, owner: tuple[int, int]) -> None:
+    def give(self, device: int, inode: int, owner: Owner) -> None:
         """Take note that a file on one of the devices belongs to somebody from now on."""
+        place = device, inode
         with self._lock:
-            self._known.pop((device, inode), None)
-            self._remember((device, inode), owner)
+            before = self._known.pop(place, None)
+            if before is not None:
+                self._places[before[0]].pop(place, None)
+            self._remember(place, owner)
 
     def note_all(self, pid: int, maker: Credentials) -> None:
         """Take note of what a thread holds, which is ``maker``'s unless it is known whose."""
@@ -74,9 +84,17 @@ class Makers:
         """Do the same for some of a thread's descriptors, given by their numbers."""
         owner = maker.uids[3], maker.gids[3]
         for number in descriptors:
-            place = self._place(b"%d/fd/%b" % (pid, number))
-            if place is not None and place not in self._known:
-                with self._lock:
+            self._note(b"%d/fd/%b" % (pid, number), owner)
+
+    def note_at(self, directory: int, name: bytes, maker: Credentials) -> None:
+        """Do the same for one descriptor, by the directory of them that a procfs has."""
+        self._note(b"%b/%b" % (handle(directory), name), (maker.uids[3], maker.gids[3]))
+
+    def _note(self, name: bytes, owner: Owner) -> None:
+        place = self._place(name)
+        if place is not None:
+            with self._lock:
+                if place not in self._known:
                     self._remember(place, owner)
 
     def _place(self, name: bytes) -> Place | None:
@@ -97,7 +115,18 @@ class Makers:
             pass
         return None
 
-    def _remember(self, place: Place, owner: tuple[int, int]) -> None:
-        while len(self._known) >= _LIMIT:
-            del self._known[next(iter(self._known))]
+    def _remember(self, place: Place, owner: Owner) -> None:
+        user = owner[0]
+        places = self._places.get(user)
+        if places is None:
+            if len(self._places) >= _USERS_LIMIT:
+                # Not root's, which are most.
+                oldest = next(other for other in self._places if other)
+                for forgotten in self._places.pop(oldest):
+                    del self._known[forgotten]
+            places = self._places[user] = {}
+        elif len(places) >= _FILES_LIMIT:
+            forgotten = next(iter(places))
+            del places[forgotten], self._known[forgotten]
+        places[place] = None
         self._known[place] = owner

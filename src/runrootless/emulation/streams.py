@@ -73,9 +73,7 @@ class Streams(Handlers):
         self._ownership.give(device, inode, birth, Record(user, group))
         return device, inode
 
-    def open_master(
-        self, call: Call, file: int, flags: int, status: os.stat_result
-    ) -> int | None:
+    def open_master(self, call: Call, file: int, flags: int, status: os.stat_result) -> int | None:
         """Return a new descriptor of a new terminal's master; None where a file makes none.
 
         The terminal belongs to the caller. Raises OSError as open(2).
