@@ -76,7 +76,7 @@ def test_files_are_the_users_inside_alone(bundle: MakeBundle, ours: Runrootless)
     name = ours.new_id()
     # Of a container in the background the streams are the caller's own.
     command = ours.command("run", "--detach", "--bundle", made.path, name)
-    redirect = 'umask 077; mkdir "$0" && cd "$0" && echo in >in && "$@" <in >out 2>err'
+    redirect = 'umask 077; mkdir "$0" && cd "$0" && echo in >in && "$@" <in >>out 2>>err'
     ours.user.run(["sh", "-c", redirect, session, *command]).check()
     follow = 'until [ "$(tail -n 1 "$0/out")" = in ]; do sleep 0.05; done; cat "$0/out" "$0/err"'
     shown = ours.user.run(["sh", "-c", follow, session]).check()

@@ -169,6 +169,10 @@ class Access(Handlers):
         """Return the user ID of a file's owner."""
         return self._owner(call, file, os.fstat(file))[0]
 
+    def group(self, call: Call, file: int) -> int:
+        """Return the group ID of a file."""
+        return self._owner(call, file, os.fstat(file))[1]
+
     def _require_follow(self, call: Call, who: Credentials, directory: int, link: int) -> None:
         """Raise EACCES unless ``who`` may follow a symlink: fs.protected_symlinks, proc(5)."""
         if os.fstat(directory).st_mode & _OPEN_AND_STICKY == _OPEN_AND_STICKY:

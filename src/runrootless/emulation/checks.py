@@ -12,12 +12,18 @@ import struct
 
 from runrootless.emulation.access import AS_NAME, WRITE
 from runrootless.emulation.attribute_checks import AttributeChecks
-from runrootless.emulation.call import Call, refusal
-from runrootless.emulation.credentials import Credentials
+from runrootless.emulation.call import Call, refusal, require_valid
+from runrootless.emulation.credentials import CAP_FSETID, Credentials
 from runrootless.emulation.file_checks import INT, is_root
 from runrootless.emulation.paths import PATH_MAX
 from runrootless.emulation.walk import Found
-from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, is_procfs
+from runrootless.linux.files import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    AT_SYMLINK_NOFOLLOW,
+    handle,
+    is_procfs,
+)
 from runrootless.linux.processes import descriptor_mount
 
 _AT_SYMLINK_FOLLOW = 0x400
@@ -220,22 +226,27 @@ class Checks(AttributeChecks):
 
     # Changing what is said of a file.
 
-    def chmod(self, call: Call) -> None:
+    def chmod(self, call: Call) -> int | None:
         """chmod(2)."""
-        self._with(call, AT_FDCWD, call.arguments[0], 0, self._change)
+        path, mode = call.arguments[:2]
+        return self._chmod(call, AT_FDCWD, path, 0, mode)
 
-    def fchmod(self, call: Call) -> None:
+    def fchmod(self, call: Call) -> int | None:
         """fchmod(2)."""
+        mode = call.arguments[1]
         file = self._paths.open_file(call, call.descriptor(0))
-        self._with_file(call, file, self._change)
+        with Found(-1, b"", file) as found:
+            return self._chmod_found(call, self._identity.of(call.pid), found, mode)
 
-    def fchmodat(self, call: Call) -> None:
+    def fchmodat(self, call: Call) -> int | None:
         """The system call of fchmodat(2), which takes no flags."""
-        self._with(call, call.descriptor(0), call.arguments[1], 0, self._change)
+        _, path, mode = call.arguments[:3]
+        return self._chmod(call, call.descriptor(0), path, 0, mode)
 
-    def fchmodat2(self, call: Call) -> None:
+    def fchmodat2(self, call: Call) -> int | None:
         """fchmodat2(2)."""
-        self._with(call, call.descriptor(0), call.arguments[1], call.arguments[3], self._change)
+        _, path, mode, flags = call.arguments[:4]
+        return self._chmod(call, call.descriptor(0), path, flags, mode)
 
     def utime(self, call: Call) -> None:
         """utime(2)."""
@@ -311,6 +322,35 @@ class Checks(AttributeChecks):
         elif directory >= 0 and not flags:
             self._with_file(call, self._paths.open_file(call, directory), touch)
 
-    def _change(self, call: Call, who: Credentials, found: Found) -> None:
-        if found.file >= 0 and not self._access.is_owner(call, who, found.file):
+    def _chmod(self, call: Call, directory: int, path: int, flags: int, mode: int) -> int | None:
+        who = self._identity.of(call.pid)
+        if not is_root(who):
+            found = self._access.walk(call, who, directory, path, flags)
+        elif mode & stat.S_ISGID and not self._identity.may(call.pid, who, CAP_FSETID):
+            found = Found(-1, b"", self._paths.open(call, directory, path, flags))
+        else:
+            found = None
+        if found is None:
+            return None
+        with found:
+            return self._chmod_found(call, who, found, mode)
+
+    def _chmod_found(self, call: Call, who: Credentials, found: Found, mode: int) -> int | None:
+        """Change the mode of a file without the bits that its owner may not set, if there are any.
+
+        That is the set-group-ID bit of a file in a group of others: setattr_prepare() in
+        fs/attr.c. Raises OSError: EPERM, EROFS.
+        """
+        if found.file < 0:
+            return None
+        if not is_root(who) and not self._access.is_owner(call, who, found.file):
             raise refusal(found.file, errno.EPERM)
+        if (
+            not mode & stat.S_ISGID
+            or stat.S_ISLNK(os.fstat(found.file).st_mode)
+            or self._identity.may_set_group_id(call.pid, who, self._access.group(call, found.file))
+        ):
+            return None
+        require_valid(call)
+        os.chmod(handle(found.file), mode & 0o7777 & ~stat.S_ISGID)
+        return 0

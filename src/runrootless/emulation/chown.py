@@ -12,8 +12,6 @@ from runrootless.emulation.handlers import Handlers
 from runrootless.emulation.record import NOTHING, Record
 from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, handle
 
-_CAPABILITIES = b"security.capability"
-
 
 class Chown(Handlers):
     """Handlers of the chown family."""
@@ -77,12 +75,12 @@ class Chown(Handlers):
             or self._identity.may(call.pid, credentials, CAP_CHOWN)
         ):
             raise refusal(file, errno.EPERM)
-        is_regular = stat.S_ISREG(mode)
+        kept = self._kept_mode(call, credentials, mode, old.gid, new_gid)
         require_valid(call)
         try:
-            if is_regular:
-                self._drop_capabilities(file)
-            if changes or not is_regular:
+            # The kernel clears the set-ID bits and file capabilities, and changes st_ctime.
+            os.chown(handle(file), -1, -1)
+            if changes or not stat.S_ISREG(mode):
                 new = old.with_owner(new_uid, new_gid)
                 self._ownership.keep(file, mode, device, inode, new)
                 if device in self._makers.devices:
@@ -93,18 +91,26 @@ class Chown(Handlers):
             if changes or not kernel_uid:
                 raise
             return
-        if is_regular:
-            kept = mode & ~stat.S_ISUID
-            if mode & stat.S_IXGRP:
-                kept &= ~stat.S_ISGID
-            if kept != mode:
-                os.chmod(handle(file), stat.S_IMODE(kept))
+        if kept != mode:
+            os.chmod(handle(file), stat.S_IMODE(kept))
 
-    def _drop_capabilities(self, file: int) -> None:
-        """Take a regular file's capabilities. Raises OSError where nobody may change it: EROFS."""
-        result = self._files.removexattr(file, _CAPABILITIES)
-        if result not in (0, -errno.ENODATA, -errno.EOPNOTSUPP):
-            raise failure(-result)
+    def _kept_mode(
+        self, call: Call, who: Credentials, mode: int, group: int, new_group: int
+    ) -> int:
+        """Return the mode of a file that has been in a group and gets into another one.
+
+        chown_common() in fs/open.c, setattr_should_drop_sgid() and setattr_copy() in fs/attr.c.
+        """
+        if stat.S_ISDIR(mode):
+            return mode
+        kept = mode & ~stat.S_ISUID
+        if mode & stat.S_ISGID and (
+            mode & stat.S_IXGRP
+            or not self._identity.may_set_group_id(call.pid, who, group)
+            or (kept != mode and not self._identity.may_set_group_id(call.pid, who, new_group))
+        ):
+            kept &= ~stat.S_ISGID
+        return kept
 
 
 def _may_change(credentials: Credentials, old: Record, uid: int, gid: int) -> bool:

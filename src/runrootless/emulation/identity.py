@@ -20,6 +20,7 @@ from runrootless.emulation.credential_table import (
     is_varied,
 )
 from runrootless.emulation.credentials import (
+    CAP_FSETID,
     CAP_SETGID,
     CAP_SETUID,
     GROUPS_LIMIT,
@@ -96,6 +97,13 @@ class Identity:
         if held & ~self._bounding and _is_elsewhere(pid):
             held &= self._bounding
         return bool(held & capability)
+
+    def may_set_group_id(self, pid: int, credentials: Credentials, group: int) -> bool:
+        """Return whether a thread may let a file of a group have the set-group-ID bit.
+
+        in_group_or_capable() in fs/attr.c. Raises OSError where the thread is gone.
+        """
+        return credentials.in_group(group) or self.may(pid, credentials, CAP_FSETID)
 
     def of_limit(self, soft: int, directory: bytes) -> tuple[Credentials, State]:
         """Return the credentials of a thread, and what else is kept of its process.
