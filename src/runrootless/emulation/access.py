@@ -183,7 +183,7 @@ class Access(Handlers):
     def _require(
         self, call: Call, who: Credentials, file: int, status: os.stat_result, want: int
     ) -> None:
-        mode = status.st_mode
+        mode = self._host_files.mode(status)
         owner, group = self._owner(call, file, status)
         if self._is_granted(who, file, mode, owner, group, want):
             return

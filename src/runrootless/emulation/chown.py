@@ -8,13 +8,18 @@ import stat
 
 from runrootless.emulation.call import Call, failure, refusal, require_valid
 from runrootless.emulation.credentials import CAP_CHOWN, NO_CHANGE, Credentials
-from runrootless.emulation.handlers import Handlers
+from runrootless.emulation.handlers import Handlers, Shared
+from runrootless.emulation.process_files import ProcessFiles
 from runrootless.emulation.record import NOTHING, Record
 from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, handle
 
 
 class Chown(Handlers):
     """Handlers of the chown family."""
+
+    def __init__(self, shared: Shared, process_files: ProcessFiles) -> None:
+        super().__init__(shared)
+        self._process_files = process_files
 
     def chown(self, call: Call) -> int:
         """chown(2)."""
@@ -63,10 +68,12 @@ class Chown(Handlers):
             raise failure(-result)
         device, inode, mode, kernel_uid = self._files.found()
         old = self._ownership.find(file, mode, device, inode)
+        of_process = None
         if old is None and device in self._makers.devices:
             old = Record(*self._makers.owner(device, inode, credentials))
         elif old is None:
-            old = NOTHING
+            of_process = self._process_files.owner(call, file, False)
+            old = NOTHING if of_process is None else Record(*of_process)
         new_uid = old.uid if uid == NO_CHANGE else uid
         new_gid = old.gid if gid == NO_CHANGE else gid
         changes = new_uid != old.uid or new_gid != old.gid
@@ -75,12 +82,17 @@ class Chown(Handlers):
             or self._identity.may(call.pid, credentials, CAP_CHOWN)
         ):
             raise refusal(file, errno.EPERM)
+        if of_process is not None:
+            # The kernel says whether it may be, and gives it back to the process soon.
+            require_valid(call)
+            os.chown(handle(file), *(-1 if one == NO_CHANGE else 0 for one in (uid, gid)))
+            return
         kept = self._kept_mode(call, credentials, mode, old.gid, new_gid)
         require_valid(call)
         try:
             # The kernel clears the set-ID bits and file capabilities, and changes st_ctime.
             os.chown(handle(file), -1, -1)
-            if changes or not stat.S_ISREG(mode):
+            if changes:
                 new = old.with_owner(new_uid, new_gid)
                 self._ownership.keep(file, mode, device, inode, new)
                 if device in self._makers.devices:
@@ -88,8 +100,12 @@ class Chown(Handlers):
                     self._makers.give(device, inode, (new_uid, new_gid))
         except PermissionError:
             # A file of someone else's on the host looks like root's: it may be "given" to root.
-            if changes or not kernel_uid:
+            if not changes and kernel_uid:
+                return
+            if not changes or not self._host_files.contains(file, os.fstat(file)):
                 raise
+            birth = self._files.birth_time(file)
+            self._ownership.give(device, inode, birth, old.with_owner(new_uid, new_gid))
             return
         if kept != mode:
             os.chmod(handle(file), stat.S_IMODE(kept))

@@ -85,7 +85,7 @@ class Emulator:
         self._streams = Streams(shared, terminal_group)
         creation = Creation(shared, self._devices, self._process_files, access_lists, self._streams)
         metadata = Metadata(shared, self._process_files, self._status_files)
-        chown = Chown(shared)
+        chown = Chown(shared, self._process_files)
         senders = Senders(shared.identity)
         sending, receiving = Sending(shared, senders), Receiving(shared, senders)
         self._metadata = metadata

@@ -133,7 +133,7 @@ class Metadata(Handlers):
         record = self._ownership.find(file, mode, device, inode)
         if record is None:
             owner = self._unrecorded(call, file, device, inode, by_path)
-            if (uid, gid) == owner:
+            if (uid, gid) == owner and (device, inode) not in self._host_files.changes:
                 return None
             _STATX_OWNER_MODE.pack_into(data, _STATX_OWNER_OFFSET, *owner, mode)
         else:
@@ -142,6 +142,9 @@ class Metadata(Handlers):
                 numbers = os.major(record.device), os.minor(record.device)
                 _STATX_RDEV.pack_into(data, _STATX_RDEV_OFFSET, *numbers)
             _STATX_OWNER_MODE.pack_into(data, _STATX_OWNER_OFFSET, record.uid, record.gid, mode)
+        change = self._host_files.changes.get((device, inode))
+        if change is not None:
+            change.show_extended(data)
         return self._write(call, buffer, data)
 
     def stat_path(
@@ -211,6 +214,13 @@ class Metadata(Handlers):
             device, inode = _DEVICE_INODE.unpack_from(data)
             owner = self._unrecorded(call, file, device, inode, by_path)
             shown, _ = self._recorded(file, data, owner)
+            change = self._host_files.changes.get((device, inode))
+            if change is not None:
+                shown = shown or bytes(data[SHOWN])
+                change.show(data)
+                if change.mode is not None:
+                    (mode,) = _MODE.unpack_from(shown)
+                    shown = _MODE.pack(mode & ~_PERMISSIONS | change.mode) + shown[_MODE.size :]
         if shown is None:
             return None
         data[SHOWN] = shown
@@ -228,8 +238,13 @@ class Metadata(Handlers):
         settled = self.settled.get(key)
         if settled is not None and settled[0] == changed:
             return settled[1]
-        device, _ = _DEVICE_INODE.unpack(key)
-        if device in self._makers.devices or self._process_files.concerns(device):
+        place = _DEVICE_INODE.unpack(key)
+        device = place[0]
+        if (
+            device in self._makers.devices
+            or place in self._host_files.changes
+            or self._process_files.concerns(device)
+        ):
             return OF_PROCESS
         shown, carried = self._recorded(file, data, _ROOT)
         if carried:
