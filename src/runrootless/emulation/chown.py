@@ -72,7 +72,8 @@ class Chown(Handlers):
         if old is None and device in self._makers.devices:
             old = Record(*self._makers.owner(device, inode, credentials))
         elif old is None:
-            of_process = self._process_files.owner(call, file, False)
+            if self._process_files.concerns(device):
+                of_process = self._process_files.owner(call, file, False)
             old = NOTHING if of_process is None else Record(*of_process)
         new_uid = old.uid if uid == NO_CHANGE else uid
         new_gid = old.gid if gid == NO_CHANGE else gid
