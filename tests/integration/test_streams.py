@@ -15,7 +15,7 @@ from support.bundles import Bundle
 from support.containers import Runrootless
 from support.processes import Terminal
 
-pytestmark = [both_runtimes, pytest.mark.parametrize("engine", ["notify", "thorough"])]
+pytestmark = pytest.mark.parametrize("engine", ["notify", "thorough"])
 
 USERS = [(0, 0, []), (1000, 1001, []), (33, 33, [4])]
 STREAMS = ("stdin", "stdout", "stderr")
@@ -43,6 +43,7 @@ def in_pipes(ours: Runrootless, bundle: Bundle, script: str) -> str:
     return ours.user.run(shell).check().stdout
 
 
+@both_runtimes
 @pytest.mark.parametrize("user", USERS, ids=str)
 def test_pipes_are_the_users(
     bundle: MakeBundle, ours: Runrootless, user: tuple[int, int, list[int]]
@@ -52,13 +53,12 @@ def test_pipes_are_the_users(
     assert printed.splitlines() == [f"{user[0]} 600 fifo"] * 3 + ["typed"]
 
 
-def test_pipes_keep_their_group(bundle: MakeBundle, ours: Runrootless, runtime: str) -> None:
-    if runtime == "crun":
-        pytest.skip("crun gives them to the user's group as well")
+def test_pipes_keep_their_group(bundle: MakeBundle, ours: Runrootless) -> None:
     printed = in_pipes(ours, bundle().set(user=(1000, 1001, [])), f"stat -Lc %u:%g {SHOW}")
     assert printed.splitlines() == ["1000:0"] * 3
 
 
+@both_runtimes
 @pytest.mark.parametrize("user", USERS, ids=str)
 def test_pipes_can_be_opened(
     bundle: MakeBundle, ours: Runrootless, user: tuple[int, int, list[int]]
