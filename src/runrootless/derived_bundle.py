@@ -8,6 +8,7 @@ from errno import ENOENT
 from runrootless import engines, interrupts, launcher, state
 from runrootless.bundle import json_file
 from runrootless.bundle.host import HostFacts
+from runrootless.bundle.mounts import terminal_group
 from runrootless.bundle.profile import denied, permit_seccomp
 from runrootless.bundle.program import is_missed
 from runrootless.bundle.spec import ENGINE_ANNOTATION, NETWORK_ANNOTATION, load
@@ -25,12 +26,12 @@ system is not its bundle's."""
 
 class Derived:
     """The engine of a derived bundle, its root file system (an absolute path), and what the
-    paths of the side stores begin with, as ``Settings`` has it.
+    paths of the side stores begin with and the group of terminals, as ``Settings`` has it.
 
     ``filter`` is that for a launcher, None where the process gets none.
     """
 
-    __slots__ = ("choice", "filter", "rootfs", "side_stores")
+    __slots__ = ("choice", "filter", "rootfs", "side_stores", "terminal_group")
 
     def __init__(
         self,
@@ -38,11 +39,13 @@ class Derived:
         rootfs: str,
         side_stores: list[str],
         filter: bytes | None,
+        terminal_group: int | None,
     ) -> None:
         self.choice = choice
         self.rootfs = rootfs
         self.side_stores = side_stores
         self.filter = filter
+        self.terminal_group = terminal_group
 
 
 def derive(
@@ -64,6 +67,7 @@ def derive(
     """
     spec = load(bundle, config)
     annotations = spec.get("annotations", {})
+    group = terminal_group(spec)
     choice = engines.choose(engine, annotations.get(ENGINE_ANNOTATION, ""))
     host = HostFacts()
     network = network or annotations.get(NETWORK_ANNOTATION, "")
@@ -93,7 +97,7 @@ def derive(
     choice.engine.apply(spec, directory, identity)
     program = put_launcher(spec, first) if choice.name in engines.WITH_FILTER else None
     json_file.write(f"{directory}/{state.CONFIG}", spec, state.MODE)
-    return Derived(choice, rootfs, side_stores, program)
+    return Derived(choice, rootfs, side_stores, program, group)
 
 
 def put_launcher(spec: dict[str, Any], first: int) -> bytes | None:

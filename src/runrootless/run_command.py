@@ -91,6 +91,7 @@ def prepare(invocation: Invocation) -> list[str]:
             options.is_on("debug"),
             derived.side_stores,
             derived.rootfs,
+            terminal_group=derived.terminal_group,
         )
     )
     # Now what was launched removes it, when this process ends without a container. Both at

@@ -205,3 +205,25 @@ def test_everything_is_done_in_order(root: Path) -> None:
     del spec["mounts"]
     mounts.fit_mounts(spec, "/b", Machine(files=()))
     assert spec["mounts"] == []
+
+
+class TestTerminals:
+    @pytest.mark.parametrize(
+        ("options", "group"),
+        [
+            (["gid=5"], 5),
+            (["newinstance", "mode=0620", "gid=0"], 0),
+            (["gid=5", "gid=7"], 7),
+            (["uid=5", "mode=0620"], None),
+            (["gid=tty"], None),
+            ([], None),
+        ],
+    )
+    def test_the_group_of_terminals(self, options: list[str], group: int | None) -> None:
+        spec = spec_with(entry("tmpfs", "/dev", "gid=3"), entry("devpts", "/dev/pts", *options))
+        assert mounts.terminal_group(spec) == group
+
+    def test_without_terminals(self) -> None:
+        assert mounts.terminal_group(spec_with(entry("tmpfs", "/dev", "gid=3"))) is None
+        assert mounts.terminal_group({}) is None
+        assert mounts.terminal_group({"mounts": [{"type": "devpts", "options": None}]}) is None

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LISTENER = b"L"
-"""A listener, as a descriptor, and its number."""
+"""A listener, as a descriptor, its number, and the process that it was made for."""
 
 CALLS = b"C"
 """A call that the last worker has left without an answer, its listener's number before it."""

@@ -36,7 +36,8 @@ class Settings:
     container's state as long as it exists, and ``rootfs`` its root file system. Without a
     runtime both are empty. ``side_stores`` is what the paths of the side stores begin with: those
     that follow count where they cannot be made by the first.
-    With ``thorough`` the permissions of emulated users are checked.
+    With ``thorough`` the permissions of emulated users are checked. ``terminal_group`` is the
+    group of terminals in the bundle's devpts, None where it names none.
     """
 
     __slots__ = (
@@ -48,6 +49,7 @@ class Settings:
         "rootfs",
         "side_stores",
         "state_directory",
+        "terminal_group",
         "thorough",
     )
 
@@ -62,6 +64,7 @@ class Settings:
         side_stores: Sequence[str],
         rootfs: str = "",
         thorough: bool = False,
+        terminal_group: int | None = None,
     ) -> None:
         self.directory = directory
         self.lock_fd = lock_fd
@@ -72,6 +75,7 @@ class Settings:
         self.side_stores = side_stores
         self.rootfs = rootfs
         self.thorough = thorough
+        self.terminal_group = terminal_group
 
 
 def launch(settings: Settings) -> None:

@@ -103,7 +103,9 @@ def _serve(
             f"{settings.directory}/{CREDENTIALS_NAME} takes no more of who processes are: {reason}"
         ),
     )
-    emulator = Emulator(table, owners, attributes, views, settings.thorough)
+    emulator = Emulator(
+        table, owners, attributes, views, settings.thorough, settings.terminal_group
+    )
     kept += emulator.descriptors()
     # Once for all workers, which are to begin as soon as they can.
     emulator.handlers()

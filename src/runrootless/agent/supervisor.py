@@ -187,6 +187,7 @@ class Supervisor:
                 self._kept += self._views.find(handover.pid)
                 self._emulator.met(handover.pid)
                 self._found = True
+            self._emulator.started(handover.pid)
             self._last_number += 1
             number = self._last_number
             self._numbers[listener] = number
@@ -195,7 +196,7 @@ class Supervisor:
                 self._start()
                 confine_supervisor(self._views.is_of_this_user_namespace())
             elif self._worker is not None:
-                data = control.NUMBER.pack(number)
+                data = control.NUMBER.pack(number) + control.NUMBER.pack(handover.pid)
                 control.send(self._worker.socket, control.LISTENER, data, [listener])
             elif self._start_at is None:
                 self._start()

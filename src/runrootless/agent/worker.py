@@ -132,7 +132,9 @@ class Worker:
         except OSError:
             return False
         if kind == control.LISTENER and fds:
-            (number,) = control.NUMBER.unpack(data)
+            (number,) = control.NUMBER.unpack_from(data)
+            (pid,) = control.NUMBER.unpack_from(data, control.NUMBER.size)
+            self._emulator.started(pid)
             self._listen(number, fds[0], [])
         elif kind == control.CALLS:
             (number,) = control.NUMBER.unpack_from(data)

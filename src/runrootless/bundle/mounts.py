@@ -68,6 +68,17 @@ def bind_kernel_file_systems(spec: Spec, host: HostFacts) -> None:
     spec["mounts"] = mounts
 
 
+def terminal_group(spec: Spec) -> int | None:
+    """Return the group that a spec has the container's devpts mounted with, None if it has none."""
+    group = None
+    for mount in spec.get("mounts", ()):
+        if mount.get("type") == "devpts":
+            for option in mount.get("options") or ():
+                if option[:4] == "gid=" and option[4:].isdecimal():
+                    group = int(option[4:])
+    return group
+
+
 def drop_unmapped_owners(spec: Spec) -> None:
     """Drop the mount options uid= and gid= that name an ID that is not mapped, and ID maps.
 

@@ -172,6 +172,10 @@ class Access(Handlers):
         """Return the user ID of a file's owner."""
         return self._owner(call, file, os.fstat(file))[0]
 
+    def group(self, call: Call, file: int) -> int:
+        """Return the group ID of a file."""
+        return self._owner(call, file, os.fstat(file))[1]
+
     def _require_follow(self, call: Call, who: Credentials, directory: int, link: int) -> None:
         """Raise EACCES unless ``who`` may follow a symlink: fs.protected_symlinks, proc(5)."""
         if os.fstat(directory).st_mode & _OPEN_AND_STICKY == _OPEN_AND_STICKY:
@@ -182,7 +186,7 @@ class Access(Handlers):
     def _require(
         self, call: Call, who: Credentials, file: int, status: os.stat_result, want: int
     ) -> None:
-        mode = status.st_mode
+        mode = self._host_files.mode(status)
         owner, group = self._owner(call, file, status)
         if self._is_granted(who, file, mode, owner, group, want):
             return
@@ -215,6 +219,8 @@ class Access(Handlers):
         record = self._ownership.find(file, status.st_mode, device, status.st_ino)
         if record is not None:
             return record.uid, record.gid
+        if device in self._makers.devices:
+            return self._makers.owner(device, status.st_ino, self._identity.of(call.pid))
         if self._process_files.concerns(device):
             return self._process_files.owner(call, file, False) or (0, 0)
         return 0, 0

@@ -15,7 +15,7 @@ import stat
 from runrootless.emulation.attribute_store import AttributeStore
 from runrootless.emulation.call import failure
 from runrootless.emulation.ownership import ATTRIBUTE
-from runrootless.linux.files import Files, handle
+from runrootless.linux.files import Files, handle, touch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ class Attributes:
         if flags & os.XATTR_REPLACE and attribute not in there:
             raise failure(errno.ENODATA)
         self._store.keep(*place, attribute, value)
+        touch(file)
 
     def get(self, file: int, attribute: bytes) -> bytes:
         """Return the value of an attribute. Raises OSError as getxattr(2) does."""
@@ -128,6 +129,7 @@ class Attributes:
             if attribute not in self._find(place):
                 raise failure(errno.ENODATA) from None
             self._store.remove(*place, attribute)
+            touch(file)
 
     def _place_of_refused(
         self, file: int, attribute: bytes, error: OSError

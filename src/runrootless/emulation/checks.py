@@ -1,4 +1,4 @@
-"""What calls that change directories, modes and times may do on behalf of an emulated user.
+"""What calls that change directories may do on behalf of an emulated user.
 
 As in ``file_checks``, which has the others.
 """
@@ -8,16 +8,20 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import struct
 
 from runrootless.emulation.access import AS_NAME, WRITE
-from runrootless.emulation.attribute_checks import AttributeChecks
 from runrootless.emulation.call import Call, Change, failure
 from runrootless.emulation.credentials import Credentials
 from runrootless.emulation.file_checks import INT, is_root
+from runrootless.emulation.mode_checks import ModeChecks
 from runrootless.emulation.paths import PATH_MAX
 from runrootless.emulation.walk import Found
-from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, is_procfs
+from runrootless.linux.files import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    AT_SYMLINK_NOFOLLOW,
+    is_procfs,
+)
 from runrootless.linux.processes import descriptor_mount
 
 _AT_SYMLINK_FOLLOW = 0x400
@@ -25,19 +29,10 @@ _AT_REMOVEDIR = 0x200
 _RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
 _RENAME_FLAGS = 7
-# st_atime's and st_mtime's nanoseconds, in an array of two ``struct timespec``.
-_NANOSECONDS = struct.Struct("=8xq8xq")
-_NANOSECONDS_32 = struct.Struct("=4xi4xi")
-# Microseconds in an array of two ``struct timeval``; ``struct utimbuf`` has none.
-_MICROSECONDS = struct.Struct("=8xq8xq")
-_MICROSECONDS_32 = struct.Struct("=4xi4xi")
-_SECONDS = struct.Struct("=16x")
-_SECONDS_32 = struct.Struct("=8x")
-_NOW, _OMIT = 0x3FFFFFFF, 0x3FFFFFFE
 _SPECIAL_NAMES = (b"", b".", b"..")
 
 
-class Checks(AttributeChecks):
+class Checks(ModeChecks):
     """All checks, by names of calls."""
 
     # Changing directories.
@@ -221,99 +216,3 @@ class Checks(AttributeChecks):
             exchanges = flags & _RENAME_EXCHANGE and new.file >= 0
             if exchanges and stat.S_ISDIR(os.fstat(new.file).st_mode):
                 self._access.require(call, who, new.file, WRITE)
-
-    # Changing what is said of a file.
-
-    def chmod(self, call: Call) -> None:
-        """chmod(2)."""
-        self._with(call, AT_FDCWD, call.arguments[0], 0, self._change)
-
-    def fchmod(self, call: Call) -> None:
-        """fchmod(2)."""
-        file = self._paths.open_file(call, call.descriptor(0))
-        self._with_file(call, file, self._change)
-
-    def fchmodat(self, call: Call) -> None:
-        """The system call of fchmodat(2), which takes no flags."""
-        self._with(call, call.descriptor(0), call.arguments[1], 0, self._change)
-
-    def fchmodat2(self, call: Call) -> None:
-        """fchmodat2(2)."""
-        self._with(call, call.descriptor(0), call.arguments[1], call.arguments[3], self._change)
-
-    def utime(self, call: Call) -> None:
-        """utime(2)."""
-        self._set_old_times(call, AT_FDCWD, 0, _SECONDS)
-
-    def utimes(self, call: Call) -> None:
-        """utimes(2)."""
-        self._set_old_times(call, AT_FDCWD, 0, _MICROSECONDS)
-
-    def futimesat(self, call: Call) -> None:
-        """futimesat(2)."""
-        self._set_old_times(call, call.descriptor(0), 1, _MICROSECONDS)
-
-    def utime_32(self, call: Call) -> None:
-        """utime(2) of 32-bit programs."""
-        self._set_old_times(call, AT_FDCWD, 0, _SECONDS_32)
-
-    def utimes_32(self, call: Call) -> None:
-        """utimes(2) of 32-bit programs."""
-        self._set_old_times(call, AT_FDCWD, 0, _MICROSECONDS_32)
-
-    def futimesat_32(self, call: Call) -> None:
-        """futimesat(2) of 32-bit programs."""
-        self._set_old_times(call, call.descriptor(0), 1, _MICROSECONDS_32)
-
-    def _set_old_times(
-        self, call: Call, directory: int, index: int, structure: struct.Struct
-    ) -> None:
-        path, times = call.arguments[index : index + 2]
-        if times:
-            data = self._memory.read(call.pid, times, structure.size)
-            if data is None or not all(0 <= part < 1000000 for part in structure.unpack(data)):
-                return
-        self._touch(call, directory, path, not times, 0)
-
-    def utimensat(self, call: Call) -> None:
-        """utimensat(2)."""
-        self._set_times(call, _NANOSECONDS)
-
-    def utimensat_32(self, call: Call) -> None:
-        """utimensat(2) of 32-bit programs, whose seconds have 32 bits."""
-        self._set_times(call, _NANOSECONDS_32)
-
-    def _set_times(self, call: Call, structure: struct.Struct) -> None:
-        _, path, times, flags = call.arguments[:4]
-        nanoseconds: tuple[int, ...] = (_NOW, _NOW)
-        if times:
-            data = self._memory.read(call.pid, times, structure.size)
-            if data is None:
-                return
-            nanoseconds = structure.unpack(data)
-            if not all(0 <= part < 10**9 or part in (_NOW, _OMIT) for part in nanoseconds):
-                return
-        if nanoseconds != (_OMIT, _OMIT):
-            is_now = nanoseconds == (_NOW, _NOW)
-            self._touch(call, call.descriptor(0), path, is_now, flags)
-
-    def _touch(self, call: Call, directory: int, path: int, is_now: bool, flags: int) -> None:
-        def touch(call: Call, who: Credentials, found: Found) -> None:
-            if found.file < 0 or self._access.is_owner(call, who, found.file):
-                return
-            with Change(found.file):
-                if not is_now:
-                    raise failure(errno.EPERM)
-                self._access.require(call, who, found.file, WRITE)
-
-        if flags & INT & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
-            return
-        if path:
-            self._with(call, directory, path, flags, touch)
-        elif directory >= 0 and not flags:
-            self._with_file(call, self._paths.open_file(call, directory), touch)
-
-    def _change(self, call: Call, who: Credentials, found: Found) -> None:
-        if found.file >= 0 and not self._access.is_owner(call, who, found.file):
-            with Change(found.file):
-                raise failure(errno.EPERM)

@@ -8,15 +8,18 @@ import stat
 
 from runrootless.emulation.call import Call, Change, failure, require_valid
 from runrootless.emulation.credentials import CAP_CHOWN, NO_CHANGE, Credentials
-from runrootless.emulation.handlers import Handlers
+from runrootless.emulation.handlers import Handlers, Shared
+from runrootless.emulation.process_files import ProcessFiles
 from runrootless.emulation.record import NOTHING, Record
 from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, handle
-
-_CAPABILITIES = b"security.capability"
 
 
 class Chown(Handlers):
     """Handlers of the chown family."""
+
+    def __init__(self, shared: Shared, process_files: ProcessFiles) -> None:
+        super().__init__(shared)
+        self._process_files = process_files
 
     def chown(self, call: Call) -> int:
         """chown(2)."""
@@ -64,7 +67,14 @@ class Chown(Handlers):
         if result < 0:
             raise failure(-result)
         device, inode, mode, kernel_uid = self._files.found()
-        old = self._ownership.find(file, mode, device, inode) or NOTHING
+        old = self._ownership.find(file, mode, device, inode)
+        of_process = None
+        if old is None and device in self._makers.devices:
+            old = Record(*self._makers.owner(device, inode, credentials))
+        elif old is None:
+            if self._process_files.concerns(device):
+                of_process = self._process_files.owner(call, file, False)
+            old = NOTHING if of_process is None else Record(*of_process)
         new_uid = old.uid if uid == NO_CHANGE else uid
         new_gid = old.gid if gid == NO_CHANGE else gid
         changes = new_uid != old.uid or new_gid != old.gid
@@ -74,31 +84,51 @@ class Chown(Handlers):
         ):
             with Change(file):
                 raise failure(errno.EPERM)
-        is_regular = stat.S_ISREG(mode)
+        if of_process is not None:
+            # The kernel says whether it may be, and gives it back to the process soon.
+            require_valid(call)
+            os.chown(handle(file), *(-1 if one == NO_CHANGE else 0 for one in (uid, gid)))
+            return
+        kept = self._kept_mode(call, credentials, mode, old.gid, new_gid)
         require_valid(call)
         try:
-            if is_regular:
-                self._drop_capabilities(file)
-            if changes or not is_regular:
+            # The kernel clears the set-ID bits and file capabilities, and changes st_ctime.
+            os.chown(handle(file), -1, -1)
+            if changes:
                 new = old.with_owner(new_uid, new_gid)
                 self._ownership.keep(file, mode, device, inode, new)
+                if device in self._makers.devices:
+                    # Without a record, as of root's, it would be its holder's.
+                    self._makers.give(device, inode, (new_uid, new_gid))
         except PermissionError:
             # A file of someone else's on the host looks like root's: it may be "given" to root.
-            if changes or not kernel_uid:
+            if not changes and kernel_uid:
+                return
+            if not changes or not self._host_files.contains(file, os.fstat(file)):
                 raise
+            birth = self._files.birth_time(file)
+            self._ownership.give(device, inode, birth, old.with_owner(new_uid, new_gid))
             return
-        if is_regular:
-            kept = mode & ~stat.S_ISUID
-            if mode & stat.S_IXGRP:
-                kept &= ~stat.S_ISGID
-            if kept != mode:
-                os.chmod(handle(file), stat.S_IMODE(kept))
+        if kept != mode:
+            os.chmod(handle(file), stat.S_IMODE(kept))
 
-    def _drop_capabilities(self, file: int) -> None:
-        """Take a regular file's capabilities. Raises OSError where nobody may change it: EROFS."""
-        result = self._files.removexattr(file, _CAPABILITIES)
-        if result not in (0, -errno.ENODATA, -errno.EOPNOTSUPP):
-            raise failure(-result)
+    def _kept_mode(
+        self, call: Call, who: Credentials, mode: int, group: int, new_group: int
+    ) -> int:
+        """Return the mode of a file that has been in a group and gets into another one.
+
+        chown_common() in fs/open.c, setattr_should_drop_sgid() and setattr_copy() in fs/attr.c.
+        """
+        if stat.S_ISDIR(mode):
+            return mode
+        kept = mode & ~stat.S_ISUID
+        if mode & stat.S_ISGID and (
+            mode & stat.S_IXGRP
+            or not self._identity.may_set_group_id(call.pid, who, group)
+            or (kept != mode and not self._identity.may_set_group_id(call.pid, who, new_group))
+        ):
+            kept &= ~stat.S_ISGID
+        return kept
 
 
 def _may_change(credentials: Credentials, old: Record, uid: int, gid: int) -> bool:

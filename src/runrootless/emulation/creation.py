@@ -18,6 +18,7 @@ from runrootless.emulation.devices import Devices
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.process_files import ProcessFiles
 from runrootless.emulation.record import Record
+from runrootless.emulation.streams import Streams
 from runrootless.emulation.walk import Found, open_child
 from runrootless.linux.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_PATH
 from runrootless.linux.memory import Memory
@@ -45,8 +46,10 @@ class Creation(Handlers):
         devices: Devices,
         process_files: ProcessFiles,
         access_lists: AccessLists,
+        streams: Streams,
     ) -> None:
         super().__init__(shared)
+        self._streams = streams
         self._access_lists = access_lists
         self._devices = devices
         self._process_files = process_files
@@ -213,7 +216,7 @@ class Creation(Handlers):
         return Call.ANSWERED
 
     def _open_existing(self, call: Call, file: int, flags: int) -> int | None:
-        """Open what an emulated device node stands for, or what a process's file is to say.
+        """Open what an emulated device node stands for, a terminal, or a process's file.
 
         All else is the kernel's.
         """
@@ -222,6 +225,8 @@ class Creation(Handlers):
         status = os.fstat(file)
         if stat.S_ISCHR(status.st_mode) and not status.st_rdev:
             fd = self._devices.open(call.pid, file, flags & _REOPENING, status)
+        elif stat.S_ISCHR(status.st_mode):
+            fd = self._streams.open_master(call, file, flags & _REOPENING, status)
         elif flags & _WRITING:
             return None
         else:

@@ -34,6 +34,7 @@ from runrootless.emulation.signals import Signals
 from runrootless.emulation.socketcall import Socketcall
 from runrootless.emulation.sockets import Sockets
 from runrootless.emulation.status_files import StatusFiles
+from runrootless.emulation.streams import Streams
 from runrootless.emulation.table import CHECKS, I386_CHECKS, rows
 from runrootless.emulation.xattrs import Xattrs
 from runrootless.linux import seccomp
@@ -57,7 +58,8 @@ class Emulator:
     """Answers the intercepted calls of one container.
 
     Several threads may call handlers at once.
-    With ``thorough`` the permissions of emulated users are checked.
+    With ``thorough`` the permissions of emulated users are checked. ``terminal_group`` is the
+    group of terminals in the container's devpts, None where they are their openers'.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Emulator:
         attributes: AttributeStore,
         views: Views,
         thorough: bool = False,
+        terminal_group: int | None = None,
     ) -> None:
         shared = self.shared = Shared(table, owners)
         self._handlers: dict[bytes, Handler] = {}
@@ -77,12 +80,14 @@ class Emulator:
         self._process_files = ProcessFiles(shared.procfs, shared.identity, self._status_files)
         self._expectations = shared.ownership.expectations
         self._expectations.wake = lambda: os.eventfd_write(self.wakes, 1)
+        shared.paths.on_borrowing(self._borrow)
         self._mounts = Mounts(shared, self._status_files, views)
         kept = Attributes(shared.files, attributes)
         access_lists = AccessLists(shared.files, kept)
-        creation = Creation(shared, self._devices, self._process_files, access_lists)
+        self._streams = Streams(shared, terminal_group)
+        creation = Creation(shared, self._devices, self._process_files, access_lists, self._streams)
         metadata = Metadata(shared, self._process_files, self._status_files)
-        chown = Chown(shared)
+        chown = Chown(shared, self._process_files)
         senders = Senders(shared.identity)
         sending, receiving = Sending(shared, senders), Receiving(shared, senders)
         self._senders = senders
@@ -122,12 +127,24 @@ class Emulator:
         """Take note that ``pid`` is the container's first process. Raises OSError."""
         self._identity.joined(pid)
 
+    def _borrow(self, directory: int, name: bytes) -> None:
+        """Have noted whose a file is that is reached by a descriptor of another process."""
+        holder = self._process_files.process(directory)
+        if holder is not None:
+            self.shared.makers.note_at(directory, name, holder)
+
+    def started(self, pid: int) -> None:
+        """Take note that a runtime has started ``pid`` in the container."""
+        for device, inode in self._streams.give(pid):
+            self._metadata.forget(device, inode)
+
     def joined(self, is_first: bool = True) -> None:
         """Take note that this process has joined the container, as the first one or another."""
         if not is_first:
             self._status_files.remove_left()
         self._senders.take_over()
         self._procfs.look()
+        self.shared.makers.look()
         self._status_files.look()
         self._devices.look()
         self._devices.take_over()

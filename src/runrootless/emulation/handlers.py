@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from runrootless.emulation.host_files import HostFiles
 from runrootless.emulation.identity import Identity
+from runrootless.emulation.makers import Makers
 from runrootless.emulation.ownership import Ownership
 from runrootless.emulation.paths import Paths
 from runrootless.emulation.procfs import Procfs
@@ -21,7 +23,16 @@ class Shared:
     Several threads share it.
     """
 
-    __slots__ = ("files", "identity", "memory", "ownership", "paths", "procfs")
+    __slots__ = (
+        "files",
+        "host_files",
+        "identity",
+        "makers",
+        "memory",
+        "ownership",
+        "paths",
+        "procfs",
+    )
 
     def __init__(self, table: CredentialTable, owners: OwnerStore) -> None:
         self.memory = Memory()
@@ -29,7 +40,9 @@ class Shared:
         self.procfs = Procfs()
         self.paths = Paths(self.memory, self.files, self.procfs)
         self.ownership = Ownership(self.files, owners)
-        self.identity = Identity(self.memory, table)
+        self.host_files = HostFiles()
+        self.makers = Makers()
+        self.identity = Identity(self.memory, table, self.makers)
 
 
 class Handlers:
@@ -42,3 +55,5 @@ class Handlers:
         self._paths = shared.paths
         self._ownership = shared.ownership
         self._identity = shared.identity
+        self._makers = shared.makers
+        self._host_files = shared.host_files

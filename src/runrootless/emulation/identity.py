@@ -20,6 +20,7 @@ from runrootless.emulation.credential_table import (
     is_varied,
 )
 from runrootless.emulation.credentials import (
+    CAP_FSETID,
     CAP_SETGID,
     CAP_SETUID,
     GROUPS_LIMIT,
@@ -32,6 +33,7 @@ from runrootless.emulation.credentials import (
 )
 from runrootless.emulation.entry_file import ROOT as PAID_BY_ROOT
 from runrootless.emulation.executions import Executions, SetId
+from runrootless.emulation.makers import Makers
 from runrootless.emulation.threads import Threads
 from runrootless.linux.capabilities import bounding_set, capabilities
 from runrootless.linux.limits import RLIMIT_RTTIME, get_soft_limit, set_soft_limit
@@ -55,8 +57,9 @@ class Identity:
     Any thread may call any method. Nothing is kept here that another agent could not find out.
     """
 
-    def __init__(self, memory: Memory, table: CredentialTable) -> None:
+    def __init__(self, memory: Memory, table: CredentialTable, makers: Makers) -> None:
         self._memory = memory
+        self._makers = makers
         self._table = table
         self._threads = Threads(table)
         self._executions = Executions(table)
@@ -94,6 +97,13 @@ class Identity:
         if held & ~self._bounding and _is_elsewhere(pid):
             held &= self._bounding
         return bool(held & capability)
+
+    def may_set_group_id(self, pid: int, credentials: Credentials, group: int) -> bool:
+        """Return whether a thread may let a file of a group have the set-group-ID bit.
+
+        in_group_or_capable() in fs/attr.c. Raises OSError where the thread is gone.
+        """
+        return credentials.in_group(group) or self.may(pid, credentials, CAP_FSETID)
 
     def of_limit(self, soft: int, directory: bytes) -> tuple[Credentials, State]:
         """Return the credentials of a thread, and what else is kept of its process.
@@ -151,6 +161,7 @@ class Identity:
         if new == old:
             return
         require_valid(call)
+        self._leave(call.pid, old, new)
         with self._lock:
             number = self._settle(call.pid)
             soft, hard, dumpable = self._table.state(number)
@@ -186,6 +197,7 @@ class Identity:
         if bits is not None:
             new = old.after_exec(bits.owner, bits.group)
             file, payer = bits.file, bits.payer
+        self._leave(pid, old, new)
         is_plain = old.uids[0] == old.uids[1] and old.gids[0] == old.gids[1]
         dumpable = tuple(is_plain and not after.is_gained_from(old) for after in (new, plain))
         if is_varied(number) and thread_count(pid) == 1:
@@ -200,6 +212,11 @@ class Identity:
         pending = self._table.encode_pending(outcome, state, varied, sure, check, payer)
         set_soft_limit(pid, RLIMIT_RTTIME, pending, INFINITY)
         return new
+
+    def _leave(self, pid: int, old: Credentials, new: Credentials) -> None:
+        """Have noted what a thread has made so far if it is to make others' files from now on."""
+        if old.uids[3] != new.uids[3] or old.gids[3] != new.gids[3]:
+            self._makers.note_all(pid, old)
 
     def _look(self, pid: int, number: int) -> tuple[Credentials, State]:
         """Return what a thread is whose number does not say it alone, and make it say so.

@@ -43,7 +43,8 @@ _DEVICE = struct.Struct("=Q")
 _PERMISSIONS = 0o7777
 _ROOT = (0, 0)
 OF_PROCESS = b""
-"""What stands for: this takes a closer look, at the process that the file is about."""
+"""What stands for: this takes a closer look, at the process that the file is about, or at who
+has made it."""
 
 _SETTLED_LIMIT = 8192
 # After how many seconds a change of a file changes st_ctime for sure, which is as fine as
@@ -131,10 +132,8 @@ class Metadata(Handlers):
         device = os.makedev(*_STATX_RDEV.unpack_from(data, _STATX_DEV_OFFSET))
         record = self._ownership.find(file, mode, device, inode)
         if record is None:
-            owner = _ROOT
-            if self._process_files.concerns(device):
-                owner = self._process_files.owner(call, file, by_path) or _ROOT
-            if (uid, gid) == owner:
+            owner = self._unrecorded(call, file, device, inode, by_path)
+            if (uid, gid) == owner and (device, inode) not in self._host_files.changes:
                 return None
             _STATX_OWNER_MODE.pack_into(data, _STATX_OWNER_OFFSET, *owner, mode)
         else:
@@ -143,6 +142,9 @@ class Metadata(Handlers):
                 numbers = os.major(record.device), os.minor(record.device)
                 _STATX_RDEV.pack_into(data, _STATX_RDEV_OFFSET, *numbers)
             _STATX_OWNER_MODE.pack_into(data, _STATX_OWNER_OFFSET, record.uid, record.gid, mode)
+        change = self._host_files.changes.get((device, inode))
+        if change is not None:
+            change.show_extended(data)
         return self._write(call, buffer, data)
 
     def stat_path(
@@ -209,8 +211,16 @@ class Metadata(Handlers):
         data = self._files.stat_buffer
         shown = self.shown(file, data)
         if shown is OF_PROCESS:
-            owner = self._process_files.owner(call, file, by_path)
-            shown, _ = self._recorded(file, data, owner or _ROOT)
+            device, inode = _DEVICE_INODE.unpack_from(data)
+            owner = self._unrecorded(call, file, device, inode, by_path)
+            shown, _ = self._recorded(file, data, owner)
+            change = self._host_files.changes.get((device, inode))
+            if change is not None:
+                shown = shown or bytes(data[SHOWN])
+                change.show(data)
+                if change.mode is not None:
+                    (mode,) = _MODE.unpack_from(shown)
+                    shown = _MODE.pack(mode & ~_PERMISSIONS | change.mode) + shown[_MODE.size :]
         if shown is None:
             return None
         data[SHOWN] = shown
@@ -219,7 +229,7 @@ class Metadata(Handlers):
     def shown(self, file: int, data: bytearray) -> bytes | None:
         """Return what to show of an open file, from st_mode to st_rdev; None if that is the truth.
 
-        OF_PROCESS is for those in /proc, whose owner depends on more. Of others it is
+        OF_PROCESS is for those whose owner depends on more, as in /proc. Of others it is
         remembered until st_ctime is another one: no attribute changes without it.
         """
         key, changed = SAME_FILE.unpack_from(data)
@@ -228,7 +238,13 @@ class Metadata(Handlers):
         settled = self.settled.get(key)
         if settled is not None and settled[0] == changed:
             return settled[1]
-        if self._process_files.concerns(_DEVICE_INODE.unpack(key)[0]):
+        place = _DEVICE_INODE.unpack(key)
+        device = place[0]
+        if (
+            device in self._makers.devices
+            or place in self._host_files.changes
+            or self._process_files.concerns(device)
+        ):
             return OF_PROCESS
         shown, carried = self._recorded(file, data, _ROOT)
         if carried:
@@ -241,6 +257,22 @@ class Metadata(Handlers):
                 else:
                     _remember(self.settled, key, (changed, shown))
         return shown
+
+    def forget(self, device: int, inode: int) -> None:
+        """Forget what is remembered of a file, whose owner has changed without its st_ctime."""
+        key = _DEVICE_INODE.pack(device, inode)
+        self.plain.pop(key, None)
+        self.settled.pop(key, None)
+
+    def _unrecorded(
+        self, call: Call, file: int, device: int, inode: int, by_path: bool
+    ) -> tuple[int, int]:
+        """Return the owner of an open file if there is no record of it."""
+        if device in self._makers.devices:
+            return self._makers.owner(device, inode, self._identity.of(call.pid))
+        if self._process_files.concerns(device):
+            return self._process_files.owner(call, file, by_path) or _ROOT
+        return _ROOT
 
     def _recorded(
         self, file: int, data: bytearray, owner: tuple[int, int]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from _thread import allocate_lock
 
 from runrootless.emulation.call import failure
 from runrootless.emulation.expectations import Expectations
@@ -26,6 +27,7 @@ _OWN_ATTRIBUTE = b"security.rootlesscontainers"
 
 _NO_ROOM = (-errno.ENOSPC, -errno.EDQUOT, -errno.ENOMEM)
 _CACHE_LIMIT = 4096
+_GIVEN_LIMIT = 8192
 _TYPE_MASK = 0o170000
 _FILE_TYPES_WITH_ATTRIBUTES = (stat.S_IFREG, stat.S_IFDIR)
 _TYPES_OF_DEVICES = (stat.S_IFCHR, stat.S_IFREG)
@@ -39,6 +41,9 @@ class Ownership:
         self._store = store
         self.expectations = Expectations(files, self.keep_new)
         self._decoded: dict[bytes, Record | None] = {}
+        self._lock = allocate_lock()
+        # By st_dev and st_ino: the time of birth, and the record.
+        self._given: dict[tuple[int, int], tuple[int, Record]] = {}
 
     def find(self, file: int, mode: int, device: int, inode: int) -> Record | None:
         """Return the record of an open file, or None.
@@ -54,6 +59,10 @@ class Ownership:
 
         Then st_ctime changes with the record.
         """
+        if self._given and (device, inode) in self._given:
+            given = self._given.get((device, inode))
+            if given is not None and given[0] == self._files.birth_time(file):
+                return given[1], False
         if mode & _TYPE_MASK in _FILE_TYPES_WITH_ATTRIBUTES:
             value = self._files.getxattr(file, ATTRIBUTE)
             if value.__class__ is bytes:
@@ -81,11 +90,28 @@ class Ownership:
             return None
         return record if birth == self._files.birth_time(file) else None
 
+    def give(self, device: int, inode: int, birth: int, record: Record) -> None:
+        """Have a file that is somebody's in the container alone, as long as that lasts.
+
+        Until its owner is changed, the record counts before what is kept of the file.
+        """
+        with self._lock:
+            self._given.pop((device, inode), None)
+            while len(self._given) >= _GIVEN_LIMIT:
+                del self._given[next(iter(self._given))]
+            self._given[device, inode] = birth, record
+
     def keep(self, file: int, mode: int, device: int, inode: int, record: Record) -> None:
         """Keep the record of an open file.
 
         Raises OSError as chown(2) would: EROFS, EPERM, ENOSPC.
         """
+        self._keep(file, mode, device, inode, record)
+        if self._given:
+            with self._lock:
+                self._given.pop((device, inode), None)
+
+    def _keep(self, file: int, mode: int, device: int, inode: int, record: Record) -> None:
         if stat.S_IFMT(mode) in _FILE_TYPES_WITH_ATTRIBUTES:
             if record == NOTHING:
                 result = self._files.removexattr(file, ATTRIBUTE)

@@ -30,6 +30,8 @@ from runrootless.linux.processes import descriptor_flags
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from runrootless.emulation.walk import Follow, Search
 
 PATH_MAX = 4096
@@ -49,6 +51,10 @@ class Paths:
         self._files = files
         self._procfs = procfs
         self._walk = Walk(files, procfs)
+
+    def on_borrowing(self, borrow: Callable[[int, bytes], None]) -> None:
+        """Have called what ``Walk.borrow`` is."""
+        self._walk.borrow = borrow
 
     def read(self, call: Call, address: int) -> bytes:
         """Return the path at an address of the caller's. Raises OSError: EFAULT, ENAMETOOLONG."""

@@ -56,6 +56,13 @@ class ProcessFiles:
             return 0, 0
         return credentials.uids[1], credentials.gids[1]
 
+    def process(self, file: int) -> Credentials | None:
+        """Return the credentials of the process that an open file is about, None for none."""
+        try:
+            return self._process(file)[2]
+        except (OSError, ValueError):
+            return None
+
     def open_copy(self, file: int) -> int | None:
         """Return a new descriptor to read what a process's status or limits file is to say.
 

@@ -1,4 +1,4 @@
-"""Sending SCM_CREDENTIALS of unix(7): sendmsg(2), sendmmsg(2).
+"""Sending SCM_CREDENTIALS and descriptors, unix(7): sendmsg(2), sendmmsg(2).
 
 The kernel sends all messages itself, for nobody else can send them in the caller's name.
 It takes no IDs that it does not know: those are checked here by its rules, remembered for
@@ -8,7 +8,8 @@ the receiver, and replaced by root's in the caller's memory.
 from __future__ import annotations
 
 import errno
-from _socket import SCM_CREDENTIALS, SOL_SOCKET
+import struct
+from _socket import SCM_CREDENTIALS, SCM_RIGHTS, SOL_SOCKET
 from _thread import allocate_lock
 
 from runrootless.emulation.call import Call, require_valid
@@ -39,6 +40,9 @@ _REPLACED_LIMIT = 1024
 _MARK = b"\xffrr\xff"
 """What fills the padding behind credentials that have been replaced."""
 _UNKNOWN: Ucred = (0, NO_CHANGE, NO_CHANGE)
+_DESCRIPTOR = struct.Struct("=i")
+_DESCRIPTORS_LIMIT = 253
+"""``SCM_MAX_FD``."""
 
 
 class Sending(Handlers):
@@ -76,11 +80,13 @@ class Sending(Handlers):
         for index in range(count):
             header = layout.header(data, index * stride)
             stated = []
-            if header.control_size >= layout.credentials_size:
+            if header.control_size >= layout.data_offset + _DESCRIPTOR.size:
                 room -= header.control_size
                 if room < 0:
                     return -errno.ENOBUFS
-                stated = self._stated(call, layout, header)
+                control = self._memory.read(call.pid, header.control, header.control_size) or b""
+                stated = _stated(layout, header, control)
+                self._note_sent(call, layout, control)
             chooses = bool(stated)
             refusal = self._check(call, stated) if stated else 0
             if refusal and index == 0:
@@ -93,19 +99,14 @@ class Sending(Handlers):
             self._senders.note_own(call.pid, self._identity.of(call.pid))
         return None
 
-    def _stated(self, call: Call, layout: Layout, header: Header) -> list[Stated]:
-        """Return all credentials of a message that the kernel would look at."""
-        control = self._memory.read(call.pid, header.control, header.control_size) or b""
-        padding = layout.padding(layout.credentials_size)
-        return [
-            (
-                header.control + offset,
-                CREDENTIALS.unpack_from(control, offset),
-                control[offset + length : offset + length + padding],
-            )
-            for level, kind, offset, length in layout.messages(control)
-            if (level, kind, length) == (SOL_SOCKET, SCM_CREDENTIALS, CREDENTIALS.size)
-        ]
+    def _note_sent(self, call: Call, layout: Layout, control: bytes) -> None:
+        """Have noted whose the files are that descriptors of a message refer to."""
+        for level, kind, offset, length in layout.messages(control):
+            if (level, kind) == (SOL_SOCKET, SCM_RIGHTS):
+                data = control[offset : offset + length - length % _DESCRIPTOR.size]
+                numbers = [b"%d" % number for (number,) in _DESCRIPTOR.iter_unpack(data)]
+                del numbers[_DESCRIPTORS_LIMIT:]
+                self._makers.note(call.pid, numbers, self._identity.of(call.pid))
 
     def _check(self, call: Call, stated: list[Stated]) -> int:
         """Have a message with credentials accepted by the kernel; return an errno, or 0.
@@ -183,6 +184,20 @@ class Sending(Handlers):
             return False
         socket.close()
         return True
+
+
+def _stated(layout: Layout, header: Header, control: bytes) -> list[Stated]:
+    """Return all credentials of a message that the kernel would look at."""
+    padding = layout.padding(layout.credentials_size)
+    return [
+        (
+            header.control + offset,
+            CREDENTIALS.unpack_from(control, offset),
+            control[offset + length : offset + length + padding],
+        )
+        for level, kind, offset, length in layout.messages(control)
+        if (level, kind, length) == (SOL_SOCKET, SCM_CREDENTIALS, CREDENTIALS.size)
+    ]
 
 
 def _count(call: Call) -> int:

@@ -87,6 +87,8 @@ class Walk:
     def __init__(self, files: Files, procfs: Procfs) -> None:
         self._files = files
         self._procfs = procfs
+        self.borrow: Callable[[int, bytes], None] | None = None
+        """Called before a magic link of another process is followed: its directory and name."""
 
     def follow(
         self,
@@ -105,7 +107,7 @@ class Walk:
         """
         steps = _Steps(self._files, self._procfs, caller, start, path, follows)
         try:
-            steps.search, steps.follow = search, follow
+            steps.search, steps.follow, steps.borrow = search, follow, self.borrow
             return steps.run()
         finally:
             steps.close()
@@ -127,6 +129,7 @@ class _Steps:
         self._links = 0
         self.search: Search | None = None
         self.follow: Follow | None = None
+        self.borrow: Callable[[int, bytes], None] | None = None
 
     def run(self) -> Found:
         while self._parts:
@@ -239,6 +242,8 @@ class _Steps:
         """Follow a magic link if its caller may: ptrace(2), "access mode checking"."""
         if self._procfs.is_of_caller(self._parent, self._caller):
             return os.open(name, _THERE, dir_fd=directory)
+        if self.borrow is not None:
+            self.borrow(self._parent, name)
         # The kernel goes by what this thread may: no more than the caller, for the moment.
         own = set_effective(_capabilities_here(self._caller))
         try:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import struct
 
-from runrootless.emulation.access_lists import AccessLists, is_access_list
+from runrootless.emulation.access_lists import ACCESS, AccessLists, is_access_list
 from runrootless.emulation.attributes import (
     ABSENT_USER,
     NAME_LIMIT,
@@ -155,6 +156,7 @@ class Xattrs(Handlers):
         try:
             if is_access_list(attribute):
                 self._access_lists.set(file, attribute, data)
+                self._drop_set_group_id(call, file, attribute)
             else:
                 self._attributes.set(file, attribute, data, flags)
         finally:
@@ -220,6 +222,19 @@ class Xattrs(Handlers):
         finally:
             os.close(file)
         return 0
+
+    def _drop_set_group_id(self, call: Call, file: int, attribute: bytes) -> None:
+        """Clear a bit that goes when somebody sets a list who is not in the file's group.
+
+        posix_acl_update_mode() in fs/posix_acl.c.
+        """
+        status = os.fstat(file)
+        if attribute != ACCESS or not status.st_mode & stat.S_ISGID:
+            return
+        record = self._ownership.find(file, status.st_mode, status.st_dev, status.st_ino)
+        who = self._identity.of(call.pid)
+        if not self._identity.may_set_group_id(call.pid, who, record.gid if record else 0):
+            os.chmod(handle(file), stat.S_IMODE(status.st_mode) & ~stat.S_ISGID)
 
     def _open_to_change(self, call: Call, place: Place, attribute: bytes) -> int:
         """Return a descriptor of a file of which an attribute is to be changed.

@@ -8,6 +8,7 @@ return negative error numbers.
 from __future__ import annotations
 
 import os
+import stat
 import struct
 from _thread import _local
 
@@ -93,6 +94,7 @@ OPEN_HOW_SIZE = c_ulong(_OPEN_HOW.size)
 _INT = 0xFFFFFFFF
 _PROC_SUPER_MAGIC = 0x9FA0
 _OVERLAYFS_SUPER_MAGIC = 0x794C7630
+_DEVPTS_SUPER_MAGIC = 0x1CD1
 _STATFS_SIZE = 256
 _STATFS_TYPE = struct.Struct("@l")
 
@@ -104,6 +106,16 @@ def handle(file: int) -> bytes:
     leads to the symlink itself.
     """
     return b"self/fd/%d" % file
+
+
+def touch(file: int) -> None:
+    """Change nothing of an open file but its st_ctime. Raises OSError: EROFS, EPERM."""
+    mode = os.fstat(file).st_mode
+    if mode & (stat.S_ISUID | stat.S_ISGID):
+        # chown(2) would clear these.
+        os.chmod(handle(file), stat.S_IMODE(mode))
+    else:
+        os.chown(handle(file), -1, -1)
 
 
 def open_how(flags: int, resolve: int) -> bytes:
@@ -267,6 +279,11 @@ def is_procfs(file: int) -> bool:
 def is_overlay(file: int) -> bool:
     """Return whether a file is of an overlayfs: fstatfs(2). Raises OSError."""
     return _file_system(file) == _OVERLAYFS_SUPER_MAGIC
+
+
+def is_devpts(file: int) -> bool:
+    """Return whether a file is of a devpts: fstatfs(2). Raises OSError."""
+    return _file_system(file) == _DEVPTS_SUPER_MAGIC
 
 
 def _file_system(file: int) -> int:
