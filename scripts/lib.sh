@@ -128,6 +128,9 @@ install_checkout() {
     find "$checkout" -maxdepth 1 -type f \( -name 'README*' -o -name 'LICENSE*' \) \
         -exec cp -t "$build" {} +
     find "$build" -name '*.egg-info' -prune -exec rm -r {} +
+    mkdir -p "$build/src/runrootless/native"
+    cc -O2 -shared -fPIC -Wall -Wextra -Werror -o "$build/src/runrootless/native/loop.so" \
+        "$checkout/native/loop.c" || die "could not compile native/loop.c"
     quietly env -C "$build" -u PYTHONPATH /usr/bin/python3 -c '
 from setuptools import build_meta
 build_meta.build_wheel(".")' &&
