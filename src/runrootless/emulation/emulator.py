@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from runrootless.emulation.access_lists import AccessLists
 from runrootless.emulation.argument_widths import narrowed
 from runrootless.emulation.attribute_store import AttributeStore
@@ -24,7 +22,6 @@ from runrootless.emulation.nodes import Nodes
 from runrootless.emulation.owner_store import OwnerStore
 from runrootless.emulation.process_files import ProcessFiles
 from runrootless.emulation.process_options import ProcessOptions
-from runrootless.emulation.quick import for_root_only, quick_newfstatat
 from runrootless.emulation.receiving import Receiving
 from runrootless.emulation.refused import Refused
 from runrootless.emulation.roots import Roots
@@ -50,7 +47,6 @@ if TYPE_CHECKING:
     from runrootless.emulation.roots import Views
 
     Handler: TypeAlias = Callable[[Call], int | None]
-    QuickHandler: TypeAlias = Callable[[int, bytes, int, int, int, int, int], int | None]
 
 
 class Emulator:
@@ -83,7 +79,9 @@ class Emulator:
         chown = Chown(shared)
         senders = Senders(shared.identity)
         sending, receiving = Sending(shared, senders), Receiving(shared, senders)
-        self._metadata = metadata
+        self.readers = self._status_files.reading
+        """The threads that something is shown to for a while."""
+        self.thorough = thorough
         self._checks: Checks | None = None
         if thorough:
             # Other agents do without these modules.
@@ -141,19 +139,6 @@ class Emulator:
         Return when to call it next, in milliseconds; None is when ``wakes`` says.
         """
         return self._status_files.tidy()
-
-    def quick_handlers(self) -> dict[bytes, QuickHandler]:
-        """Return quick handlers of those calls that make up most of all, by the same keys.
-
-        They are new ones, for one thread. A quick handler takes a listener and what
-        seccomp.QUICK finds in a notification of it, but for number and architecture. It returns
-        what the handler does, or UNDECIDED, and is right where the caller's view is the agent's.
-        It may raise OSError.
-        """
-        machine = os.uname().machine
-        key = seccomp.NUMBER.pack(NUMBERS[machine]["newfstatat"], AUDIT_ARCHITECTURES[machine])
-        quick = quick_newfstatat(self._metadata, self._procfs, self._status_files.readers)
-        return {key: quick if self._checks is None else for_root_only(quick)}
 
     def handlers(self) -> dict[bytes, Handler]:
         """Return the handler of each system call that seccomp may report.

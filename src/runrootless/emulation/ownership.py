@@ -74,25 +74,16 @@ class Ownership:
 
         ``mode``, ``device`` and ``inode`` are what stat(2) said of it.
         """
-        return self.find_with_place(file, mode, device, inode)[0]
-
-    def find_with_place(
-        self, file: int, mode: int, device: int, inode: int
-    ) -> tuple[Record | None, bool]:
-        """Return the same, and whether the file itself carries its record or would do so.
-
-        Then st_ctime changes with the record.
-        """
         if mode & _TYPE_MASK in _FILE_TYPES_WITH_ATTRIBUTES:
             value = self._files.getxattr(file, ATTRIBUTE)
             if value.__class__ is bytes:
                 try:
-                    return self._decoded[value], True
+                    return self._decoded[value]
                 except KeyError:
-                    return self._decode(value), True
+                    return self._decode(value)
             if value == -errno.ENODATA:
-                return None, True
-        return self._find_beside(file, mode, device, inode), False
+                return None
+        return self._find_beside(file, mode, device, inode)
 
     def _find_beside(self, file: int, mode: int, device: int, inode: int) -> Record | None:
         if self._expected:

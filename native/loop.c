@@ -1,0 +1,507 @@
+/* The agent's loop: receives the calls of one listener, answers what is common and simple,
+ * and returns to Python for everything else, with the notification in the thread's slot.
+ *
+ * Why this is not Python: trees of many files are read by calls of the stat family, one each,
+ * and a process that does little else waits for the agent all the time. Receiving, looking and
+ * answering takes the interpreter twice as long as the kernel's two switches between processes,
+ * touches ten times the memory, and holds the interpreter's lock, so that threads wait for one
+ * another. What takes a decision that is not in here is Python's: the rules are there once, and
+ * this is no more than a short cut to the same answers (emulation/metadata.py, identity.py,
+ * creation.py).
+ *
+ * The container may lie, race and flood. So: what it says is copied once, every length is
+ * bounded, nothing is allocated, no address of its is followed but by the kernel, and its
+ * paths are resolved as emulation/paths.py does it, from a descriptor, without magic links;
+ * what leads through a procfs is left. A descriptor that is opened here is closed here.
+ * A result that goes into a caller's memory is written while the caller still waits. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/audit.h>
+#include <linux/magic.h>
+#include <linux/openat2.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/uio.h>
+#include <sys/vfs.h>
+#include <sys/xattr.h>
+#include <time.h>
+#include <unistd.h>
+
+#if defined __x86_64__
+#define ARCHITECTURE AUDIT_ARCH_X86_64
+#elif defined __aarch64__
+#define ARCHITECTURE AUDIT_ARCH_AARCH64
+#else
+#error "the table of calls has no such machine"
+#endif
+
+/* What memory Python and this share, as agent/loop.py has it. */
+struct readers { uint32_t count, threads[64]; };
+struct activity { uint8_t asleep; int wakes; };
+struct loop {
+	struct seccomp_notif *slot;      /* agent/ledger.py: outlives this process */
+	const uint8_t *varied, *unusual; /* views may vary; there is something else to do */
+	struct activity *activity;       /* agent/watch.py */
+	const struct readers *readers;   /* emulation/status_files.py */
+	int listener;
+	uint32_t slot_size, flags;
+};
+enum { POLLS = 1, ROOT_ONLY = 2 };
+/* What serve returns: somebody is to look at "unusual"; a call is in the slot; all have ended. */
+enum { TURN, LEFT, ENDED };
+
+enum { PAGE = 4096, SHORT = 256 }; /* as linux/memory.py */
+enum { OUR_FLAGS = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | AT_STATX_SYNC_TYPE };
+
+/* Whose a file is, on record; of an emulated device node also what it is. */
+struct record { uint32_t uid, gid, type; uint64_t device; };
+
+/* Reads a number of a record's; false where it is cut short or, for Python, of over 63 bits. */
+static bool read_number(const uint8_t **at, const uint8_t *end, uint64_t *value)
+{
+	*value = 0;
+	for (int shift = 0; shift < 63 && *at < end; shift += 7) {
+		uint8_t byte = *(*at)++;
+		*value |= (uint64_t)(byte & 0x7f) << shift;
+		if (byte < 0x80)
+			return true;
+	}
+	return false;
+}
+
+/* Decodes what emulation/record.py encodes. False is for what that is to decide about. */
+bool decode_record(const uint8_t *at, size_t size, struct record *record)
+{
+	const uint8_t *end = at + size;
+	*record = (struct record){0};
+	while (at < end) {
+		uint64_t tag, value;
+		if (!read_number(&at, end, &tag) || (tag & 7) != 0 || !read_number(&at, end, &value))
+			return false;
+		switch (tag >> 3) {
+		case 1: record->uid = value; break;
+		case 2: record->gid = value; break;
+		case 1001: record->type = value <= S_IFMT ? value : 1; break;
+		case 1002: record->device = value; break;
+		}
+	}
+	if (record->uid == UINT32_MAX)
+		record->uid = 0;
+	if (record->gid == UINT32_MAX)
+		record->gid = 0;
+	return record->type == 0 || record->type == S_IFCHR || record->type == S_IFBLK;
+}
+
+/* What is remembered of files: no attribute changes without st_ctime. A place that another
+ * thread is at is passed by. Where two files have the same place, the later one has it. */
+static struct known {
+	atomic_flag busy;
+	dev_t device;
+	ino_t inode;
+	struct timespec changed;
+	struct record record;
+} table[8192];
+
+static struct known *place_of(const struct stat *status)
+{
+	uint64_t hash = (status->st_ino ^ (uint64_t)status->st_dev << 40) * 0x9e3779b97f4a7c15;
+	return &table[hash >> 32 & (sizeof table / sizeof *table - 1)];
+}
+
+static bool recall(const struct stat *status, struct record *record)
+{
+	struct known *known = place_of(status);
+	if (atomic_flag_test_and_set_explicit(&known->busy, memory_order_acquire))
+		return false;
+	bool found = known->inode == status->st_ino && known->device == status->st_dev &&
+		known->changed.tv_sec == status->st_ctim.tv_sec &&
+		known->changed.tv_nsec == status->st_ctim.tv_nsec;
+	if (found)
+		*record = known->record;
+	atomic_flag_clear_explicit(&known->busy, memory_order_release);
+	return found;
+}
+
+/* The record was read after the status: a change in between gives the file another time. */
+static void remember(const struct stat *status, const struct record *record)
+{
+	/* A file that has just changed may change again without its time doing so: times are as
+	 * fine as the kernel's ticks, unless a file system keeps whole or even seconds. */
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	if (status->st_ctim.tv_sec > now.tv_sec)
+		return;
+	if (now.tv_sec - 10 < status->st_ctim.tv_sec) {
+		int64_t since = (now.tv_sec - status->st_ctim.tv_sec) * INT64_C(1000000000) +
+			now.tv_nsec - status->st_ctim.tv_nsec;
+		if (since <= (status->st_ctim.tv_nsec ? 100000000 : INT64_C(3000000000)))
+			return;
+	}
+	struct known *known = place_of(status);
+	if (atomic_flag_test_and_set_explicit(&known->busy, memory_order_acquire))
+		return;
+	known->device = status->st_dev;
+	known->inode = status->st_ino;
+	known->changed = status->st_ctim;
+	known->record = *record;
+	atomic_flag_clear_explicit(&known->busy, memory_order_release);
+}
+
+static bool is_procfs(int file, dev_t device)
+{
+	struct statfs found;
+	/* Those with a device of their own are none, nor is one whose server does not say. */
+	return !major(device) && fstatfs(file, &found) == 0 && found.f_type == PROC_SUPER_MAGIC;
+}
+
+/* Numbers that say who a process is, as emulation/credential_table.py has them: below DIRECT and
+ * without a limit it is root, from TABLE on there is more to it. */
+#define DIRECT (UINT64_C(1) << 62)
+#define TABLE (UINT64_C(1) << 63)
+
+static uint64_t identity(pid_t pid)
+{
+	struct rlimit limit;
+	return syscall(SYS_prlimit64, pid, RLIMIT_RTTIME, NULL, &limit) ? TABLE : limit.rlim_cur;
+}
+
+static bool is_root(uint64_t number)
+{
+	return number < DIRECT || number == RLIM_INFINITY;
+}
+
+/* Returns a descriptor of what one of a thread's is open for, or of its working directory, or
+ * a negative error number. The name leads there alone: "PID/fd/N" in the agent's /proc. */
+static int open_start(pid_t pid, int descriptor)
+{
+	char name[40];
+	if (descriptor == AT_FDCWD)
+		snprintf(name, sizeof name, "%u/cwd", pid);
+	else
+		snprintf(name, sizeof name, "%u/fd/%d", pid, descriptor);
+	int file = open(name, O_PATH | O_CLOEXEC);
+	return file < 0 ? -errno : file;
+}
+
+static int resolve(int start, const char *path, int flags, uint64_t how)
+{
+	struct open_how asked = {.flags = O_PATH | O_CLOEXEC | flags, .resolve = how};
+	int file = syscall(SYS_openat2, start, path, &asked, sizeof asked);
+	return file < 0 ? -errno : file;
+}
+
+/* Returns whether a path that fails for the agent fails for its caller as well: where the way
+ * leads through no procfs, neither from a mount to another, nor in one. */
+static bool is_certain(int start, const char *path, int flags, int failure)
+{
+	if (failure != -ENOENT && failure != -ENOTDIR && failure != -EACCES)
+		return false;
+	int again = resolve(start, path, flags, RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV);
+	if (again >= 0)
+		close(again);
+	return again == failure && (start == AT_FDCWD || !is_procfs(start, 0));
+}
+
+/* What a call names: a path from a directory's descriptor, or the descriptor alone. */
+struct name { int directory; bool nofollow; char path[SHORT + 1]; };
+
+/* Reads a path of a caller's; false where it is not short, or goes on in another page. */
+static bool read_path(pid_t pid, uint64_t address, char path[SHORT + 1])
+{
+	size_t size = PAGE - address % PAGE;
+	if (size > SHORT)
+		size = SHORT;
+	struct iovec local = {path, size}, remote = {(void *)address, size};
+	ssize_t got = process_vm_readv(pid, &local, 1, &remote, 1, 0);
+	return got > 0 && memchr(path, 0, got);
+}
+
+/* What there is for a descriptor: the path fails for its caller as well, so that the kernel is
+ * to tell; or it takes a closer look. */
+enum { FAILS = -1, UNCLEAR = -2 };
+
+/* Opens what a call names, as O_PATH. */
+static int open_named(pid_t pid, const struct name *name)
+{
+	int start = AT_FDCWD;
+	if (name->path[0] != '/') {
+		if (name->directory < 0 && name->directory != AT_FDCWD)
+			return UNCLEAR;
+		start = open_start(pid, name->directory);
+		if (start < 0)
+			return start == -ENOENT ? FAILS : UNCLEAR;
+		if (!name->path[0])
+			return start;
+	}
+	int flags = name->nofollow ? O_NOFOLLOW : 0;
+	int file = resolve(start, name->path, flags, RESOLVE_NO_MAGICLINKS);
+	if (file < 0)
+		file = is_certain(start, name->path, flags, file) ? FAILS : UNCLEAR;
+	if (start >= 0)
+		close(start);
+	return file;
+}
+
+/* Finds the record of an open file that carries its record itself. False is for Python. */
+static bool find_record(int file, const struct stat *status, struct record *record)
+{
+	if (recall(status, record))
+		return true;
+	if (!(S_ISREG(status->st_mode) || S_ISDIR(status->st_mode)) || is_procfs(file, status->st_dev))
+		return false;
+	char name[24];
+	uint8_t value[256];
+	snprintf(name, sizeof name, "self/fd/%d", file);
+	ssize_t size = getxattr(name, "user.rootlesscontainers", value, sizeof value);
+	if (size < 0 && errno != ENODATA)
+		return false;
+	if (!decode_record(value, size < 0 ? 0 : size, record))
+		return false;
+	remember(status, record);
+	return true;
+}
+
+/* Answers. What decides returns true with one, and false where it is Python's to decide. */
+static bool pass(struct seccomp_notif_resp *answer)
+{
+	answer->flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+	return true;
+}
+
+static bool result(struct seccomp_notif_resp *answer, int value)
+{
+	answer->error = value < 0 ? value : 0;
+	answer->val = value < 0 ? 0 : value;
+	return true;
+}
+
+static bool is_waiting(const struct loop *loop, const struct seccomp_notif *call)
+{
+	uint64_t id = call->id;
+	return ioctl(loop->listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &id) == 0;
+}
+
+/* The stat family: what an open file looks like, with its owner on record. */
+static bool show(const struct loop *loop, const struct seccomp_notif *call, int file,
+		 uint64_t address, struct seccomp_notif_resp *answer)
+{
+	struct stat status;
+	struct record record;
+	if (syscall(SYS_fstat, file, &status) || !find_record(file, &status, &record))
+		return false;
+	if (status.st_uid == record.uid && status.st_gid == record.gid && !record.type)
+		return pass(answer);
+	status.st_uid = record.uid;
+	status.st_gid = record.gid;
+	if (record.type) {
+		status.st_mode = (status.st_mode & ALLPERMS) | record.type;
+		status.st_rdev = record.device;
+	}
+	/* Only now: what was looked at was this caller's, and not a later process's of its number. */
+	if (!is_waiting(loop, call))
+		return result(answer, -EINTR);
+	struct iovec local = {&status, sizeof status}, remote = {(void *)address, sizeof status};
+	bool is_written = process_vm_writev(call->pid, &local, 1, &remote, 1, 0) == sizeof status;
+	return result(answer, is_written ? 0 : -EFAULT);
+}
+
+static bool show_named(const struct loop *loop, const struct seccomp_notif *call,
+		       const struct name *name, uint64_t address, struct seccomp_notif_resp *answer)
+{
+	int file = open_named(call->pid, name);
+	if (file < 0)
+		return file == FAILS && pass(answer);
+	bool is_decided = show(loop, call, file, address, answer);
+	close(file);
+	return is_decided;
+}
+
+static bool stat_path(const struct loop *loop, const struct seccomp_notif *call, int directory,
+		      uint64_t path, uint64_t buffer, unsigned flags, struct seccomp_notif_resp *answer)
+{
+	struct name name = {.directory = directory, .nofollow = flags & AT_SYMLINK_NOFOLLOW};
+	if (flags & ~OUR_FLAGS || !read_path(call->pid, path, name.path))
+		return false;
+	if (!name.path[0] && !(flags & AT_EMPTY_PATH))
+		return pass(answer);
+	return show_named(loop, call, &name, buffer, answer);
+}
+
+/* New files: let through where they are root's in all, so that there is nothing to record. */
+static bool make(const struct seccomp_notif *call, struct name *name, struct seccomp_notif_resp *answer)
+{
+	char *end = name->path + strlen(name->path);
+	while (end > name->path && end[-1] == '/')
+		end--;
+	char *last = end;
+	while (last > name->path && last[-1] != '/')
+		last--;
+	size_t length = end - last;
+	if (!length || (length <= 2 && !memcmp(last, "..", length)) || !is_root(identity(call->pid)))
+		return false;
+	/* The directory, with a slash behind it; nothing stands for where the path begins. */
+	*last = 0;
+	name->nofollow = false;
+	int parent = open_named(call->pid, name);
+	if (parent < 0)
+		return false;
+	struct stat status;
+	char attribute[24];
+	snprintf(attribute, sizeof attribute, "self/fd/%d", parent);
+	bool is_plain = syscall(SYS_fstat, parent, &status) == 0 && !(status.st_mode & S_ISGID) &&
+		!is_procfs(parent, status.st_dev) &&
+		getxattr(attribute, "system.posix_acl_default", NULL, 0) < 0 && errno != ERANGE;
+	close(parent);
+	return is_plain && pass(answer);
+}
+
+static bool make_path(const struct seccomp_notif *call, int directory, uint64_t path,
+		      struct seccomp_notif_resp *answer)
+{
+	struct name name = {.directory = directory};
+	return read_path(call->pid, path, name.path) && make(call, &name, answer);
+}
+
+/* Opening: what is there is the kernel's, but for emulated device nodes, which are whiteouts,
+ * and for what is in a procfs. */
+static bool open_path(const struct seccomp_notif *call, int directory, uint64_t path, unsigned flags,
+		      struct seccomp_notif_resp *answer)
+{
+	if (flags & O_PATH || (flags & (O_DIRECTORY | O_CREAT | O_TMPFILE)) == O_DIRECTORY)
+		return pass(answer);
+	struct name name = {.directory = directory, .nofollow = flags & O_NOFOLLOW};
+	if (flags & O_TMPFILE & ~O_DIRECTORY || !read_path(call->pid, path, name.path))
+		return false;
+	if (!name.path[0])
+		return pass(answer);
+	if (flags & O_CREAT && flags & O_EXCL)
+		return make(call, &name, answer);
+	int file = open_named(call->pid, &name);
+	if (file >= 0) {
+		struct stat status;
+		bool is_plain = syscall(SYS_fstat, file, &status) == 0 && !is_procfs(file, status.st_dev) &&
+			!(S_ISCHR(status.st_mode) && !status.st_rdev);
+		close(file);
+		return is_plain && pass(answer);
+	}
+	if (file != FAILS || !(flags & O_CREAT))
+		return file == FAILS && pass(answer);
+	/* A symlink that leads nowhere is where it would be made. */
+	name.nofollow = true;
+	file = open_named(call->pid, &name);
+	if (file >= 0)
+		close(file);
+	return file == FAILS && make(call, &name, answer);
+}
+
+static bool tell_id(const struct seccomp_notif *call, int shift, struct seccomp_notif_resp *answer)
+{
+	uint64_t number = identity(call->pid);
+	if (is_root(number))
+		return result(answer, 0);
+	return number < TABLE && result(answer, number >> shift & INT32_MAX);
+}
+
+static bool reads_status(const struct readers *readers, uint32_t thread)
+{
+	if (__atomic_load_n(&readers->count, __ATOMIC_RELAXED))
+		for (size_t i = 0; i < sizeof readers->threads / sizeof *readers->threads; i++)
+			if (__atomic_load_n(&readers->threads[i], __ATOMIC_RELAXED) == thread)
+				return true;
+	return false;
+}
+
+static bool decide(const struct loop *loop, const struct seccomp_notif *call,
+		   struct seccomp_notif_resp *answer)
+{
+	const uint64_t *arguments = (const uint64_t *)call->data.args;
+	int descriptor = arguments[0];
+	if (call->data.arch != ARCHITECTURE || !call->pid)
+		return false;
+	switch (call->data.nr) {
+	case SYS_getuid: case SYS_geteuid: return tell_id(call, 31, answer);
+	case SYS_getgid: case SYS_getegid: return tell_id(call, 0, answer);
+	}
+	if (__atomic_load_n(loop->varied, __ATOMIC_ACQUIRE) || reads_status(loop->readers, call->pid) ||
+	    (loop->flags & ROOT_ONLY && !is_root(identity(call->pid))))
+		return false;
+	switch (call->data.nr) {
+	case SYS_newfstatat:
+		return stat_path(loop, call, descriptor, arguments[1], arguments[2], arguments[3], answer);
+	case SYS_fstat: {
+		struct name name = {.directory = descriptor};
+		return descriptor >= 0 && show_named(loop, call, &name, arguments[1], answer);
+	}
+	case SYS_openat: return open_path(call, descriptor, arguments[1], arguments[2], answer);
+	case SYS_mkdirat: return make_path(call, descriptor, arguments[1], answer);
+	case SYS_symlinkat: return make_path(call, arguments[1], arguments[2], answer);
+#ifdef __x86_64__
+	case SYS_stat: return stat_path(loop, call, AT_FDCWD, arguments[0], arguments[1], 0, answer);
+	case SYS_lstat:
+		return stat_path(loop, call, AT_FDCWD, arguments[0], arguments[1], AT_SYMLINK_NOFOLLOW, answer);
+	case SYS_open: return open_path(call, AT_FDCWD, arguments[0], arguments[1], answer);
+	case SYS_creat: return open_path(call, AT_FDCWD, arguments[0], O_CREAT | O_WRONLY | O_TRUNC, answer);
+	case SYS_mkdir: return make_path(call, AT_FDCWD, arguments[0], answer);
+	case SYS_symlink: return make_path(call, AT_FDCWD, arguments[1], answer);
+#endif
+	}
+	return false;
+}
+
+/* Receives and answers calls until there is something for Python: see the enumeration above.
+ * Whenever there is no call in hand, the slot says so before the next one is asked for: else
+ * whoever follows this process would answer a call once more. */
+int serve(struct loop *loop)
+{
+	struct seccomp_notif *slot = loop->slot;
+	do {
+		struct pollfd polled = {.fd = loop->listener, .events = POLLIN};
+		__atomic_store_n(&slot->id, 0, __ATOMIC_RELEASE);
+		memset(slot, 0, loop->slot_size);
+		if (loop->flags & POLLS) {
+			while (poll(&polled, 1, -1) < 0 && errno == EINTR)
+				;
+			if (!(polled.revents & POLLIN))
+				return ENDED;
+		}
+		if (ioctl(loop->listener, SECCOMP_IOCTL_NOTIF_RECV, slot) < 0) {
+			/* The caller was killed before this could be read, or all are gone. */
+			if (poll(&polled, 1, 0) > 0 && polled.revents & (POLLHUP | POLLNVAL))
+				return ENDED;
+			continue;
+		}
+		/* Either this is seen, or whoever goes to sleep sees the call in the slot. */
+		atomic_thread_fence(memory_order_seq_cst);
+		if (__atomic_load_n(&loop->activity->asleep, __ATOMIC_RELAXED)) {
+			uint64_t one = 1;
+			__atomic_store_n(&loop->activity->asleep, 0, __ATOMIC_RELAXED);
+			ssize_t written = write(loop->activity->wakes, &one, sizeof one);
+			(void)written; /* Whoever waits is awake if it is full. */
+		}
+		struct seccomp_notif_resp answer = {.id = slot->id};
+		if (!decide(loop, slot, &answer))
+			return LEFT;
+		/* It may have been interrupted, in which case it is repeated, or its caller killed. */
+		ioctl(loop->listener, SECCOMP_IOCTL_NOTIF_SEND, &answer);
+	} while (!__atomic_load_n(loop->unusual, __ATOMIC_ACQUIRE));
+	return TURN;
+}
+
+/* Notes that nobody watches over the calls; what has been received by now can be seen after it. */
+void fall_asleep(struct activity *activity)
+{
+	__atomic_store_n(&activity->asleep, 1, __ATOMIC_SEQ_CST);
+	atomic_thread_fence(memory_order_seq_cst);
+}
