@@ -57,10 +57,17 @@ struct loop {
 	const struct readers *readers;   /* emulation/status_files.py */
 	int listener;
 	uint32_t slot_size, flags;
+	/* What Python has to look at: an open file, or -1, and what the kernel says of it; whether
+	 * that is to be shown to the caller with what Python has changed, and where. */
+	int file;
+	uint32_t shows;
+	uint64_t address;
+	struct stat status;
 };
 enum { POLLS = 1, ROOT_ONLY = 2 };
-/* What serve returns: somebody is to look at "unusual"; a call is in the slot; all have ended. */
-enum { TURN, LEFT, ENDED };
+/* What serve returns: somebody is to look at "unusual"; a call is in the slot, as a whole or but
+ * for the file that is open; all have ended. */
+enum { TURN, LEFT, LOOK, ENDED };
 
 enum { PAGE = 4096, SHORT = 256 }; /* as linux/memory.py */
 enum { OUR_FLAGS = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | AT_STATX_SYNC_TYPE };
@@ -254,23 +261,28 @@ static int open_named(pid_t pid, const struct name *name)
 	return file;
 }
 
-/* Finds the record of an open file that carries its record itself. False is for Python. */
-static bool find_record(int file, const struct stat *status, struct record *record)
+/* Where the record of a file is: with it, where it was found; beside it, or in a way that Python
+ * has to look at; it depends on a process. */
+enum place { CARRIED, BESIDE, OF_PROCESS };
+
+static enum place find_record(int file, const struct stat *status, struct record *record)
 {
 	if (recall(status, record))
-		return true;
-	if (!(S_ISREG(status->st_mode) || S_ISDIR(status->st_mode)) || is_procfs(file, status->st_dev))
-		return false;
+		return CARRIED;
+	if (is_procfs(file, status->st_dev))
+		return OF_PROCESS;
+	if (!S_ISREG(status->st_mode) && !S_ISDIR(status->st_mode))
+		return BESIDE;
 	char name[24];
 	uint8_t value[256];
 	snprintf(name, sizeof name, "self/fd/%d", file);
 	ssize_t size = getxattr(name, "user.rootlesscontainers", value, sizeof value);
 	if (size < 0 && errno != ENODATA)
-		return false;
+		return BESIDE;
 	if (!decode_record(value, size < 0 ? 0 : size, record))
-		return false;
+		return BESIDE;
 	remember(status, record);
-	return true;
+	return CARRIED;
 }
 
 /* Answers. What decides returns true with one, and false where it is Python's to decide. */
@@ -287,56 +299,87 @@ static bool result(struct seccomp_notif_resp *answer, int value)
 	return true;
 }
 
-static bool is_waiting(const struct loop *loop, const struct seccomp_notif *call)
+/* Gives the caller what it has asked for. */
+static bool fill(const struct loop *loop, uint64_t address, void *data, size_t size,
+		 struct seccomp_notif_resp *answer)
 {
+	const struct seccomp_notif *call = loop->slot;
 	uint64_t id = call->id;
-	return ioctl(loop->listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &id) == 0;
-}
-
-/* The stat family: what an open file looks like, with its owner on record. */
-static bool show(const struct loop *loop, const struct seccomp_notif *call, int file,
-		 uint64_t address, struct seccomp_notif_resp *answer)
-{
-	struct stat status;
-	struct record record;
-	if (syscall(SYS_fstat, file, &status) || !find_record(file, &status, &record))
-		return false;
-	if (status.st_uid == record.uid && status.st_gid == record.gid && !record.type)
-		return pass(answer);
-	status.st_uid = record.uid;
-	status.st_gid = record.gid;
-	if (record.type) {
-		status.st_mode = (status.st_mode & ALLPERMS) | record.type;
-		status.st_rdev = record.device;
-	}
 	/* Only now: what was looked at was this caller's, and not a later process's of its number. */
-	if (!is_waiting(loop, call))
+	if (ioctl(loop->listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &id) < 0)
 		return result(answer, -EINTR);
-	struct iovec local = {&status, sizeof status}, remote = {(void *)address, sizeof status};
-	bool is_written = process_vm_writev(call->pid, &local, 1, &remote, 1, 0) == sizeof status;
-	return result(answer, is_written ? 0 : -EFAULT);
+	struct iovec local = {data, size}, remote = {(void *)address, size};
+	bool is_whole = address <= UINT64_MAX - size &&
+		process_vm_writev(call->pid, &local, 1, &remote, 1, 0) == (ssize_t)size;
+	return result(answer, is_whole ? 0 : -EFAULT);
 }
 
-static bool show_named(const struct loop *loop, const struct seccomp_notif *call,
-		       const struct name *name, uint64_t address, struct seccomp_notif_resp *answer)
+/* What a call of the stat family asks for, and where it is to be written. */
+struct wanted { uint64_t address; bool is_extended; unsigned sync, mask; };
+
+/* Shows what a file looks like, with its owner on record; leaves it open for Python to look at
+ * where that is kept beside it. */
+static bool show(struct loop *loop, int file, const struct wanted *wanted,
+		 struct seccomp_notif_resp *answer)
 {
-	int file = open_named(call->pid, name);
+	struct stat *status = &loop->status;
+	struct record record;
+	if (syscall(SYS_fstat, file, status))
+		return false;
+	enum place place = find_record(file, status, &record);
+	if (place == BESIDE && !wanted->is_extended) {
+		loop->file = file;
+		loop->address = wanted->address;
+	}
+	if (place != CARRIED)
+		return false;
+	if (status->st_uid == record.uid && status->st_gid == record.gid && !record.type)
+		return pass(answer);
+	mode_t mode = record.type ? (status->st_mode & ALLPERMS) | record.type : status->st_mode;
+	if (wanted->is_extended) {
+		struct statx data;
+		unsigned mask = wanted->mask | STATX_TYPE | STATX_INO;
+		if (syscall(SYS_statx, file, "", AT_EMPTY_PATH | wanted->sync, mask, &data))
+			return pass(answer);
+		data.stx_uid = record.uid;
+		data.stx_gid = record.gid;
+		if (record.type) {
+			data.stx_mode = mode;
+			data.stx_rdev_major = major(record.device);
+			data.stx_rdev_minor = minor(record.device);
+		}
+		return fill(loop, wanted->address, &data, sizeof data, answer);
+	}
+	status->st_uid = record.uid;
+	status->st_gid = record.gid;
+	status->st_mode = mode;
+	if (record.type)
+		status->st_rdev = record.device;
+	return fill(loop, wanted->address, status, sizeof *status, answer);
+}
+
+static bool show_named(struct loop *loop, const struct name *name, const struct wanted *wanted,
+		       struct seccomp_notif_resp *answer)
+{
+	int file = open_named(loop->slot->pid, name);
 	if (file < 0)
 		return file == FAILS && pass(answer);
-	bool is_decided = show(loop, call, file, address, answer);
-	close(file);
+	bool is_decided = show(loop, file, wanted, answer);
+	if (loop->file < 0)
+		close(file);
 	return is_decided;
 }
 
-static bool stat_path(const struct loop *loop, const struct seccomp_notif *call, int directory,
-		      uint64_t path, uint64_t buffer, unsigned flags, struct seccomp_notif_resp *answer)
+static bool stat_path(struct loop *loop, int directory, uint64_t path, unsigned flags,
+		      struct wanted wanted, struct seccomp_notif_resp *answer)
 {
 	struct name name = {.directory = directory, .nofollow = flags & AT_SYMLINK_NOFOLLOW};
-	if (flags & ~OUR_FLAGS || !read_path(call->pid, path, name.path))
+	if (flags & ~OUR_FLAGS || !read_path(loop->slot->pid, path, name.path))
 		return false;
 	if (!name.path[0] && !(flags & AT_EMPTY_PATH))
 		return pass(answer);
-	return show_named(loop, call, &name, buffer, answer);
+	wanted.sync = flags & AT_STATX_SYNC_TYPE;
+	return show_named(loop, &name, &wanted, answer);
 }
 
 /* New files: let through where they are root's in all, so that there is nothing to record. */
@@ -423,11 +466,12 @@ static bool reads_status(const struct readers *readers, uint32_t thread)
 	return false;
 }
 
-static bool decide(const struct loop *loop, const struct seccomp_notif *call,
-		   struct seccomp_notif_resp *answer)
+static bool decide(struct loop *loop, struct seccomp_notif_resp *answer)
 {
-	const uint64_t *arguments = (const uint64_t *)call->data.args;
-	int descriptor = arguments[0];
+	const struct seccomp_notif *call = loop->slot;
+	uint64_t first = call->data.args[0], second = call->data.args[1], third = call->data.args[2];
+	unsigned fourth = call->data.args[3];
+	int descriptor = first;
 	if (call->data.arch != ARCHITECTURE || !call->pid)
 		return false;
 	switch (call->data.nr) {
@@ -439,25 +483,48 @@ static bool decide(const struct loop *loop, const struct seccomp_notif *call,
 		return false;
 	switch (call->data.nr) {
 	case SYS_newfstatat:
-		return stat_path(loop, call, descriptor, arguments[1], arguments[2], arguments[3], answer);
-	case SYS_fstat: {
-		struct name name = {.directory = descriptor};
-		return descriptor >= 0 && show_named(loop, call, &name, arguments[1], answer);
+		return stat_path(loop, descriptor, second, fourth, (struct wanted){.address = third}, answer);
+	case SYS_statx: {
+		struct wanted wanted = {.address = call->data.args[4], .is_extended = true, .mask = fourth};
+		return stat_path(loop, descriptor, second, third, wanted, answer);
 	}
-	case SYS_openat: return open_path(call, descriptor, arguments[1], arguments[2], answer);
-	case SYS_mkdirat: return make_path(call, descriptor, arguments[1], answer);
-	case SYS_symlinkat: return make_path(call, arguments[1], arguments[2], answer);
+	case SYS_fstat:
+		return descriptor >= 0 && show_named(loop, &(struct name){.directory = descriptor},
+						     &(struct wanted){.address = second}, answer);
+	case SYS_openat: return open_path(call, descriptor, second, third, answer);
+	case SYS_mkdirat: return make_path(call, descriptor, second, answer);
+	case SYS_symlinkat: return make_path(call, second, third, answer);
 #ifdef __x86_64__
-	case SYS_stat: return stat_path(loop, call, AT_FDCWD, arguments[0], arguments[1], 0, answer);
+	case SYS_stat: return stat_path(loop, AT_FDCWD, first, 0, (struct wanted){.address = second}, answer);
 	case SYS_lstat:
-		return stat_path(loop, call, AT_FDCWD, arguments[0], arguments[1], AT_SYMLINK_NOFOLLOW, answer);
-	case SYS_open: return open_path(call, AT_FDCWD, arguments[0], arguments[1], answer);
-	case SYS_creat: return open_path(call, AT_FDCWD, arguments[0], O_CREAT | O_WRONLY | O_TRUNC, answer);
-	case SYS_mkdir: return make_path(call, AT_FDCWD, arguments[0], answer);
-	case SYS_symlink: return make_path(call, AT_FDCWD, arguments[1], answer);
+		return stat_path(loop, AT_FDCWD, first, AT_SYMLINK_NOFOLLOW,
+				 (struct wanted){.address = second}, answer);
+	case SYS_open: return open_path(call, AT_FDCWD, first, second, answer);
+	case SYS_creat: return open_path(call, AT_FDCWD, first, O_CREAT | O_WRONLY | O_TRUNC, answer);
+	case SYS_mkdir: return make_path(call, AT_FDCWD, first, answer);
+	case SYS_symlink: return make_path(call, AT_FDCWD, second, answer);
 #endif
 	}
 	return false;
+}
+
+/* An answer may come too late: the call was interrupted, and is repeated, or its caller killed. */
+static void send(const struct loop *loop, struct seccomp_notif_resp *answer)
+{
+	ioctl(loop->listener, SECCOMP_IOCTL_NOTIF_SEND, answer);
+}
+
+/* Answers the call of which Python has looked at the file. */
+static void conclude(struct loop *loop)
+{
+	struct seccomp_notif_resp answer = {.id = loop->slot->id};
+	close(loop->file);
+	loop->file = -1;
+	if (loop->shows)
+		fill(loop, loop->address, &loop->status, sizeof loop->status, &answer);
+	else
+		pass(&answer);
+	send(loop, &answer);
 }
 
 /* Receives and answers calls until there is something for Python: see the enumeration above.
@@ -466,6 +533,11 @@ static bool decide(const struct loop *loop, const struct seccomp_notif *call,
 int serve(struct loop *loop)
 {
 	struct seccomp_notif *slot = loop->slot;
+	if (loop->file >= 0) {
+		conclude(loop);
+		if (__atomic_load_n(loop->unusual, __ATOMIC_ACQUIRE))
+			return TURN;
+	}
 	do {
 		struct pollfd polled = {.fd = loop->listener, .events = POLLIN};
 		__atomic_store_n(&slot->id, 0, __ATOMIC_RELEASE);
@@ -491,10 +563,9 @@ int serve(struct loop *loop)
 			(void)written; /* Whoever waits is awake if it is full. */
 		}
 		struct seccomp_notif_resp answer = {.id = slot->id};
-		if (!decide(loop, slot, &answer))
-			return LEFT;
-		/* It may have been interrupted, in which case it is repeated, or its caller killed. */
-		ioctl(loop->listener, SECCOMP_IOCTL_NOTIF_SEND, &answer);
+		if (!decide(loop, &answer))
+			return loop->file < 0 ? LEFT : LOOK;
+		send(loop, &answer);
 	} while (!__atomic_load_n(loop->unusual, __ATOMIC_ACQUIRE));
 	return TURN;
 }

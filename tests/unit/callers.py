@@ -5,7 +5,7 @@ import mmap
 import os
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from runrootless.agent.ledger import NO_CALL, VARIED, Ledger
@@ -76,6 +76,7 @@ class Caller:
         self.unusual.set(True)
         self.activity = Activity()
         self.readers = Readers(64)
+        self.look: Callable[[int, bytearray], bool] = lambda file, status: False
         self.loop = Loop(
             self.listener,
             slot,
@@ -85,6 +86,7 @@ class Caller:
             self.readers,
             polls,
             root_only,
+            lambda file, status: self.look(file, status),
         )
 
     def _run(self, commands: socket.socket) -> None:

@@ -40,6 +40,8 @@ class Answers:
         self._handlers = emulator.handlers()
         self.readers = emulator.readers
         """The threads whose calls are to be handled here, all of them."""
+        self.look = emulator.look
+        """What finds out about files that do not carry their records."""
         self.root_only = emulator.thorough
         """Whether those of emulated users are as well."""
         self.waiting = Waiting(views, ledger, self._finish, watch)

@@ -8,14 +8,17 @@ from __future__ import annotations
 import os
 import struct
 
+from runrootless.linux.files import STAT_SIZE
 from runrootless.linux.libc import Library, address, c_void_p, silent_function
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from runrootless.agent.ledger import Ledger, Slot
     from runrootless.emulation.status_files import Readers
 
-TURN, LEFT, ENDED = range(3)
+TURN, LEFT, _LOOK, ENDED = range(4)
 """What ``serve`` returns: the flag is set; a call is in the slot, for Python; all have ended."""
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -24,7 +27,9 @@ _serve = silent_function("serve", _LIBRARY)
 _fall_asleep = silent_function("fall_asleep", _LIBRARY)
 
 # struct loop and struct activity.
-_LOOP = struct.Struct("@PPPPPiII")
+_LOOP = struct.Struct("@PPPPPiIIiIQ")
+_FILE_OFFSET = struct.calcsize("@PPPPPiII")
+_LOOKED = struct.Struct("=iI")
 _ACTIVITY = struct.Struct("@B3xi")
 _POLLS = 1
 _ROOT_ONLY = 2
@@ -85,6 +90,8 @@ class Loop:
     ``unusual`` makes it come back, ``readers`` are threads whose calls it leaves, and with
     ``polls`` it asks poll(2) before it receives. It notes each call in the ``slot``, and leaves
     those that are about files if views vary, or if they are not root's with ``root_only``.
+    ``look`` is given an open file that does not carry its record, and what stat(2) says of it:
+    it changes that and returns whether it has.
     """
 
     def __init__(
@@ -97,8 +104,10 @@ class Loop:
         readers: Readers,
         polls: bool,
         root_only: bool,
+        look: Callable[[int, bytearray], bool],
     ) -> None:
         self._shared = ledger, unusual, activity, readers
+        self._look = look
         self._memory = bytearray(
             _LOOP.pack(
                 slot.address,
@@ -109,11 +118,29 @@ class Loop:
                 listener,
                 len(slot.call),
                 _POLLS * polls | _ROOT_ONLY * root_only,
+                -1,
+                0,
+                0,
             )
+            + bytes(STAT_SIZE)
         )
+        self._status = memoryview(self._memory)[_LOOP.size :]
         self._pointer = c_void_p(address(self._memory))
 
     def serve(self) -> int:
         """Answer calls until there is something to do that only Python can; return what."""
         result: int = _serve(self._pointer)
+        while result == _LOOK:
+            file, _ = _LOOKED.unpack_from(self._memory, _FILE_OFFSET)
+            status = bytearray(self._status)
+            try:
+                is_changed = self._look(file, status)
+            except Exception:
+                # Whoever handles the call will meet with the same.
+                os.close(file)
+                _LOOKED.pack_into(self._memory, _FILE_OFFSET, -1, 0)
+                return LEFT
+            self._status[:] = status
+            _LOOKED.pack_into(self._memory, _FILE_OFFSET, file, is_changed)
+            result = _serve(self._pointer)
         return result

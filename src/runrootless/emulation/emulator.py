@@ -79,6 +79,7 @@ class Emulator:
         chown = Chown(shared)
         senders = Senders(shared.identity)
         sending, receiving = Sending(shared, senders), Receiving(shared, senders)
+        self.look = metadata.look
         self.readers = self._status_files.reading
         """The threads that something is shown to for a while."""
         self.thorough = thorough

@@ -193,16 +193,15 @@ class Metadata(Handlers):
         owner = _ROOT
         if self._process_files.concerns(_DEVICE.unpack_from(data)[0]):
             owner = self._process_files.owner(call, file, by_path) or _ROOT
-        shown = self._shown(file, data, owner)
-        if shown is None:
+        if not self.look(file, data, owner):
             return None
-        data[_SHOWN] = shown
         return self._write(call, buffer, convert(data) if convert else data)
 
-    def _shown(self, file: int, data: bytearray, owner: tuple[int, int]) -> bytes | None:
-        """Return what to show of an open file, from st_mode to st_rdev; None if that is the truth.
+    def look(self, file: int, data: bytearray, owner: tuple[int, int] = _ROOT) -> bool:
+        """Fill in what is to be shown of an open file: ``data`` is what stat(2) says of it.
 
-        It is ``owner``'s, unless there is a record of it.
+        It is ``owner``'s, unless there is a record of it. Return whether the kernel says
+        something else.
         """
         device, inode = _DEVICE_INODE.unpack_from(data)
         truth = data[_SHOWN]
@@ -217,7 +216,8 @@ class Metadata(Handlers):
         # Also where it is owned by someone whom the container has no number for:
         # root, to all that looks from inside.
         _OWNER.pack_into(shown, _OWNER_OFFSET, *owner)
-        return None if shown == truth else bytes(shown)
+        data[_SHOWN] = shown
+        return shown != truth
 
     def _write(self, call: Call, buffer: int, data: bytes | bytearray) -> int:
         require_valid(call)
