@@ -17,10 +17,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <linux/audit.h>
-#include <linux/magic.h>
-#include <linux/openat2.h>
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <stdatomic.h>
@@ -34,10 +31,11 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
-#include <sys/vfs.h>
 #include <sys/xattr.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "loop_names.h"
+#include "loop_records.h"
 
 #if defined __x86_64__
 #define ARCHITECTURE AUDIT_ARCH_X86_64
@@ -69,109 +67,7 @@ enum { POLLS = 1, ROOT_ONLY = 2 };
  * for the file that is open; all have ended. */
 enum { TURN, LEFT, LOOK, ENDED };
 
-enum { PAGE = 4096, SHORT = 256 }; /* as linux/memory.py */
 enum { OUR_FLAGS = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | AT_STATX_SYNC_TYPE };
-
-/* Whose a file is, on record; of an emulated device node also what it is. */
-struct record { uint32_t uid, gid, type; uint64_t device; };
-
-/* Reads a number of a record's; false where it is cut short or, for Python, of over 63 bits. */
-static bool read_number(const uint8_t **at, const uint8_t *end, uint64_t *value)
-{
-	*value = 0;
-	for (int shift = 0; shift < 63 && *at < end; shift += 7) {
-		uint8_t byte = *(*at)++;
-		*value |= (uint64_t)(byte & 0x7f) << shift;
-		if (byte < 0x80)
-			return true;
-	}
-	return false;
-}
-
-/* Decodes what emulation/record.py encodes. False is for what that is to decide about. */
-bool decode_record(const uint8_t *at, size_t size, struct record *record)
-{
-	const uint8_t *end = at + size;
-	*record = (struct record){0};
-	while (at < end) {
-		uint64_t tag, value;
-		if (!read_number(&at, end, &tag) || (tag & 7) != 0 || !read_number(&at, end, &value))
-			return false;
-		switch (tag >> 3) {
-		case 1: record->uid = value; break;
-		case 2: record->gid = value; break;
-		case 1001: record->type = value <= S_IFMT ? value : 1; break;
-		case 1002: record->device = value; break;
-		}
-	}
-	if (record->uid == UINT32_MAX)
-		record->uid = 0;
-	if (record->gid == UINT32_MAX)
-		record->gid = 0;
-	return record->type == 0 || record->type == S_IFCHR || record->type == S_IFBLK;
-}
-
-/* What is remembered of files: no attribute changes without st_ctime. A place that another
- * thread is at is passed by. Where two files have the same place, the later one has it. */
-static struct known {
-	atomic_flag busy;
-	dev_t device;
-	ino_t inode;
-	struct timespec changed;
-	struct record record;
-} table[8192];
-
-static struct known *place_of(const struct stat *status)
-{
-	uint64_t hash = (status->st_ino ^ (uint64_t)status->st_dev << 40) * 0x9e3779b97f4a7c15;
-	return &table[hash >> 32 & (sizeof table / sizeof *table - 1)];
-}
-
-static bool recall(const struct stat *status, struct record *record)
-{
-	struct known *known = place_of(status);
-	if (atomic_flag_test_and_set_explicit(&known->busy, memory_order_acquire))
-		return false;
-	bool found = known->inode == status->st_ino && known->device == status->st_dev &&
-		known->changed.tv_sec == status->st_ctim.tv_sec &&
-		known->changed.tv_nsec == status->st_ctim.tv_nsec;
-	if (found)
-		*record = known->record;
-	atomic_flag_clear_explicit(&known->busy, memory_order_release);
-	return found;
-}
-
-/* The record was read after the status: a change in between gives the file another time. */
-static void remember(const struct stat *status, const struct record *record)
-{
-	/* A file that has just changed may change again without its time doing so: times are as
-	 * fine as the kernel's ticks, unless a file system keeps whole or even seconds. */
-	struct timespec now;
-	clock_gettime(CLOCK_REALTIME, &now);
-	if (status->st_ctim.tv_sec > now.tv_sec)
-		return;
-	if (now.tv_sec - 10 < status->st_ctim.tv_sec) {
-		int64_t since = (now.tv_sec - status->st_ctim.tv_sec) * INT64_C(1000000000) +
-			now.tv_nsec - status->st_ctim.tv_nsec;
-		if (since <= (status->st_ctim.tv_nsec ? 100000000 : INT64_C(3000000000)))
-			return;
-	}
-	struct known *known = place_of(status);
-	if (atomic_flag_test_and_set_explicit(&known->busy, memory_order_acquire))
-		return;
-	known->device = status->st_dev;
-	known->inode = status->st_ino;
-	known->changed = status->st_ctim;
-	known->record = *record;
-	atomic_flag_clear_explicit(&known->busy, memory_order_release);
-}
-
-static bool is_procfs(int file, dev_t device)
-{
-	struct statfs found;
-	/* Those with a device of their own are none, nor is one whose server does not say. */
-	return !major(device) && fstatfs(file, &found) == 0 && found.f_type == PROC_SUPER_MAGIC;
-}
 
 /* Numbers that say who a process is, as emulation/credential_table.py has them: below DIRECT and
  * without a limit it is root, from TABLE on there is more to it. */
@@ -187,78 +83,6 @@ static uint64_t identity(pid_t pid)
 static bool is_root(uint64_t number)
 {
 	return number < DIRECT || number == RLIM_INFINITY;
-}
-
-/* Returns a descriptor of what one of a thread's is open for, or of its working directory, or
- * a negative error number. The name leads there alone: "PID/fd/N" in the agent's /proc. */
-static int open_start(pid_t pid, int descriptor)
-{
-	char name[40];
-	if (descriptor == AT_FDCWD)
-		snprintf(name, sizeof name, "%u/cwd", pid);
-	else
-		snprintf(name, sizeof name, "%u/fd/%d", pid, descriptor);
-	int file = open(name, O_PATH | O_CLOEXEC);
-	return file < 0 ? -errno : file;
-}
-
-static int resolve(int start, const char *path, int flags, uint64_t how)
-{
-	struct open_how asked = {.flags = O_PATH | O_CLOEXEC | flags, .resolve = how};
-	int file = syscall(SYS_openat2, start, path, &asked, sizeof asked);
-	return file < 0 ? -errno : file;
-}
-
-/* Returns whether a path that fails for the agent fails for its caller as well: where the way
- * leads through no procfs, neither from a mount to another, nor in one. */
-static bool is_certain(int start, const char *path, int flags, int failure)
-{
-	if (failure != -ENOENT && failure != -ENOTDIR && failure != -EACCES)
-		return false;
-	int again = resolve(start, path, flags, RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV);
-	if (again >= 0)
-		close(again);
-	return again == failure && (start == AT_FDCWD || !is_procfs(start, 0));
-}
-
-/* What a call names: a path from a directory's descriptor, or the descriptor alone. */
-struct name { int directory; bool nofollow; char path[SHORT + 1]; };
-
-/* Reads a path of a caller's; false where it is not short, or goes on in another page. */
-static bool read_path(pid_t pid, uint64_t address, char path[SHORT + 1])
-{
-	size_t size = PAGE - address % PAGE;
-	if (size > SHORT)
-		size = SHORT;
-	struct iovec local = {path, size}, remote = {(void *)address, size};
-	ssize_t got = process_vm_readv(pid, &local, 1, &remote, 1, 0);
-	return got > 0 && memchr(path, 0, got);
-}
-
-/* What there is for a descriptor: the path fails for its caller as well, so that the kernel is
- * to tell; or it takes a closer look. */
-enum { FAILS = -1, UNCLEAR = -2 };
-
-/* Opens what a call names, as O_PATH. */
-static int open_named(pid_t pid, const struct name *name)
-{
-	int start = AT_FDCWD;
-	if (name->path[0] != '/') {
-		if (name->directory < 0 && name->directory != AT_FDCWD)
-			return UNCLEAR;
-		start = open_start(pid, name->directory);
-		if (start < 0)
-			return start == -ENOENT ? FAILS : UNCLEAR;
-		if (!name->path[0])
-			return start;
-	}
-	int flags = name->nofollow ? O_NOFOLLOW : 0;
-	int file = resolve(start, name->path, flags, RESOLVE_NO_MAGICLINKS);
-	if (file < 0)
-		file = is_certain(start, name->path, flags, file) ? FAILS : UNCLEAR;
-	if (start >= 0)
-		close(start);
-	return file;
 }
 
 /* Where the record of a file is: with it, where it was found; beside it, or in a way that Python
@@ -317,56 +141,62 @@ static bool fill(const struct loop *loop, uint64_t address, void *data, size_t s
 /* What a call of the stat family asks for, and where it is to be written. */
 struct wanted { uint64_t address; bool is_extended; unsigned sync, mask; };
 
-/* Shows what a file looks like, with its owner on record; leaves it open for Python to look at
- * where that is kept beside it. */
-static bool show(struct loop *loop, int file, const struct wanted *wanted,
+/* Says what a file looks like: as the kernel does in "status", but for its record. */
+static bool tell(struct loop *loop, int file, const struct record *record, const struct wanted *wanted,
 		 struct seccomp_notif_resp *answer)
 {
 	struct stat *status = &loop->status;
-	struct record record;
-	if (syscall(SYS_fstat, file, status))
-		return false;
-	enum place place = find_record(file, status, &record);
-	if (place == BESIDE && !wanted->is_extended) {
-		loop->file = file;
-		loop->address = wanted->address;
-	}
-	if (place != CARRIED)
-		return false;
-	if (status->st_uid == record.uid && status->st_gid == record.gid && !record.type)
+	if (status->st_uid == record->uid && status->st_gid == record->gid && !record->type)
 		return pass(answer);
-	mode_t mode = record.type ? (status->st_mode & ALLPERMS) | record.type : status->st_mode;
+	mode_t mode = record->type ? (status->st_mode & ALLPERMS) | record->type : status->st_mode;
 	if (wanted->is_extended) {
 		struct statx data;
 		unsigned mask = wanted->mask | STATX_TYPE | STATX_INO;
 		if (syscall(SYS_statx, file, "", AT_EMPTY_PATH | wanted->sync, mask, &data))
 			return pass(answer);
-		data.stx_uid = record.uid;
-		data.stx_gid = record.gid;
-		if (record.type) {
+		data.stx_uid = record->uid;
+		data.stx_gid = record->gid;
+		if (record->type) {
 			data.stx_mode = mode;
-			data.stx_rdev_major = major(record.device);
-			data.stx_rdev_minor = minor(record.device);
+			data.stx_rdev_major = major(record->device);
+			data.stx_rdev_minor = minor(record->device);
 		}
 		return fill(loop, wanted->address, &data, sizeof data, answer);
 	}
-	status->st_uid = record.uid;
-	status->st_gid = record.gid;
+	status->st_uid = record->uid;
+	status->st_gid = record->gid;
 	status->st_mode = mode;
-	if (record.type)
-		status->st_rdev = record.device;
+	if (record->type)
+		status->st_rdev = record->device;
 	return fill(loop, wanted->address, status, sizeof *status, answer);
 }
 
-static bool show_named(struct loop *loop, const struct name *name, const struct wanted *wanted,
-		       struct seccomp_notif_resp *answer)
+/* Shows what a file looks like; leaves it open for Python to look at where that is to. */
+static bool show(struct loop *loop, const struct name *name, const struct wanted *wanted,
+		 struct seccomp_notif_resp *answer)
 {
-	int file = open_named(loop->slot->pid, name);
+	pid_t pid = loop->slot->pid;
+	struct record record;
+	/* A descriptor of what is known by now need not be opened. */
+	if (!name->path[0] && !wanted->is_extended &&
+	    !syscall(SYS_newfstatat, AT_FDCWD, handle_of(pid, name->directory).name, &loop->status, 0) &&
+	    recall(&loop->status, &record))
+		return tell(loop, -1, &record, wanted, answer);
+	int file = open_named(pid, name);
 	if (file < 0)
 		return file == FAILS && pass(answer);
-	bool is_decided = show(loop, file, wanted, answer);
-	if (loop->file < 0)
-		close(file);
+	bool is_decided = false;
+	if (syscall(SYS_fstat, file, &loop->status) == 0) {
+		enum place place = find_record(file, &loop->status, &record);
+		if (place == CARRIED)
+			is_decided = tell(loop, file, &record, wanted, answer);
+		else if (place == BESIDE && !wanted->is_extended) {
+			loop->file = file;
+			loop->address = wanted->address;
+			return false;
+		}
+	}
+	close(file);
 	return is_decided;
 }
 
@@ -379,7 +209,7 @@ static bool stat_path(struct loop *loop, int directory, uint64_t path, unsigned 
 	if (!name.path[0] && !(flags & AT_EMPTY_PATH))
 		return pass(answer);
 	wanted.sync = flags & AT_STATX_SYNC_TYPE;
-	return show_named(loop, &name, &wanted, answer);
+	return show(loop, &name, &wanted, answer);
 }
 
 /* New files: let through where they are root's in all, so that there is nothing to record. */
@@ -489,8 +319,9 @@ static bool decide(struct loop *loop, struct seccomp_notif_resp *answer)
 		return stat_path(loop, descriptor, second, third, wanted, answer);
 	}
 	case SYS_fstat:
-		return descriptor >= 0 && show_named(loop, &(struct name){.directory = descriptor},
-						     &(struct wanted){.address = second}, answer);
+		/* Of which AT_FDCWD is none. */
+		return descriptor < 0 ? pass(answer) : show(loop, &(struct name){.directory = descriptor},
+							    &(struct wanted){.address = second}, answer);
 	case SYS_openat: return open_path(call, descriptor, second, third, answer);
 	case SYS_mkdirat: return make_path(call, descriptor, second, answer);
 	case SYS_symlinkat: return make_path(call, second, third, answer);
@@ -540,7 +371,9 @@ int serve(struct loop *loop)
 	}
 	do {
 		struct pollfd polled = {.fd = loop->listener, .events = POLLIN};
-		__atomic_store_n(&slot->id, 0, __ATOMIC_RELEASE);
+		__atomic_store_n(&slot->id, 0, __ATOMIC_RELAXED);
+		/* What is left behind if this process is killed in between is no call any more. */
+		atomic_signal_fence(memory_order_seq_cst);
 		memset(slot, 0, loop->slot_size);
 		if (loop->flags & POLLS) {
 			while (poll(&polled, 1, -1) < 0 && errno == EINTR)

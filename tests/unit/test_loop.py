@@ -314,9 +314,18 @@ def test_files_that_cannot_carry_a_record_are_left_by_statx(caller: Caller, tmp_
 def test_arguments_that_take_a_closer_look(caller: Caller) -> None:
     assert call_stat(caller, None).is_left
     assert call_stat(caller, None, AT_EMPTY_PATH).is_left
-    assert call_stat(caller, b"", AT_EMPTY_PATH, -1).is_left
     assert call_stat(caller, PLAIN, 1).is_left
-    assert caller.call("fstat", -1, caller.buffer).is_left
+
+
+def test_descriptors_that_are_none(caller: Caller) -> None:
+    for descriptor in (-1, -5, AT_FDCWD, 1 << 31):
+        assert is_passed(caller.call("fstat", descriptor, caller.buffer), errno.EBADF)
+        assert owner(call_stat(caller, PLAIN, directory=descriptor)) == (0, 0)
+        if descriptor != AT_FDCWD:
+            assert is_passed(call_stat(caller, b"", AT_EMPTY_PATH, descriptor), errno.EBADF)
+            assert is_passed(call_stat(caller, b"x", directory=descriptor), errno.EBADF)
+    # The working directory, which is in a procfs here.
+    assert call_stat(caller, b"", AT_EMPTY_PATH).is_left
 
 
 def test_memory_that_cannot_be_written_to(caller: Caller, recorded: bytes) -> None:
