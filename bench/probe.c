@@ -52,10 +52,10 @@ static const struct { const char *name; void (*call)(void); } kinds[] = {
 	{"stat, no recorded owner", stat_plain},
 	{"stat, recorded owner", stat_owned},
 	{"stat, no such file", stat_missing},
-	{"stat, just changed", stat_changed},
 	{"lstat, symlink", stat_link},
 	{"fstat", fstat_plain},
 	{"getuid", get_uid},
+	{"stat, just changed", stat_changed},
 	{"getppid (not emulated)", get_ppid},
 };
 #define KINDS (sizeof kinds / sizeof *kinds)
