@@ -9,6 +9,7 @@
  */
 #define _GNU_SOURCE
 #include <err.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -23,6 +24,7 @@
 
 #define PLAIN "probe-plain"
 #define OWNED "probe-owned"
+#define LINK "probe-link"
 #define BATCH 16
 
 static int descriptor;
@@ -32,6 +34,15 @@ static struct stat status;
 static void stat_plain(void) { if (stat("/srv/" PLAIN, &status)) err(1, "stat"); }
 static void stat_owned(void) { if (stat("/srv/" OWNED, &status)) err(1, "stat"); }
 static void stat_missing(void) { if (!stat("/srv/probe-missing", &status)) errx(1, "it is there"); }
+static void stat_link(void) { if (lstat("/srv/" LINK, &status)) err(1, "lstat"); }
+/* What has changed a moment ago: nothing that is known of it may be relied on. */
+static void stat_changed(void)
+{
+	static int calls;
+	if (calls++ % BATCH == 0 && fchmod(descriptor, 0644))
+		err(1, "fchmod");
+	stat_plain();
+}
 static void fstat_plain(void) { if (fstat(descriptor, &status)) err(1, "fstat"); }
 static void get_uid(void) { syscall(SYS_getuid); }
 /* Intercepted by nobody but a tracer: what a call costs by itself. */
@@ -41,8 +52,10 @@ static const struct { const char *name; void (*call)(void); } kinds[] = {
 	{"stat, no recorded owner", stat_plain},
 	{"stat, recorded owner", stat_owned},
 	{"stat, no such file", stat_missing},
+	{"lstat, symlink", stat_link},
 	{"fstat", fstat_plain},
 	{"getuid", get_uid},
+	{"stat, just changed", stat_changed},
 	{"getppid (not emulated)", get_ppid},
 };
 #define KINDS (sizeof kinds / sizeof *kinds)
@@ -117,6 +130,8 @@ int main(int argc, char **argv)
 	make("/srv/" OWNED);
 	if (fchown(descriptor, 33, 33))
 		err(1, "fchown");
+	if (symlink(OWNED, "/srv/" LINK) && errno != EEXIST)
+		err(1, "symlink");
 	make("/srv/" PLAIN);
 	if (!strcmp(argv[1], "time")) {
 		for (int i = 3; i < argc; i++)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from runrootless.emulation.apart import Apart
 from runrootless.emulation.credential_table import (
     INFINITY,
     CredentialTable,
@@ -133,7 +134,7 @@ def test_a_program_is_executed(
     wanted = {"cat": file_of(CAT), "sh": file_of("/bin/sh"), "any": (0, 0)}[file]
     number = make_pending(table, caller.pid, wanted, sure)
     # Another agent, which was not there when it began.
-    other = Identity(Memory(), CredentialTable(table), Makers())
+    other = Identity(Memory(), CredentialTable(table), Makers(Apart()))
     caller.tell(b"e")
     child = caller.tell(b"f")
     for pid in (caller.pid, child):
@@ -154,7 +155,7 @@ def test_a_program_is_executed(
 
 def test_what_is_settled_before_is_not_changed_after(caller: Caller, table: int) -> None:
     make_pending(table, caller.pid, file_of(CAT))
-    identity = Identity(Memory(), CredentialTable(table), Makers())
+    identity = Identity(Memory(), CredentialTable(table), Makers(Apart()))
     identity.set_limits(caller.pid, 3, 4, BEFORE)
     caller.execute()
     assert identity.of(caller.pid) == BEFORE
@@ -167,14 +168,14 @@ def test_a_process_that_has_ended_has_executed_nothing(caller: Caller, table: in
     os.kill(pid, 9)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     assert layout(b"%d" % pid) is None
-    identity = Identity(Memory(), CredentialTable(table), Makers())
+    identity = Identity(Memory(), CredentialTable(table), Makers(Apart()))
     assert identity.of_limit(number, b"%d" % pid) == (BEFORE, (1, 2, True))
     assert identity.of_limit(number, b"no such process") == (BEFORE, (1, 2, True))
 
 
 def test_changes_by_several_threads(caller: Caller, table: int) -> None:
     """None of them is lost: each keeps what the others have changed."""
-    identity = Identity(Memory(), CredentialTable(table), Makers())
+    identity = Identity(Memory(), CredentialTable(table), Makers(Apart()))
     set_soft_limit(caller.pid, RLIMIT_RTTIME, INFINITY, INFINITY)
     lost = []
 

@@ -5,6 +5,7 @@ import stat
 
 import pytest
 
+from runrootless.emulation.apart import Apart
 from runrootless.emulation.host_files import HostFiles
 from runrootless.linux.files import Files
 
@@ -22,7 +23,7 @@ def test_shown(tmp_path: object, monkeypatch: pytest.MonkeyPatch, mode: int) -> 
             pass
     fd = os.open(path, os.O_PATH)
     status = os.fstat(fd)
-    changed = HostFiles()
+    changed = HostFiles(Apart())
     assert changed.mode(status) == status.st_mode
     changed.set_mode(status, 0o106711)
     changed.set_times(status, (1_000_000_001, None))
@@ -51,7 +52,7 @@ def test_as_statx_shows_it(tmp_path: object, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir("/proc")
     fd = os.open(str(tmp_path), os.O_PATH)
     status = os.fstat(fd)
-    changed = HostFiles()
+    changed = HostFiles(Apart())
     changed.set_mode(status, 0o701)
     changed.set_times(status, (2_000_000_003, 4_000_000_005))
     files = Files()
@@ -71,7 +72,7 @@ def test_as_statx_shows_it(tmp_path: object, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_there_is_an_end(tmp_path: object) -> None:
-    changed = HostFiles()
+    changed = HostFiles(Apart())
     status = os.stat(str(tmp_path))
     for inode in range(1024):
         changed.set_mode(os.stat_result((*status[:1], inode, *status[2:])), 0)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from runrootless.emulation.apart import Apart
 from runrootless.emulation.credentials import ROOT, Credentials, initial
 from runrootless.emulation.makers import Makers
 
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("as_an_agent")
 @pytest.fixture
 def makers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Makers]:
     monkeypatch.chdir("/proc")
-    makers = Makers()
+    makers = Makers(Apart())
     makers.look()
     yield makers
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from runrootless.agent.ledger import Ledger, Slot
     from runrootless.agent.log import Log
     from runrootless.agent.views import View, Views
-    from runrootless.emulation.emulator import Emulator, QuickHandler
+    from runrootless.emulation.emulator import Emulator
 
 _X32_BIT = 0x40000000
 _ANSWERED = Call.ANSWERED
@@ -35,15 +35,17 @@ class Answers:
         log: Log,
         watch: Callable[[], None],
     ) -> None:
-        self._emulator = emulator
         self._views = views
         self._log = log
         self._handlers = emulator.handlers()
+        self.readers = emulator.readers
+        self.apart = emulator.apart
+        """The threads whose calls are to be handled here, all of them."""
+        self.look = emulator.look
+        """What finds out about files that do not carry their records."""
+        self.root_only = emulator.thorough
+        """Whether those of emulated users are as well."""
         self.waiting = Waiting(views, ledger, self._finish, watch)
-
-    def quick_handlers(self) -> dict[bytes, QuickHandler]:
-        """Return quick handlers, which have buffers of their own, for one thread."""
-        return self._emulator.quick_handlers()
 
     def handle(
         self, view: View, slot: Slot, number: int, system_call: bytes, call: Call

@@ -1,19 +1,19 @@
 """The threads that answer the notifications of one listener.
 
 As a rule that is one, which waits in the ioctl itself: asking poll(2) first takes a system
-call more for each notification, and of several threads the kernel wakes all. A call may hang,
-in a file system that does not answer; then another thread takes over (``agent/watch.py``).
+call more for each notification, and of several threads the kernel wakes all. What is common is
+answered before Python sees it (``agent/loop.py``). A call may hang, in a file system that does
+not answer; then another thread takes over (``agent/watch.py``).
 """
 
 from __future__ import annotations
 
 import os
-import select
 from _thread import allocate_lock, start_new_thread
-from fcntl import ioctl
 
-from runrootless.agent.ledger import NO_CALL, NOTHING, VARIED
-from runrootless.emulation.call import UNDECIDED, Call
+from runrootless.agent.ledger import NO_CALL, NOTHING
+from runrootless.agent.loop import ENDED, TURN, Flag, Loop
+from runrootless.emulation.call import Call
 from runrootless.linux import seccomp
 
 TYPE_CHECKING = False
@@ -23,37 +23,16 @@ if TYPE_CHECKING:
     from runrootless.agent.answers import Answers
     from runrootless.agent.ledger import Ledger, Slot
     from runrootless.agent.log import Log
+    from runrootless.agent.loop import Activity
     from runrootless.agent.views import View, Views
 
-_RECEIVE, _SEND = seccomp.RECEIVE, seccomp.SEND
-_CONTINUE = seccomp.FLAG_CONTINUE
 _ANSWERED, _WAITS = Call.ANSWERED, Call.WAITS
-_receive = seccomp.receive
-_unpack = seccomp.QUICK.unpack
-_pack_into = seccomp.RESPONSE.pack_into
 
 
 def _is_woken_at_the_end() -> bool:
     """Return whether who waits for a notification learns that no process is left: Linux 6.11."""
     major, minor = os.uname().release.split(".")[:2]
     return (int(major), int("".join(filter(str.isdigit, minor)) or 0)) >= (6, 11)
-
-
-class Activity:
-    """Whether somebody watches over the calls; who takes one while nobody does says so.
-
-    ``wakes`` becomes readable then. Reading the clock for each call would cost more.
-    """
-
-    def __init__(self) -> None:
-        self.asleep = False
-        self.wakes = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-
-    def wake(self) -> None:
-        """Say that there is something to watch over."""
-        if self.asleep:
-            self.asleep = False
-            os.eventfd_write(self.wakes, 1)
 
 
 class Member:
@@ -99,7 +78,7 @@ class Crew:
         """How many threads are to wait for notifications, as far as calls do not hang."""
         self.expires = 0.0
         """Until when, as time.monotonic counts, they are more than one."""
-        self._unusual = False
+        self._unusual = Flag()
         self._left: list[bytes] = []
         self._ledger = ledger
         self._answers = answers
@@ -119,7 +98,7 @@ class Crew:
             member = Member(slot)
             with self._lock:
                 self.members.append(member)
-                self._unusual = len(self.members) > 1 or bool(self._left)
+                self._unusual.set(len(self.members) > 1 or bool(self._left))
             try:
                 start_new_thread(self._run, (member,))
             except RuntimeError:
@@ -134,7 +113,7 @@ class Crew:
         """Answer calls that another worker has left, as they are noted in a slot."""
         with self._lock:
             self._left += calls
-            self._unusual = True
+            self._unusual.set(True)
 
     def _run(self, member: Member) -> None:
         failure: BaseException | None = None
@@ -151,55 +130,39 @@ class Crew:
             self._ended(self, failure)
 
     def _serve(self, member: Member, view: View) -> None:
-        listener, activity, header = self.listener, self._activity, self._ledger.header
-        slot, answers, log = member.slot, self._answers, self._log
-        noted, notification, pointer = slot.call, slot.notification, slot.pointer
-        quick_handlers = answers.quick_handlers()
-        response = bytearray(seccomp.RESPONSE_SIZE)
-        poll = select.poll()
-        poll.register(listener, select.POLLIN)
-        waits_in_poll = not _is_woken_at_the_end()
+        listener, slot, answers = self.listener, member.slot, self._answers
+        noted, notification = slot.call, slot.notification
+        unusual, activity = self._unusual, self._activity
+        loop = Loop(
+            listener,
+            slot,
+            self._ledger,
+            unusual,
+            activity,
+            answers.readers,
+            answers.apart,
+            polls=not _is_woken_at_the_end(),
+            root_only=answers.root_only,
+            look=answers.look,
+        )
         while True:
             noted[:] = NOTHING
-            if self._unusual and (self._lets_go(member) or self._takes_over(slot)):
+            if unusual and (self._lets_go(member) or self._takes_over(slot)):
                 if slot.identifier == NO_CALL:
                     break
-            elif waits_in_poll and not poll.poll()[0][1] & select.POLLIN:
-                break
-            elif _receive(listener, _RECEIVE, pointer) < 0:
-                # The caller was killed before its notification could be read, or all are gone.
-                if any(events & select.POLLHUP for _, events in poll.poll(0)):
-                    break
-                continue
-            if activity.asleep:
                 activity.wake()
-            # Without a function for it, and for the answer: see emulation/quick.py.
-            identifier, pid, system_call, *arguments = _unpack(notification)
-            value: int | None = UNDECIDED
-            if system_call in quick_handlers and not header[VARIED]:
-                try:
-                    value = quick_handlers[system_call](listener, identifier, pid, *arguments)
-                except OSError:
-                    # The handler will meet with the same.
-                    pass
-                except Exception as error:
-                    log.exception("a quick handler", error)
-            if value == UNDECIDED:
-                call = Call(notification.tobytes(), listener, slot.begun)
-                value = answers.handle(view, slot, self.number, system_call, call)
-            if value is None:
-                _pack_into(response, 0, identifier, 0, 0, _CONTINUE)
-            elif value < 0:
-                _pack_into(response, 0, identifier, 0, value, 0)
-            elif value in (_ANSWERED, _WAITS):
-                continue
             else:
-                _pack_into(response, 0, identifier, value, 0, 0)
-            try:
-                ioctl(listener, _SEND, response)
-            except OSError:
-                # Interrupted by a signal, in which case the call is repeated, or killed.
-                pass
+                found = loop.serve()
+                if found == TURN:
+                    continue
+                if found == ENDED:
+                    break
+            call = Call(notification.tobytes(), listener, slot.begun)
+            _, key = seccomp.KEY.unpack(notification)
+            value = answers.handle(view, slot, self.number, key, call)
+            if value not in (_ANSWERED, _WAITS):
+                # Unless it is interrupted, in which case it is repeated, or killed.
+                call.answer(value)
 
     def _takes_over(self, slot: Slot) -> bool:
         """Note one of the calls that another worker has left in a slot, if there are any."""
@@ -209,7 +172,7 @@ class Crew:
             slot.note(self._left[-1])
             # Only now, lest nobody has it if this worker ends.
             self._left.pop()
-            self._unusual = len(self.members) > 1 or bool(self._left)
+            self._unusual.set(len(self.members) > 1 or bool(self._left))
             return True
 
     def _lets_go(self, member: Member) -> bool:
@@ -221,5 +184,5 @@ class Crew:
             if idle <= self.wanted:
                 return False
             self.members.remove(member)
-            self._unusual = len(self.members) > 1
+            self._unusual.set(len(self.members) > 1)
         return True

@@ -12,7 +12,7 @@ import mmap
 import struct
 from _thread import allocate_lock
 
-from runrootless.linux.libc import address, c_void_p
+from runrootless.linux.libc import address
 from runrootless.linux.seccomp import NOTIFICATION_SIZE
 
 SLOTS = 4096
@@ -58,20 +58,20 @@ _USED = 8
 class Slot:
     """Where one call is noted as long as it has no answer.
 
-    ``notification`` is what the kernel writes to ``pointer``, and ``identifier`` its beginning;
+    ``notification`` is what the kernel writes to ``address``, and ``identifier`` its beginning;
     ``call`` is that and what belongs to it, as ``NOTHING`` is; ``begun`` is a byte of it.
     """
 
-    __slots__ = ("begun", "call", "identifier", "notification", "offset", "pointer", "stuck")
+    __slots__ = ("address", "begun", "call", "identifier", "notification", "offset", "stuck")
 
-    def __init__(self, memory: memoryview, offset: int, pointer: object) -> None:
+    def __init__(self, memory: memoryview, offset: int, address: int) -> None:
         self.call = memory[:_CALL_SIZE]
         self.notification = memory[:NOTIFICATION_SIZE]
         self.identifier = memory[:_IDENTIFIER_SIZE]
         self.begun = memory[_BEGUN : _BEGUN + 1]
         self.stuck = memory[_STUCK : _STUCK + 1]
         self.offset = offset
-        self.pointer = pointer
+        self.address = address
 
     def note(self, call: bytes) -> None:
         """Note a call, as ``Found`` has it, or as another slot does."""
@@ -113,6 +113,7 @@ class Ledger:
         self._view = memoryview(self._memory)
         self.header = self._view[:_HEADER_SIZE]
         """Flags, by the offsets above."""
+        self.varied_address = self._address + VARIED
         self._half = 0
         self._next = 0
         self._free: list[int] = []
@@ -138,7 +139,7 @@ class Ledger:
         memory = self._view[offset : offset + _SIZE]
         memory[:_CALL_SIZE] = NOTHING
         _NUMBER.pack_into(memory, _LISTENER, listener)
-        return Slot(memory, offset, c_void_p(self._address + offset))
+        return Slot(memory, offset, self._address + offset)
 
     def give(self, slot: Slot) -> None:
         """Give a slot back, in which there is no call any more."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 
-from runrootless.agent.crew import Activity, Crew, Member
+from runrootless.agent.crew import Crew, Member
+from runrootless.agent.loop import Activity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,11 +72,11 @@ class Watch:
         self._quiet = 0 if self._look(now) else self._quiet + 1
         if self._quiet < _QUIET_LOOKS:
             return INTERVAL
-        self._activity.asleep = True
+        self._activity.fall_asleep()
         if self._look(now):
             # Begun before it could be seen that nobody looks.
             self._quiet = 0
-            self._activity.asleep = False
+            self._activity.stay_awake()
             return INTERVAL
         return None
 

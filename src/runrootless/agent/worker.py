@@ -10,9 +10,10 @@ import time
 from runrootless.agent import control
 from runrootless.agent.answers import Answers
 from runrootless.agent.confinement import confine_worker, use_permitted
-from runrootless.agent.crew import Activity, Crew
+from runrootless.agent.crew import Crew
 from runrootless.agent.ledger import CROWDED, HANGING, SERVING, Ledger
 from runrootless.agent.log import Log
+from runrootless.agent.loop import Activity
 from runrootless.agent.views import Views
 from runrootless.agent.watch import CrowdedError, Watch
 from runrootless.emulation.emulator import Emulator

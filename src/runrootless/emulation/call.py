@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     import select
     from collections.abc import Callable
 
-UNDECIDED = 1 << 62
-"""What a quick handler returns for a call that its handler has to take a closer look at."""
-
 _UNPACK = seccomp.CALL.unpack
 
 

@@ -24,7 +24,6 @@ from runrootless.emulation.nodes import Nodes
 from runrootless.emulation.owner_store import OwnerStore
 from runrootless.emulation.process_files import ProcessFiles
 from runrootless.emulation.process_options import ProcessOptions
-from runrootless.emulation.quick import for_root_only, quick_newfstatat
 from runrootless.emulation.receiving import Receiving
 from runrootless.emulation.refused import Refused
 from runrootless.emulation.roots import Roots
@@ -51,7 +50,6 @@ if TYPE_CHECKING:
     from runrootless.emulation.roots import Views
 
     Handler: TypeAlias = Callable[[Call], int | None]
-    QuickHandler: TypeAlias = Callable[[int, bytes, int, int, int, int, int], int | None]
 
 
 class Emulator:
@@ -91,7 +89,12 @@ class Emulator:
         senders = Senders(shared.identity)
         sending, receiving = Sending(shared, senders), Receiving(shared, senders)
         self._senders = senders
-        self._metadata = metadata
+        self.look = metadata.look
+        self.readers = self._status_files.reading
+        """The threads that something is shown to for a while."""
+        self.apart = shared.apart
+        """The files of which more is to be said than what they carry."""
+        self.thorough = thorough
         self._checks: Checks | None = None
         if thorough:
             # Other agents do without these modules.
@@ -135,8 +138,7 @@ class Emulator:
 
     def started(self, pid: int) -> None:
         """Take note that a runtime has started ``pid`` in the container."""
-        for device, inode in self._streams.give(pid):
-            self._metadata.forget(device, inode)
+        self._streams.give(pid)
 
     def joined(self, is_first: bool = True) -> None:
         """Take note that this process has joined the container, as the first one or another."""
@@ -168,19 +170,6 @@ class Emulator:
         """
         times = self._status_files.tidy(), self._expectations.look()
         return min((one for one in times if one is not None), default=None)
-
-    def quick_handlers(self) -> dict[bytes, QuickHandler]:
-        """Return quick handlers of those calls that make up most of all, by the same keys.
-
-        They are new ones, for one thread. A quick handler takes a listener and what
-        seccomp.QUICK finds in a notification of it, but for number and architecture. It returns
-        what the handler does, or UNDECIDED, and is right where the caller's view is the agent's.
-        It may raise OSError.
-        """
-        machine = os.uname().machine
-        key = seccomp.NUMBER.pack(NUMBERS[machine]["newfstatat"], AUDIT_ARCHITECTURES[machine])
-        quick = quick_newfstatat(self._metadata, self._procfs, self._status_files.readers)
-        return {key: quick if self._checks is None else for_root_only(quick)}
 
     def handlers(self) -> dict[bytes, Handler]:
         """Return the handler of each system call that seccomp may report.

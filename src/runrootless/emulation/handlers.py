@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from runrootless.emulation.apart import Apart
 from runrootless.emulation.host_files import HostFiles
 from runrootless.emulation.identity import Identity
 from runrootless.emulation.makers import Makers
@@ -24,6 +25,7 @@ class Shared:
     """
 
     __slots__ = (
+        "apart",
         "files",
         "host_files",
         "identity",
@@ -39,9 +41,10 @@ class Shared:
         self.files = Files()
         self.procfs = Procfs()
         self.paths = Paths(self.memory, self.files, self.procfs)
-        self.ownership = Ownership(self.files, owners)
-        self.host_files = HostFiles()
-        self.makers = Makers()
+        self.apart = Apart()
+        self.ownership = Ownership(self.files, owners, self.apart)
+        self.host_files = HostFiles(self.apart)
+        self.makers = Makers(self.apart)
         self.identity = Identity(self.memory, table, self.makers)
 
 

@@ -13,6 +13,7 @@ import stat
 import struct
 import time
 
+from runrootless.emulation.apart import Apart
 from runrootless.emulation.call import failure
 from runrootless.emulation.procfs import ROOT_INODE
 from runrootless.linux.files import MODE_OFFSET, is_procfs
@@ -69,7 +70,8 @@ class Change:
 class HostFiles:
     """Knows such files, and what is said of them. Any thread may call any method."""
 
-    def __init__(self) -> None:
+    def __init__(self, apart: Apart) -> None:
+        self._apart = apart
         self.changes: dict[tuple[int, int], Change] = {}
         """By st_dev and st_ino."""
 
@@ -107,4 +109,6 @@ class HostFiles:
         key = status.st_dev, status.st_ino
         if key not in self.changes and len(self.changes) >= _LIMIT:
             raise failure(errno.ENOSPC)
-        return self.changes.setdefault(key, Change())
+        change = self.changes.setdefault(key, Change())
+        self._apart.add(*key)
+        return change

@@ -12,6 +12,7 @@ import _socket
 import os
 from _thread import allocate_lock
 
+from runrootless.emulation.apart import Apart
 from runrootless.linux.files import handle
 
 TYPE_CHECKING = False
@@ -34,7 +35,8 @@ _FILES_LIMIT = 4096
 class Makers:
     """Remembers who has made what, by st_dev and st_ino. Any thread may call any method."""
 
-    def __init__(self) -> None:
+    def __init__(self, apart: Apart) -> None:
+        self._apart = apart
         self._lock = allocate_lock()
         self._known: dict[Place, Owner] = {}
         # By user: the same places, the oldest first.
@@ -57,6 +59,8 @@ class Makers:
             for fd in (*ends, memory):
                 os.close(fd)
         self.devices = frozenset((self._pipes, self._sockets, self._memory))
+        for device in self.devices:
+            self._apart.add(device)
 
     def owner(self, device: int, inode: int, holder: Credentials) -> Owner:
         """Return the user and group ID of a file on one of the devices, which somebody holds."""

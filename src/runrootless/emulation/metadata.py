@@ -1,7 +1,8 @@
 """What a file looks like: stat(2) and statx(2) with the recorded owner and device filled in.
 
 Where the kernel's own answer is right already (a file without a record, or an error), the
-kernel gives it: the call is let through.
+kernel gives it: the call is let through. Most of these calls never come here: ``native/loop.c``
+answers them, by the same rules, and remembers what it has seen of files.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import struct
-import time
 
 from runrootless.emulation.call import Call, require_valid
 from runrootless.emulation.handlers import Handlers, Shared
@@ -20,37 +20,23 @@ from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TypeAlias, TypeVar
+    from typing import TypeAlias
 
-    Known = TypeVar("Known")
     Convert: TypeAlias = Callable[[bytearray], bytes]
 
-SAME_FILE = struct.Struct("=16s88x16s")
-"""Of this machine's ``struct stat``: st_dev and st_ino, and st_ctime."""
-
-# From st_mode to st_rdev, and in that part st_uid with st_gid, and st_rdev.
 _DEVICE_INODE = struct.Struct("=QQ")
-_CHANGE = struct.Struct("=104xqQ")
+# From st_mode to st_rdev, and in that part st_uid with st_gid, and st_rdev.
 if os.uname().machine == "x86_64":
-    SHOWN = slice(MODE_OFFSET, 48)
+    _SHOWN = slice(MODE_OFFSET, 48)
     _OWNER_OFFSET, _RDEV_OFFSET = 4, 16
 else:
-    SHOWN = slice(MODE_OFFSET, 40)
+    _SHOWN = slice(MODE_OFFSET, 40)
     _OWNER_OFFSET, _RDEV_OFFSET = 8, 16
 _MODE = struct.Struct("=I")
 _OWNER = struct.Struct("=II")
 _DEVICE = struct.Struct("=Q")
 _PERMISSIONS = 0o7777
 _ROOT = (0, 0)
-OF_PROCESS = b""
-"""What stands for: this takes a closer look, at the process that the file is about, or at who
-has made it."""
-
-_SETTLED_LIMIT = 8192
-# After how many seconds a change of a file changes st_ctime for sure, which is as fine as
-# the kernel's ticks, unless its file system keeps whole or even seconds.
-_TICKS = 0.1
-_EVEN_SECONDS = 3
 
 # struct statx: stx_uid, stx_gid and stx_mode; stx_ino; stx_rdev_*; stx_dev_*.
 _STATX_OWNER_MODE = struct.Struct("=IIH")
@@ -78,10 +64,6 @@ class Metadata(Handlers):
         self._process_files = process_files
         self._status_files = status_files
         self._readers = status_files.readers
-        self.plain: dict[bytes, bytes] = {}
-        """By st_dev and st_ino, those of which the kernel tells the truth, and their st_ctime."""
-        self.settled: dict[bytes, tuple[bytes, bytes]] = {}
-        """Likewise: st_ctime, and what to show instead of what the kernel says."""
 
     def stat(self, call: Call) -> int | None:
         """stat(2)."""
@@ -209,60 +191,37 @@ class Metadata(Handlers):
         if self._files.stat(file) < 0:
             return None
         data = self._files.stat_buffer
-        shown = self.shown(file, data)
-        if shown is OF_PROCESS:
-            device, inode = _DEVICE_INODE.unpack_from(data)
-            owner = self._unrecorded(call, file, device, inode, by_path)
-            shown, _ = self._recorded(file, data, owner)
-            change = self._host_files.changes.get((device, inode))
-            if change is not None:
-                shown = shown or bytes(data[SHOWN])
-                change.show(data)
-                if change.mode is not None:
-                    (mode,) = _MODE.unpack_from(shown)
-                    shown = _MODE.pack(mode & ~_PERMISSIONS | change.mode) + shown[_MODE.size :]
-        if shown is None:
+        device, inode = _DEVICE_INODE.unpack_from(data)
+        owner = self._unrecorded(call, file, device, inode, by_path)
+        if not self.look(file, data, owner):
             return None
-        data[SHOWN] = shown
         return self._write(call, buffer, convert(data) if convert else data)
 
-    def shown(self, file: int, data: bytearray) -> bytes | None:
-        """Return what to show of an open file, from st_mode to st_rdev; None if that is the truth.
+    def look(self, file: int, data: bytearray, owner: tuple[int, int] = _ROOT) -> bool:
+        """Fill in what is to be shown of an open file: ``data`` is what stat(2) says of it.
 
-        OF_PROCESS is for those whose owner depends on more, as in /proc. Of others it is
-        remembered until st_ctime is another one: no attribute changes without it.
+        It is ``owner``'s, unless there is a record of it. Return whether the kernel says
+        something else.
         """
-        key, changed = SAME_FILE.unpack_from(data)
-        if self.plain.get(key) == changed:
-            return None
-        settled = self.settled.get(key)
-        if settled is not None and settled[0] == changed:
-            return settled[1]
-        place = _DEVICE_INODE.unpack(key)
-        device = place[0]
-        if (
-            device in self._makers.devices
-            or place in self._host_files.changes
-            or self._process_files.concerns(device)
-        ):
-            return OF_PROCESS
-        shown, carried = self._recorded(file, data, _ROOT)
-        if carried:
-            seconds, nanoseconds = _CHANGE.unpack_from(data)
-            # A file that has just changed may change again without its time doing so.
-            since = time.time() - seconds - nanoseconds / 1e9
-            if since > (_TICKS if nanoseconds else _EVEN_SECONDS):
-                if shown is None:
-                    _remember(self.plain, key, changed)
-                else:
-                    _remember(self.settled, key, (changed, shown))
-        return shown
-
-    def forget(self, device: int, inode: int) -> None:
-        """Forget what is remembered of a file, whose owner has changed without its st_ctime."""
-        key = _DEVICE_INODE.pack(device, inode)
-        self.plain.pop(key, None)
-        self.settled.pop(key, None)
+        device, inode = _DEVICE_INODE.unpack_from(data)
+        truth = data[_SHOWN]
+        (mode,) = _MODE.unpack_from(truth)
+        record = self._ownership.find(file, mode, device, inode)
+        shown = truth[:]
+        if record is not None:
+            owner = record.uid, record.gid
+            if record.device_type:
+                _MODE.pack_into(shown, 0, mode & _PERMISSIONS | record.device_type)
+                _DEVICE.pack_into(shown, _RDEV_OFFSET, record.device)
+        # Also where it is owned by someone whom the container has no number for:
+        # root, to all that looks from inside.
+        _OWNER.pack_into(shown, _OWNER_OFFSET, *owner)
+        data[_SHOWN] = shown
+        change = self._host_files.changes.get((device, inode))
+        if change is not None:
+            change.show(data)
+            return True
+        return shown != truth
 
     def _unrecorded(
         self, call: Call, file: int, device: int, inode: int, by_path: bool
@@ -274,34 +233,6 @@ class Metadata(Handlers):
             return self._process_files.owner(call, file, by_path) or _ROOT
         return _ROOT
 
-    def _recorded(
-        self, file: int, data: bytearray, owner: tuple[int, int]
-    ) -> tuple[bytes | None, bool]:
-        """Return the same of a file that is ``owner``'s, unless there is a record of it.
-
-        And whether the file itself carries its record, or would do so.
-        """
-        device, inode = _DEVICE_INODE.unpack_from(data)
-        truth = data[SHOWN]
-        (mode,) = _MODE.unpack_from(truth)
-        record, carried = self._ownership.find_with_place(file, mode, device, inode)
-        shown = truth[:]
-        if record is not None:
-            owner = record.uid, record.gid
-            if record.device_type:
-                _MODE.pack_into(shown, 0, mode & _PERMISSIONS | record.device_type)
-                _DEVICE.pack_into(shown, _RDEV_OFFSET, record.device)
-        # Also where it is owned by someone whom the container has no number for:
-        # root, to all that looks from inside.
-        _OWNER.pack_into(shown, _OWNER_OFFSET, *owner)
-        return None if shown == truth else bytes(shown), carried
-
     def _write(self, call: Call, buffer: int, data: bytes | bytearray) -> int:
         require_valid(call)
         return 0 if self._memory.write(call.pid, buffer, data) else -errno.EFAULT
-
-
-def _remember(known: dict[bytes, Known], key: bytes, what: Known) -> None:
-    if len(known) >= _SETTLED_LIMIT:
-        known.clear()
-    known[key] = what

@@ -14,6 +14,7 @@ import os
 import stat
 from _thread import allocate_lock
 
+from runrootless.emulation.apart import Apart
 from runrootless.emulation.call import failure
 from runrootless.emulation.expectations import Expectations
 from runrootless.emulation.owner_store import OwnerStore
@@ -36,7 +37,8 @@ _TYPES_OF_DEVICES = (stat.S_IFCHR, stat.S_IFREG)
 class Ownership:
     """Finds and keeps the records of files, wherever they are kept."""
 
-    def __init__(self, files: Files, store: OwnerStore) -> None:
+    def __init__(self, files: Files, store: OwnerStore, apart: Apart) -> None:
+        self._apart = apart
         self._files = files
         self._store = store
         self.expectations = Expectations(files, self.keep_new)
@@ -50,29 +52,20 @@ class Ownership:
 
         ``mode``, ``device`` and ``inode`` are what stat(2) said of it.
         """
-        return self.find_with_place(file, mode, device, inode)[0]
-
-    def find_with_place(
-        self, file: int, mode: int, device: int, inode: int
-    ) -> tuple[Record | None, bool]:
-        """Return the same, and whether the file itself carries its record or would do so.
-
-        Then st_ctime changes with the record.
-        """
         if self._given and (device, inode) in self._given:
             given = self._given.get((device, inode))
             if given is not None and given[0] == self._files.birth_time(file):
-                return given[1], False
+                return given[1]
         if mode & _TYPE_MASK in _FILE_TYPES_WITH_ATTRIBUTES:
             value = self._files.getxattr(file, ATTRIBUTE)
             if value.__class__ is bytes:
                 try:
-                    return self._decoded[value], True
+                    return self._decoded[value]
                 except KeyError:
-                    return self._decode(value), True
+                    return self._decode(value)
             if value == -errno.ENODATA:
-                return None, True
-        return self._find_beside(file, mode, device, inode), False
+                return None
+        return self._find_beside(file, mode, device, inode)
 
     def _find_beside(self, file: int, mode: int, device: int, inode: int) -> Record | None:
         if self.expectations:
@@ -100,6 +93,7 @@ class Ownership:
             while len(self._given) >= _GIVEN_LIMIT:
                 del self._given[next(iter(self._given))]
             self._given[device, inode] = birth, record
+        self._apart.add(device, inode)
 
     def keep(self, file: int, mode: int, device: int, inode: int, record: Record) -> None:
         """Keep the record of an open file.

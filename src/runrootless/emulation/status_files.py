@@ -19,6 +19,7 @@ from runrootless.emulation.call import Call, require_valid
 from runrootless.emulation.credentials import ROOT
 from runrootless.emulation.walk import open_child
 from runrootless.linux.files import O_PATH
+from runrootless.linux.libc import address
 from runrootless.linux.mounts import (
     MNT_DETACH,
     MS_UNBINDABLE,
@@ -35,12 +36,36 @@ if TYPE_CHECKING:
 
 _NAME = b"/.runrootless-"
 _SECONDS = 1
+# As many as ``struct readers`` of native/loop.c has room for.
 _LIMIT = 64
 _SIZE_LIMIT = 1 << 20
 # File systems in memory, as containers have them. A file of theirs can be mounted as long
 # as it has a name, which it has for a moment.
 _PLACES = ("/dev/shm", "/dev")
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
+
+class Readers:
+    """At most so many threads, in memory at ``address``: ``struct readers`` of native/loop.c."""
+
+    def __init__(self, limit: int) -> None:
+        memory = bytearray(4 * (1 + limit))
+        self.address = address(memory)
+        self._numbers = memoryview(memory).cast("I")
+
+    def add(self, thread: int) -> None:
+        """Add a thread. Raises ValueError where there is no room."""
+        numbers = self._numbers[1:]
+        if thread not in numbers:
+            numbers[numbers.tolist().index(0)] = thread
+            self._numbers[0] += 1
+
+    def discard(self, thread: int) -> None:
+        """Remove a thread, if it is there."""
+        numbers = self._numbers[1:]
+        if thread in numbers:
+            numbers[numbers.tolist().index(thread)] = 0
+            self._numbers[0] -= 1
 
 
 class StatusFiles:
@@ -54,6 +79,8 @@ class StatusFiles:
         self._places: list[int] = []
         self.readers: dict[int, tuple[_Copy, float]] = {}
         """What is shown to each thread, and until when."""
+        self.reading = Readers(_LIMIT)
+        """The same threads, for those who cannot look there."""
         self._stopped = False
         self._is_awaited = False
         self.wakes = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -176,6 +203,7 @@ class StatusFiles:
             copy = self._mount(status, credentials)
         copy.readers += 1
         self.readers[call.pid] = copy, monotonic() + _SECONDS
+        self.reading.add(call.pid)
         if not self._is_awaited:
             self._is_awaited = True
             os.eventfd_write(self.wakes, 1)
@@ -211,6 +239,7 @@ class StatusFiles:
 
     def _leave(self, reader: int) -> None:
         copy, _ = self.readers.pop(reader, (None, 0))
+        self.reading.discard(reader)
         if copy is not None:
             copy.readers -= 1
             if not copy.readers:

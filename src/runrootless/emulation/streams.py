@@ -39,14 +39,12 @@ class Streams(Handlers):
         super().__init__(shared)
         self._group = group
 
-    def give(self, pid: int) -> list[tuple[int, int]]:
+    def give(self, pid: int) -> None:
         """Give the standard streams of a process that a runtime has started to its user.
 
-        As runc does: fixStdioPermissions() in libcontainer/init_linux.go. Return st_dev and
-        st_ino of those that have another owner now.
+        As runc does: fixStdioPermissions() in libcontainer/init_linux.go.
         """
         user = self._identity.of(pid).uids[1]
-        given = []
         for number in _STREAMS:
             try:
                 file = os.open(b"%d/fd/%d" % (pid, number), O_PATH | os.O_CLOEXEC)
@@ -54,24 +52,19 @@ class Streams(Handlers):
                 # There is none, or it is the runtime itself that nobody may look at.
                 continue
             try:
-                found = self._give(file, user)
+                self._give(file, user)
             finally:
                 os.close(file)
-            if found is not None:
-                given.append(found)
-        return given
 
-    def _give(self, file: int, user: int) -> tuple[int, int] | None:
+    def _give(self, file: int, user: int) -> None:
         identity = self._files.identity(file)
         if identity is None:
-            return None
+            return
         mode, device, inode, birth = identity
         special = os.fstat(file).st_rdev if stat.S_ISCHR(mode) else 0
         group = self._group or 0 if os.major(special) in _TERMINAL_MAJORS else 0
-        if special == _NULL or not (user or group):
-            return None
-        self._ownership.give(device, inode, birth, Record(user, group))
-        return device, inode
+        if special != _NULL and (user or group):
+            self._ownership.give(device, inode, birth, Record(user, group))
 
     def open_master(self, call: Call, file: int, flags: int, status: os.stat_result) -> int | None:
         """Return a new descriptor of a new terminal's master; None where a file makes none.

@@ -23,7 +23,6 @@ from runrootless.linux.libc import (
     check,
     function,
     get_errno,
-    silent_function,
 )
 
 AT_FDCWD = -100
@@ -54,15 +53,6 @@ _AT_EACCESS = 0x200
 # As unsigned, for ctypes tries that first.
 _AT_FDCWD = AT_FDCWD & 0xFFFFFFFF
 
-_silent_syscall = silent_function("syscall")
-
-STAT_CALL = (_silent_syscall, _NR_NEWFSTATAT, _AT_FDCWD)
-"""A function of the C library and its first arguments, for fstatat(2): a path, an address and
-flags are to follow. That it fails is all that it tells."""
-
-OPENAT2_CALL = (_syscall, _NR_OPENAT2, _AT_FDCWD)
-"""The same for openat2(2), which keeps errno: a path, ``open_how`` and OPEN_HOW_SIZE follow."""
-
 STAT_SIZE = 144 if _MACHINE == "x86_64" else 128
 """Size of ``struct stat`` of this machine in bytes."""
 
@@ -89,7 +79,7 @@ _PLACE_MASK = c_long(0x1000 | 0x100)
 # stx_ino, stx_dev_major, stx_dev_minor and stx_mnt_id.
 _PLACE = struct.Struct("=32xQ96xIIQ")
 _OPEN_HOW = struct.Struct("=3Q")
-OPEN_HOW_SIZE = c_ulong(_OPEN_HOW.size)
+_OPEN_HOW_SIZE = c_ulong(_OPEN_HOW.size)
 # <linux/magic.h>, and of struct statfs what is needed, within more than its size.
 _INT = 0xFFFFFFFF
 _PROC_SUPER_MAGIC = 0x9FA0
@@ -118,11 +108,6 @@ def touch(file: int) -> None:
         os.chown(handle(file), -1, -1)
 
 
-def open_how(flags: int, resolve: int) -> bytes:
-    """Return a ``struct open_how`` for an O_PATH descriptor, as ``Files.resolve`` takes these."""
-    return _OPEN_HOW.pack(flags | O_PATH | os.O_CLOEXEC, 0, resolve)
-
-
 class Files(_local):
     """Calls on files that this process holds a descriptor of, O_PATH being enough.
 
@@ -135,8 +120,7 @@ class Files(_local):
         """What the last successful ``stat`` filled in: this machine's ``struct stat``."""
         self.statx_buffer = bytearray(STATX_SIZE)
         """What the last successful ``statx`` filled in."""
-        self.stat_address = c_void_p(address(self.stat_buffer))
-        """Where that is."""
+        self._stat_address = c_void_p(address(self.stat_buffer))
         self._statx_address = c_void_p(address(self.statx_buffer))
         self._birth_buffer = bytearray(STATX_SIZE)
         self._birth_address = c_void_p(address(self._birth_buffer))
@@ -148,13 +132,13 @@ class Files(_local):
 
         ``flags`` may hold O_NOFOLLOW and O_DIRECTORY, and ``resolve`` RESOLVE_*: openat2(2).
         """
-        how = open_how(flags, resolve)
-        fd: int = _syscall(_NR_OPENAT2, directory & _INT, path, how, OPEN_HOW_SIZE)
+        how = _OPEN_HOW.pack(flags | O_PATH | os.O_CLOEXEC, 0, resolve)
+        fd: int = _syscall(_NR_OPENAT2, directory & _INT, path, how, _OPEN_HOW_SIZE)
         return fd if fd >= 0 else -get_errno()
 
     def stat(self, file: int) -> int:
         """Fill ``stat_buffer``; return 0 or a negative error number."""
-        if _syscall(_NR_NEWFSTATAT, file, b"", self.stat_address, AT_EMPTY_PATH) < 0:
+        if _syscall(_NR_NEWFSTATAT, file, b"", self._stat_address, AT_EMPTY_PATH) < 0:
             return -get_errno()
         return 0
 

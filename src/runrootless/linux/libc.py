@@ -30,6 +30,9 @@ else:
     Number = Text = Pointer = _SimpleCData
 
 
+_RTLD_NOW = 2
+
+
 class c_int(Number):
     """The type int."""
 
@@ -100,12 +103,17 @@ class SilentFunction(CFuncPtr):
     _restype_ = c_int
 
 
-class _Library:
-    # None is this process itself.
-    _handle = dlopen(None, 0)  # type: ignore[arg-type]
+class Library:
+    """A library by its path, with all that it needs from others; None is this process itself.
+
+    Raises OSError where it cannot be loaded.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        self._handle = dlopen(path, _RTLD_NOW)  # type: ignore[arg-type]
 
 
-_LIBRARY: Any = _Library()
+_LIBRARY: Any = Library(None)
 
 
 def function(name: str, *arguments: type, result: type = c_int) -> Any:
@@ -130,12 +138,12 @@ def quick_function(name: str) -> Any:
     return found
 
 
-def silent_function(name: str) -> Any:
+def silent_function(name: str, library: Any = _LIBRARY) -> Any:
     """Return a function for where that a call has failed is enough to know.
 
     It takes what ``quick_function`` does, and may wait, see ``SilentFunction``.
     """
-    found: Any = SilentFunction((name, _LIBRARY))
+    found: Any = SilentFunction((name, library))
     return found
 
 
@@ -153,6 +161,7 @@ def check(result: int, *what: str | bytes) -> int:
 
 
 __all__ = [
+    "Library",
     "address",
     "c_char_p",
     "c_int",

@@ -18,16 +18,12 @@ PAGE_SIZE = 4096
 Larger pages are multiples of it."""
 
 _BUFFER_SIZE = 2 * PAGE_SIZE
-SHORT = 256
-"""What most paths fit into, in bytes: copying a page would push all else out of the
-processor's caches."""
-
-pack_area = struct.Struct("@PN").pack
-"""Return a ``struct iovec`` of an address and a size."""
-
-read_areas = silent_function("process_vm_readv")
-"""process_vm_readv(2). ctypes passes areas on as they are, since they are bytes."""
-
+# What most paths fit into, in bytes: copying a page would push all else out of the processor's
+# caches.
+_SHORT = 256
+# A struct iovec of an address and a size, which ctypes passes on as it is.
+_pack_area = struct.Struct("@PN").pack
+_read_areas = silent_function("process_vm_readv")
 _write_areas = silent_function("process_vm_writev")
 
 
@@ -36,10 +32,9 @@ class Memory(_local):
 
     def __init__(self) -> None:
         self._buffer = bytearray(_BUFFER_SIZE)
-        self.text: Any = (c_char * _BUFFER_SIZE).from_buffer(self._buffer)
-        """What was read last; ``value`` is that up to its first NUL."""
-        self.area = pack_area(address_of(self._buffer), _BUFFER_SIZE)
-        """Where ``text`` is. It may be larger than what is read into it."""
+        self._text: Any = (c_char * _BUFFER_SIZE).from_buffer(self._buffer)
+        # It may be larger than what is read into it.
+        self._area = _pack_area(address_of(self._buffer), _BUFFER_SIZE)
 
     def read_string(self, pid: int, address: int, limit: int = PAGE_SIZE) -> bytes | None:
         """Return the NUL-terminated string at ``address`` without its NUL.
@@ -49,11 +44,11 @@ class Memory(_local):
         """
         # Reading stops at the end of the page: the next one may not be mapped.
         size = PAGE_SIZE - (address & (PAGE_SIZE - 1))
-        if size > SHORT:
-            size = SHORT
-        if read_areas(pid, self.area, 1, pack_area(address, size), 1, 0) <= 0:
+        if size > _SHORT:
+            size = _SHORT
+        if _read_areas(pid, self._area, 1, _pack_area(address, size), 1, 0) <= 0:
             return None
-        text: bytes = self.text.value
+        text: bytes = self._text.value
         # Behind what was read are the remains of earlier strings.
         if len(text) < size:
             return text
@@ -62,7 +57,7 @@ class Memory(_local):
         while len(text) < limit:
             start = address + len(text)
             size = PAGE_SIZE - (start & (PAGE_SIZE - 1))
-            if self._transfer(read_areas, pid, start, size) <= 0:
+            if self._transfer(_read_areas, pid, start, size) <= 0:
                 return None
             end = buffer.find(0, 0, size)
             if end >= 0:
@@ -75,7 +70,7 @@ class Memory(_local):
         parts = []
         while size > 0:
             part = min(size, _BUFFER_SIZE)
-            if self._transfer(read_areas, pid, address, part) != part:
+            if self._transfer(_read_areas, pid, address, part) != part:
                 return None
             parts.append(bytes(self._buffer[:part]))
             address += part
@@ -94,4 +89,4 @@ class Memory(_local):
     def _transfer(self, call: Callable[..., int], pid: int, address: int, size: int) -> int:
         if address + size > 0xFFFFFFFFFFFFFFFF:
             return -1
-        return call(pid, self.area, 1, pack_area(address, size), 1, 0)
+        return call(pid, self._area, 1, _pack_area(address, size), 1, 0)

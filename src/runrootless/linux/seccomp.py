@@ -6,7 +6,7 @@ import os
 import struct
 from fcntl import ioctl
 
-from runrootless.linux.libc import address, c_long, c_void_p, check, function, silent_function
+from runrootless.linux.libc import address, c_long, c_void_p, check, function
 
 AUDIT_ARCHITECTURES = {"x86_64": 0xC000003E, "i386": 0x40000003, "aarch64": 0xC00000B7}
 """Machine to ``AUDIT_ARCH_*`` of <linux/audit.h>, as seccomp reports it."""
@@ -33,14 +33,6 @@ FILTER_WAIT_KILLABLE_RECEIVE = 32
 """``SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV``, Linux 5.19: a call that has been received is
 interrupted by nothing but the end of its process."""
 
-RECEIVE = 0xC0502100
-"""``SECCOMP_IOCTL_NOTIF_RECV``: waits for the next notification and writes it where there are
-NOTIFICATION_SIZE null bytes.
-
-ioctl(2) fails with ENOENT where the process was killed meanwhile, and since Linux 6.11 if no
-process is left; with EINTR.
-"""
-
 SEND = 0xC0182101
 """``SECCOMP_IOCTL_NOTIF_SEND``: answers a notification with a packed RESPONSE.
 
@@ -58,9 +50,6 @@ RESPONSE_SIZE = 24
 
 KEY = struct.Struct("8s8x8s56x")
 """The id of a notification, and the number and the architecture, packed as ``NUMBER``."""
-
-QUICK = struct.Struct("=8sI4x8s8x4Q16x")
-"""The id, the process ID, number and architecture as in ``KEY``, and four arguments."""
 
 NUMBER = struct.Struct("=iI")
 """System call number and ``AUDIT_ARCH_*``, as ``struct seccomp_data`` begins."""
@@ -91,10 +80,6 @@ _SET_MODE_FILTER = 1
 _PROGRAM = struct.Struct("@HP")
 
 _syscall = function("syscall")
-
-receive = silent_function("ioctl")
-"""ioctl(2) with a listener, RECEIVE and the address of a notification, in memory of any kind.
-It returns a negative number where that fails."""
 
 
 def install(program: bytes, flags: int) -> int:

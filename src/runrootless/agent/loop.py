@@ -1,0 +1,149 @@
+"""The loop in C that receives calls and answers what is common: ``native/loop.c``.
+
+The C library is called without the interpreter's lock, so threads do not wait for one another.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+
+from runrootless.linux.files import STAT_SIZE
+from runrootless.linux.libc import Library, address, c_void_p, silent_function
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from runrootless.agent.ledger import Ledger, Slot
+    from runrootless.emulation.apart import Apart
+    from runrootless.emulation.status_files import Readers
+
+TURN, LEFT, _LOOK, ENDED = range(4)
+"""What ``serve`` returns: the flag is set; a call is in the slot, for Python; all have ended."""
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_LIBRARY = Library(f"{_PACKAGE}/native/loop.so")
+_serve = silent_function("serve", _LIBRARY)
+_fall_asleep = silent_function("fall_asleep", _LIBRARY)
+
+# struct loop and struct activity.
+_LOOP = struct.Struct("@PPPPPPiIIiIQ")
+_FILE_OFFSET = struct.calcsize("@PPPPPPiII")
+_LOOKED = struct.Struct("=iI")
+_ACTIVITY = struct.Struct("@B3xi")
+_POLLS = 1
+_ROOT_ONLY = 2
+
+
+class Flag:
+    """A byte that the loop looks at: whether a thread is to come back after each call."""
+
+    __slots__ = ("_memory", "address")
+
+    def __init__(self) -> None:
+        self._memory = bytearray(1)
+        self.address = address(self._memory)
+
+    def __bool__(self) -> bool:
+        return bool(self._memory[0])
+
+    def set(self, value: bool) -> None:
+        """Set it or take it back."""
+        self._memory[0] = value
+
+
+class Activity:
+    """Whether somebody watches over the calls; who takes one while nobody does says so.
+
+    ``wakes`` becomes readable then. Reading the clock for each call would cost more.
+    """
+
+    def __init__(self) -> None:
+        self.wakes = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._memory = bytearray(_ACTIVITY.pack(False, self.wakes))
+        self.address = address(self._memory)
+        self._pointer = c_void_p(self.address)
+
+    @property
+    def asleep(self) -> bool:
+        """Whether nobody does."""
+        return bool(self._memory[0])
+
+    def fall_asleep(self) -> None:
+        """Say that nobody does any more. Whatever has begun by now can be seen afterwards."""
+        _fall_asleep(self._pointer)
+
+    def stay_awake(self) -> None:
+        """Say that somebody does."""
+        self._memory[0] = False
+
+    def wake(self) -> None:
+        """Say that there is something to watch over."""
+        if self.asleep:
+            self._memory[0] = False
+            os.eventfd_write(self.wakes, 1)
+
+
+class Loop:
+    """The loop of one thread.
+
+    ``unusual`` makes it come back, ``readers`` are threads whose calls it leaves, ``apart``
+    files of which it does, and with ``polls`` it asks poll(2) before it receives. It notes each
+    call in the ``slot``, and leaves those that are about files if views vary, or if they are
+    not root's with ``root_only``. ``look`` is given an open file that does not carry its record,
+    and what stat(2) says of it: it changes that and returns whether it has.
+    """
+
+    def __init__(
+        self,
+        listener: int,
+        slot: Slot,
+        ledger: Ledger,
+        unusual: Flag,
+        activity: Activity,
+        readers: Readers,
+        apart: Apart,
+        polls: bool,
+        root_only: bool,
+        look: Callable[[int, bytearray], bool],
+    ) -> None:
+        self._shared = ledger, unusual, activity, readers, apart
+        self._look = look
+        self._memory = bytearray(
+            _LOOP.pack(
+                slot.address,
+                ledger.varied_address,
+                unusual.address,
+                activity.address,
+                readers.address,
+                apart.address,
+                listener,
+                len(slot.call),
+                _POLLS * polls | _ROOT_ONLY * root_only,
+                -1,
+                0,
+                0,
+            )
+            + bytes(STAT_SIZE)
+        )
+        self._status = memoryview(self._memory)[_LOOP.size :]
+        self._pointer = c_void_p(address(self._memory))
+
+    def serve(self) -> int:
+        """Answer calls until there is something to do that only Python can; return what."""
+        result: int = _serve(self._pointer)
+        while result == _LOOK:
+            file, _ = _LOOKED.unpack_from(self._memory, _FILE_OFFSET)
+            status = bytearray(self._status)
+            try:
+                is_changed = self._look(file, status)
+            except Exception:
+                # Whoever handles the call will meet with the same.
+                os.close(file)
+                _LOOKED.pack_into(self._memory, _FILE_OFFSET, -1, 0)
+                return LEFT
+            self._status[:] = status
+            _LOOKED.pack_into(self._memory, _FILE_OFFSET, file, is_changed)
+            result = _serve(self._pointer)
+        return result

@@ -1,0 +1,44 @@
+"""Files of which more is to be said than what they carry: the loop in C leaves these alone.
+
+``struct apart`` of native/loop.c.
+"""
+
+from __future__ import annotations
+
+import struct
+from _thread import allocate_lock
+
+from runrootless.linux.libc import address
+
+_COUNT = struct.Struct("=Q")
+_PLACE = struct.Struct("=QQ")
+_LIMIT = 64
+
+
+class Apart:
+    """Such files by st_dev and st_ino, in memory at ``address``. Any thread may add some.
+
+    None is taken back: then a call takes longer, and that is all.
+    """
+
+    def __init__(self) -> None:
+        self._lock = allocate_lock()
+        self._places: dict[tuple[int, int], None] = {}
+        self._memory = bytearray(_COUNT.size + _LIMIT * _PLACE.size)
+        self.address = address(self._memory)
+
+    def add(self, device: int, inode: int = 0) -> None:
+        """Add a file, or all of a device; that is done too where there is no room for a file."""
+        with self._lock:
+            if (device, inode) in self._places or (device, 0) in self._places:
+                return
+            count = len(self._places)
+            if count >= _LIMIT // 2:
+                inode = 0
+            if count >= _LIMIT:
+                # Whatever the device is.
+                _COUNT.pack_into(self._memory, 0, _LIMIT + 1)
+                return
+            _PLACE.pack_into(self._memory, _COUNT.size + count * _PLACE.size, device, inode)
+            self._places[device, inode] = None
+            _COUNT.pack_into(self._memory, 0, count + 1)
