@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SELF, _THREAD_SELF = b"self", b"thread-self"
-_KNOWN_LIMIT = 1024
 
 
 class Procfs:
@@ -33,15 +32,14 @@ class Procfs:
         self._agent_device = self._device = -1
         self._processes = -1
         self._is_hidden = False
-        # By st_dev: whether it is a procfs.
-        self._known: dict[int, bool] = {}
+        self._root_device = -1
         self.shows_agent = True
         """Whether some procfs that is mounted in the container shows the agent."""
 
     def look(self) -> None:
         """Find out what is procfs, once the agent has joined the container. Raises OSError."""
         self._agent_device = self._device = os.stat(".").st_dev
-        self._known[self._agent_device] = True
+        self._root_device = os.stat("/").st_dev
         processes = open_directory(b"/proc")
         if processes >= 0 and is_procfs(processes):
             try:
@@ -50,7 +48,6 @@ class Procfs:
             except OSError:
                 self._processes = processes
             self._device = os.fstat(processes).st_dev
-            self._known[self._device] = True
             self._is_hidden = not self._shows_agent(processes)
         self.shows_agent = not self._is_hidden or any(
             device != self._device for device in _mounted_devices()
@@ -66,18 +63,17 @@ class Procfs:
 
     def contains(self, file: int, device: int) -> bool:
         """Return whether an open file, which is on ``device``, is of a procfs."""
-        known = self._known.get(device)
-        if known is None:
-            try:
-                # Those with a device of their own are none.
-                known = not os.major(device) and is_procfs(file)
-            except OSError:
-                # Its server is gone, or does not want to say: a procfs has none.
-                known = False
-            if len(self._known) >= _KNOWN_LIMIT:
-                self._known = {self._agent_device: True, self._device: True}
-            self._known[device] = known
-        return known
+        if self.concerns(device):
+            return True
+        if os.major(device) or device == self._root_device:
+            # Those with a device of their own are none.
+            return False
+        try:
+            # Each time: when one is unmounted another one gets its number.
+            return is_procfs(file)
+        except OSError:
+            # Its server is gone, or does not want to say: a procfs has none.
+            return False
 
     def misleads(self, file: int, device: int) -> bool:
         """Return whether a file, which is on ``device``, may be the agent's, not the caller's.
