@@ -671,3 +671,12 @@ def test_what_is_decoded_in_c_is_what_python_says(message: bytes) -> None:
         # For Python to decide: other types of fields, and numbers that no record has.
         return
     assert found == expected
+
+
+@AS_ROOT
+@pytest.mark.parametrize("name", OPENING)
+def test_who_opens_a_new_terminal_is_noted(caller: Caller, name: str) -> None:
+    for path, is_left in ((b"/dev/ptmx", True), (b"/dev/pts/ptmx", True), (b"/dev/null", False)):
+        first = [AT_FDCWD] if name == "openat" else []
+        outcome = caller.call(name, *first, caller.text(path), os.O_RDWR | os.O_NOCTTY)
+        assert outcome.is_left is is_left, path
