@@ -22,6 +22,7 @@ from runrootless.emulation.metadata import Metadata
 from runrootless.emulation.mounts import Mounts
 from runrootless.emulation.nodes import Nodes
 from runrootless.emulation.owner_store import OwnerStore
+from runrootless.emulation.priorities import Priorities
 from runrootless.emulation.process_files import ProcessFiles
 from runrootless.emulation.process_options import ProcessOptions
 from runrootless.emulation.quick import for_root_only, quick_newfstatat
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
     from runrootless.emulation.call import Call
     from runrootless.emulation.checks import Checks
+    from runrootless.emulation.connections import Connections
     from runrootless.emulation.roots import Views
 
     Handler: TypeAlias = Callable[[Call], int | None]
@@ -85,13 +87,19 @@ class Emulator:
         sending, receiving = Sending(shared, senders), Receiving(shared, senders)
         self._metadata = metadata
         self._checks: Checks | None = None
+        connections: Connections | None = None
+        self._components: dict[str, object] = {}
         if thorough:
             # Other agents do without these modules.
             from runrootless.emulation.checks import Checks
+            from runrootless.emulation.connections import Connections
+            from runrootless.emulation.tracing import Tracing
 
             self._checks = Checks(shared, self._process_files, access_lists)
-        sockets = Sockets(shared, creation, self._checks)
-        self._components: dict[str, object] = {
+            connections = Connections(shared, self._checks)
+            self._components |= {"connections": connections, "tracing": Tracing(shared)}
+        sockets = Sockets(shared, creation, self._checks, connections)
+        self._components |= {
             "identity": shared.identity,
             "metadata": metadata,
             "limits": Limits(shared),
@@ -108,8 +116,9 @@ class Emulator:
             "sending": sending,
             "receiving": receiving,
             "sockets": sockets,
-            "socketcall": Socketcall(shared, sockets, sending, receiving),
+            "socketcall": Socketcall(shared, sockets, sending, receiving, connections),
             "signals": Signals(shared),
+            "priorities": Priorities(shared),
             "refused": Refused(),
             "mounts": self._mounts,
             "roots": Roots(shared, self._devices, self._status_files, views),
