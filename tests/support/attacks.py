@@ -119,7 +119,6 @@ PATH_CALLS: dict[str, list[list[Argument]]] = {
     "execve": [[P, ARGV, ENVIRON]],
     "execveat": _with([D, P, ARGV, ENVIRON], [0], [NOFOLLOW], [EMPTY]),
     # By the engine that checks permissions.
-    "connect": [[["socket"], ["address", P], 110]],
     "access": [[P, 0], [P, 6]],
     "faccessat": [[D, P, 4]],
     "faccessat2": _with([D, P], [0, 0], [4, NOFOLLOW], [2, EMPTY]),
@@ -175,7 +174,7 @@ WITHOUT_PATH = {
     "setgroups", "capget", "capset", "prctl", "io_uring_setup", "kill", "prlimit64", "getrlimit",
     "setrlimit", "fsopen", "setns", "unshare", "clone", "clone3",
     "setpriority", "getpriority", "ioprio_set", "ioprio_get",
-    "listen", "ptrace", "process_vm_readv", "process_vm_writev", "kcmp", "pidfd_getfd",
+    "ptrace", "process_vm_readv", "process_vm_writev", "kcmp", "pidfd_getfd",
 }  # fmt: skip
 
 

@@ -12,7 +12,6 @@ from runrootless.emulation.checks import Checks
 from runrootless.emulation.table import (
     CHECKED_TABLE,
     CHECKS,
-    I386_CHECKED_TABLE,
     I386_CHECKS,
     I386_TABLE,
     TABLE,
@@ -54,7 +53,7 @@ def test_one_handler_for_one_call(thorough: bool) -> None:
 
 
 def test_a_condition_is_on_every_rule_of_its_call_or_on_none() -> None:
-    table = TABLE + I386_TABLE + I386_CHECKED_TABLE
+    table = TABLE + I386_TABLE + CHECKED_TABLE
     conditional = {name for name, _, condition in table if condition}
     assert conditional.isdisjoint(name for name, _, condition in table if not condition)
 
@@ -68,7 +67,7 @@ def test_thorough() -> None:
     for machine in AUDIT_ARCHITECTURES:
         checks = I386_CHECKS if machine == "i386" else CHECKS
         some, every = rows(machine), rows(machine, thorough=True)
-        more = list(I386_CHECKED_TABLE if machine == "i386" else CHECKED_TABLE)
+        more = list(CHECKED_TABLE)
         assert {row[0] for row in every} == {row[0] for row in some + more} | checks.keys()
         assert [row for row in every if row[0] not in checks] == [
             row for row in some + more if row[0] not in checks

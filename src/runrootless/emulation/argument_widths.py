@@ -24,7 +24,6 @@ INTS: dict[str, tuple[int, ...]] = {
     "chown": (1, 2),
     # An unsigned long, of whose upper half nothing is taken either.
     "clone": (0,),
-    "connect": (0, 2),
     "creat": (1,),
     "execveat": (0, 4),
     "faccessat": (0, 2),
@@ -55,7 +54,6 @@ INTS: dict[str, tuple[int, ...]] = {
     "kill": (0, 1),
     "lchown": (1, 2),
     "linkat": (0, 2, 4),
-    "listen": (0, 1),
     "listxattrat": (0, 2),
     "lsetxattr": (4,),
     "mkdir": (1,),

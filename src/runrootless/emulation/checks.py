@@ -130,17 +130,6 @@ class Checks(AttributeChecks):
             with found:
                 self._require_make(call, who, found)
 
-    def require_connect(self, call: Call, path: bytes) -> None:
-        """Require that the caller may connect to a unix socket. Raises OSError: EACCES."""
-        who = self._identity.of(call.pid)
-        if is_root(who):
-            return
-        found = self._access.walk_path(call, who, AT_FDCWD, path, 0)
-        if found is not None:
-            with found:
-                if found.file >= 0:
-                    self._access.require(call, who, found.file, WRITE)
-
     def _make(self, call: Call, directory: int, path: int, is_directory: bool = False) -> None:
         def make(call: Call, who: Credentials, found: Found) -> None:
             self._require_make(call, who, found, is_directory)

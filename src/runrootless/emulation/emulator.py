@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 
     from runrootless.emulation.call import Call
     from runrootless.emulation.checks import Checks
-    from runrootless.emulation.connections import Connections
     from runrootless.emulation.roots import Views
 
     Handler: TypeAlias = Callable[[Call], int | None]
@@ -87,18 +86,15 @@ class Emulator:
         sending, receiving = Sending(shared, senders), Receiving(shared, senders)
         self._metadata = metadata
         self._checks: Checks | None = None
-        connections: Connections | None = None
         self._components: dict[str, object] = {}
         if thorough:
             # Other agents do without these modules.
             from runrootless.emulation.checks import Checks
-            from runrootless.emulation.connections import Connections
             from runrootless.emulation.tracing import Tracing
 
             self._checks = Checks(shared, self._process_files, access_lists)
-            connections = Connections(shared, self._checks)
-            self._components |= {"connections": connections, "tracing": Tracing(shared)}
-        sockets = Sockets(shared, creation, self._checks, connections)
+            self._components["tracing"] = Tracing(shared)
+        sockets = Sockets(shared, creation, self._checks)
         self._components |= {
             "identity": shared.identity,
             "metadata": metadata,
@@ -116,7 +112,7 @@ class Emulator:
             "sending": sending,
             "receiving": receiving,
             "sockets": sockets,
-            "socketcall": Socketcall(shared, sockets, sending, receiving, connections),
+            "socketcall": Socketcall(shared, sockets, sending, receiving),
             "signals": Signals(shared),
             "priorities": Priorities(shared),
             "refused": Refused(),

@@ -11,21 +11,13 @@ from runrootless.emulation.sending import Sending
 from runrootless.emulation.sockets import Sockets
 from runrootless.emulation.table import (
     SYS_BIND,
-    SYS_CONNECT,
     SYS_GETSOCKOPT,
-    SYS_LISTEN,
     SYS_RECVMMSG,
     SYS_RECVMSG,
     SYS_SENDMMSG,
     SYS_SENDMSG,
     SYS_SETSOCKOPT,
 )
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from runrootless.emulation.connections import Connections
 
 _MASK = 0xFFFFFFFF
 _WORD = struct.Struct("=I")
@@ -36,16 +28,11 @@ class Socketcall(Handlers):
     """The handler of that call: hands it to the one that it stands for."""
 
     def __init__(
-        self,
-        shared: Shared,
-        sockets: Sockets,
-        sending: Sending,
-        receiving: Receiving,
-        connections: Connections | None,
+        self, shared: Shared, sockets: Sockets, sending: Sending, receiving: Receiving
     ) -> None:
         super().__init__(shared)
         # Each with the number of its arguments.
-        self._calls: dict[int, tuple[Callable[[Call], int | None], int]] = {
+        self._calls = {
             SYS_BIND: (sockets.bind, 3),
             SYS_SETSOCKOPT: (receiving.setsockopt, 5),
             SYS_GETSOCKOPT: (sockets.getsockopt, 5),
@@ -54,9 +41,6 @@ class Socketcall(Handlers):
             SYS_RECVMMSG: (receiving.recvmmsg_32, 5),
             SYS_SENDMMSG: (sending.sendmmsg_32, 4),
         }
-        if connections is not None:
-            self._calls[SYS_CONNECT] = connections.connect, 3
-            self._calls[SYS_LISTEN] = connections.listen, 2
 
     def socketcall(self, call: Call) -> int | None:
         """socketcall(2)."""

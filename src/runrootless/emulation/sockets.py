@@ -20,8 +20,6 @@ from runrootless.linux.processes import read_status, status_fields
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runrootless.emulation.checks import Checks
-    from runrootless.emulation.connections import Connections
-    from runrootless.emulation.credentials import Credentials
 
 _FAMILIES = (_socket.AF_UNIX, _socket.AF_NETLINK)
 _PATH_OFFSET = 2
@@ -34,17 +32,10 @@ _LENGTH = struct.Struct("=i")
 class Sockets(Handlers):
     """Handlers of socket calls."""
 
-    def __init__(
-        self,
-        shared: Shared,
-        creation: Creation,
-        checks: Checks | None,
-        connections: Connections | None,
-    ) -> None:
+    def __init__(self, shared: Shared, creation: Creation, checks: Checks | None) -> None:
         super().__init__(shared)
         self._creation = creation
         self._checks = checks
-        self._connections = connections
 
     def bind(self, call: Call) -> None:
         """bind(2): the kernel makes the file, and whose it is is recorded when it is there."""
@@ -70,10 +61,7 @@ class Sockets(Handlers):
                 self._ownership.expect(found.parent, found.name, record)
 
     def getsockopt(self, call: Call) -> int | None:
-        """getsockopt(2) with SO_PEERCRED or SO_PEERGROUPS.
-
-        What the peer has by now, unless what it had is known.
-        """
+        """getsockopt(2) with SO_PEERCRED or SO_PEERGROUPS: what the peer has by now."""
         _, level, option, value, length = call.arguments[:5]
         is_known = option & _MASK in (SO_PEERCRED, SO_PEERGROUPS)
         if level & _MASK != _socket.SOL_SOCKET or not is_known:
@@ -86,15 +74,10 @@ class Sockets(Handlers):
             return None
         status = read_status(call.pid)
         socket = take(call, status)
-        if socket is None:
+        peer = 0 if socket is None else _peer(socket)
+        if peer <= 0:
             return None
-        try:
-            peer = _peer(socket)
-            if peer <= 0:
-                return None
-            credentials = self._had(socket, peer) or self._identity.of(peer)
-        finally:
-            socket.close()
+        credentials = self._identity.of(peer)
         if option & _MASK == SO_PEERCRED:
             number = number_for(peer, len(status_fields(status, b"NSpid")) - 1)
             answer = CREDENTIALS.pack(number, credentials.uids[1], credentials.gids[1])[:size]
@@ -109,15 +92,6 @@ class Sockets(Handlers):
             and self._memory.write(call.pid, length, _LENGTH.pack(len(answer)))
         )
         return result if written else -errno.EFAULT
-
-    def _had(self, socket: _socket.socket, peer: int) -> Credentials | None:
-        """Return what the peer had when it connected, or began to listen, if that is known."""
-        if self._connections is None:
-            return None
-        try:
-            return self._connections.credentials(socket, peer)
-        except OSError:
-            return None
 
 
 def take(call: Call, status: bytes) -> _socket.socket | None:
@@ -151,9 +125,11 @@ def number_for(pid: int, depth: int) -> int:
 
 
 def _peer(socket: _socket.socket) -> int:
-    """Return the process at the other end of a socket, 0 where there is none."""
+    """Return the process at the other end of a socket, 0 where there is none. Closes it."""
     try:
         option = socket.getsockopt(_socket.SOL_SOCKET, SO_PEERCRED, CREDENTIALS.size)
         return int(CREDENTIALS.unpack(option)[0])
     except OSError:
         return 0
+    finally:
+        socket.close()

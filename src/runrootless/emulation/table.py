@@ -23,8 +23,6 @@ SO_PEERGROUPS = 59
 
 # What socketcall(2) stands for: <linux/net.h>.
 SYS_BIND = 2
-SYS_CONNECT = 3
-SYS_LISTEN = 4
 SYS_SETSOCKOPT = 14
 SYS_GETSOCKOPT = 15
 SYS_SENDMSG = 16
@@ -240,9 +238,6 @@ I386_TABLE: tuple[Row, ...] = (
 
 
 CHECKED_TABLE: tuple[Row, ...] = (
-    # Who the peer of a socket was when it connected, and who may.
-    ("connect", "connections.connect", None),
-    ("listen", "connections.listen", None),
     # Looking into other processes.
     *_each("ptrace", "tracing.ptrace", 0, _PTRACE_ATTACH, _PTRACE_SEIZE),
     ("process_vm_readv", "tracing.process_vm", None),
@@ -251,12 +246,6 @@ CHECKED_TABLE: tuple[Row, ...] = (
     ("pidfd_getfd", "tracing.pidfd_getfd", None),
 )
 """What is intercepted besides with the engine thorough, as in ``TABLE``."""
-
-I386_CHECKED_TABLE: tuple[Row, ...] = (
-    *CHECKED_TABLE,
-    *_each("socketcall", "socketcall.socketcall", 0, SYS_CONNECT, SYS_LISTEN),
-)
-"""The same for 32-bit programs on x86_64."""
 
 CHECKS = {
     "open": "open",
@@ -337,7 +326,7 @@ def rows(machine: str, thorough: bool = False) -> list[Row]:
     if not thorough:
         return table
     checks = I386_CHECKS if machine == "i386" else CHECKS
-    table += I386_CHECKED_TABLE if machine == "i386" else CHECKED_TABLE
+    table += CHECKED_TABLE
     found: dict[tuple[str, Condition | None], Row] = {}
     for name, target, condition in table:
         where = None if name in checks else condition
