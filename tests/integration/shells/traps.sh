@@ -13,7 +13,7 @@ sh -c 'kill -TERM $$'; echo "exit $?"
 sh -c 'kill -ABRT $$' 2>/dev/null; echo "exit $?"
 (trap 'echo at the end' EXIT; exit 4); echo "exit $?"
 trap 'echo interrupted' ALRM
-(sleep 0.2; kill -ALRM $$) & child=$!
+(sleep 0.2; kill -ALRM $$; sleep 1) & child=$!
 wait; echo "wait is interrupted: $(($? > 128))"
 wait $child; echo "exit $?"
 kill -0 $$ && echo there
