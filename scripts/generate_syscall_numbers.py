@@ -87,11 +87,17 @@ def render(numbers: dict[str, dict[str, int]], names: set[str]) -> str:
 
 def main() -> None:
     """Generate the module for the names that the table of handlers and PRoot's filter list."""
-    from runrootless.emulation.table import CHECKS, I386_CHECKS, I386_TABLE, TABLE
+    from runrootless.emulation.table import (
+        CHECKED_TABLE,
+        CHECKS,
+        I386_CHECKS,
+        I386_TABLE,
+        TABLE,
+    )
     from runrootless.proot.command import UNTRANSLATED
 
     names = (
-        {name for name, _, _ in TABLE + I386_TABLE}
+        {name for name, _, _ in TABLE + I386_TABLE + CHECKED_TABLE}
         | CHECKS.keys()
         | I386_CHECKS.keys()
         | set(UNTRANSLATED)

@@ -41,6 +41,8 @@ NATIVE: dict[str, list[tuple[int, int]]] = {
     "getsockopt": [(2, option) for option in range(80)],
     "setsockopt": [(2, option) for option in range(80)],
     "kill": [(0, pid) for pid in (0, 1, 2, 12345, 0xFFFFFFFE, 0x7FFFFFFF)],
+    "getpriority": [(0, which) for which in (0, 1, 3)],
+    "ioprio_get": [(0, which) for which in (0, 1, 2, 4)],
     "prlimit64": [(1, limit) for limit in range(20)],
     "getrlimit": [(0, limit) for limit in range(20)],
     "setrlimit": [(0, limit) for limit in range(20)],

@@ -173,6 +173,8 @@ WITHOUT_PATH = {
     "setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid",
     "setgroups", "capget", "capset", "prctl", "io_uring_setup", "kill", "prlimit64", "getrlimit",
     "setrlimit", "fsopen", "setns", "unshare", "clone", "clone3",
+    "setpriority", "getpriority", "ioprio_set", "ioprio_get",
+    "ptrace", "process_vm_readv", "process_vm_writev", "kcmp", "pidfd_getfd",
 }  # fmt: skip
 
 

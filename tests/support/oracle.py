@@ -31,7 +31,13 @@ ENVIRONMENT = {
 ADMINISTRATORS = ("messages", "mounts", "read_only")
 
 # Groups of cases in which root has these capabilities and no others, on both sides.
-FEW_CAPABILITIES = {"capabilities": ("CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL")}
+FEW_CAPABILITIES = {
+    "capabilities": ("CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL"),
+    "processes": (
+        *("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL"),
+        *("CAP_SETGID", "CAP_SETUID", "CAP_SYS_NICE", "CAP_SYS_PTRACE"),
+    ),
+}
 
 NAMESPACES = ["--mount", "--propagation=private", "--pid", "--fork", "--kill-child"]
 

@@ -38,6 +38,7 @@ RECIPES: dict[str, list[str]] = {
     "tools": [
         "--include=acl,attr,dbus,debootstrap,libcap2-bin,mmdebstrap,procps,python3,rsync,sudo",
     ],
+    "shells": ["--include=ksh93u+m,mksh,procps,zsh"],
     "servers": [
         "--skip=cleanup/apt",
         # mmdebstrap has told apt to leave out recommended packages.

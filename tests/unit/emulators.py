@@ -13,6 +13,6 @@ class NoViews:
         raise NotImplementedError
 
 
-def new_emulator() -> Emulator:
+def new_emulator(thorough: bool = False) -> Emulator:
     """Return one that keeps nothing, and whose callers see what this process does."""
-    return Emulator(CredentialTable(-1), OwnerStore(), AttributeStore(), NoViews())
+    return Emulator(CredentialTable(-1), OwnerStore(), AttributeStore(), NoViews(), thorough)

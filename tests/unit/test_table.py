@@ -9,8 +9,8 @@ import pytest
 from emulators import new_emulator
 
 from runrootless.emulation.checks import Checks
-from runrootless.emulation.emulator import Emulator
 from runrootless.emulation.table import (
+    CHECKED_TABLE,
     CHECKS,
     I386_CHECKS,
     I386_TABLE,
@@ -25,15 +25,11 @@ GENERATOR = CHECKOUT / "scripts/generate_syscall_numbers.py"
 SEMANTICS = CHECKOUT / "docs/semantics.md"
 
 
-@pytest.fixture
-def emulator() -> Emulator:
-    return new_emulator()
-
-
-def test_every_call_has_a_handler(emulator: Emulator) -> None:
-    handlers = emulator.handlers()
+@pytest.mark.parametrize("thorough", [False, True])
+def test_every_call_has_a_handler(thorough: bool) -> None:
+    handlers = new_emulator(thorough).handlers()
     for machine, architecture in AUDIT_ARCHITECTURES.items():
-        for name, _, _ in rows(machine):
+        for name, _, _ in rows(machine, thorough):
             number = syscall_numbers.NUMBERS[machine].get(name)
             assert number is None or callable(handlers[seccomp.NUMBER.pack(number, architecture)])
 
@@ -46,28 +42,29 @@ def test_every_call_is_documented(machine: str) -> None:
     assert {c for c in calls if not {c, re.sub(r"(_time64|32|64)$", "", c)} & named} == set()
 
 
-def test_one_handler_for_one_call() -> None:
+@pytest.mark.parametrize("thorough", [False, True])
+def test_one_handler_for_one_call(thorough: bool) -> None:
     for machine in AUDIT_ARCHITECTURES:
         targets: dict[str, set[str]] = {}
-        for name, target, _ in rows(machine):
+        for name, target, _ in rows(machine, thorough):
             targets.setdefault(name, set()).add(target)
         assert [name for name, found in targets.items() if len(found) > 1] == []
 
 
 def test_a_condition_is_on_every_rule_of_its_call_or_on_none() -> None:
-    conditional = {name for name, _, condition in TABLE + I386_TABLE if condition}
-    assert conditional.isdisjoint(
-        name for name, _, condition in TABLE + I386_TABLE if not condition
-    )
+    table = TABLE + I386_TABLE + CHECKED_TABLE
+    conditional = {name for name, _, condition in table if condition}
+    assert conditional.isdisjoint(name for name, _, condition in table if not condition)
 
 
 def test_thorough() -> None:
     for machine in AUDIT_ARCHITECTURES:
         checks = I386_CHECKS if machine == "i386" else CHECKS
         some, every = rows(machine), rows(machine, thorough=True)
-        assert {row[0] for row in every} == {row[0] for row in some} | checks.keys()
+        more = list(CHECKED_TABLE)
+        assert {row[0] for row in every} == {row[0] for row in some + more} | checks.keys()
         assert [row for row in every if row[0] not in checks] == [
-            row for row in some if row[0] not in checks
+            row for row in some + more if row[0] not in checks
         ]
         for name, target, condition in every:
             if name in checks:
@@ -89,5 +86,6 @@ def test_numbers_are_those_of_the_kernels_headers() -> None:
     headers = generator.read_headers()
     for machine, numbers in syscall_numbers.NUMBERS.items():
         assert {name: headers[machine][name] for name in numbers} == numbers
-        assert {name for name, _, _ in rows(machine)} & headers[machine].keys() <= numbers.keys()
+        calls = {name for name, _, _ in rows(machine, thorough=True)}
+        assert calls & headers[machine].keys() <= numbers.keys()
     assert len(syscall_numbers.NUMBERS["aarch64"]) > 40

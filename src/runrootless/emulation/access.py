@@ -22,6 +22,7 @@ from runrootless.emulation.credentials import (
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.paths import PATH_MAX
 from runrootless.emulation.process_files import ProcessFiles
+from runrootless.emulation.tracing import may_look
 from runrootless.emulation.walk import Found, Nowhere
 from runrootless.linux.files import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, access, handle, is_procfs
 from runrootless.linux.mounts import is_read_only
@@ -53,6 +54,7 @@ class Access(Handlers):
     ) -> None:
         super().__init__(shared)
         self._process_files = process_files
+        self._procfs = shared.procfs
         self._access_lists = access_lists
         self._protects_hard_links = self._protects_symlinks = 0
         self._protection = {stat.S_IFIFO: 0, stat.S_IFREG: 0}
@@ -104,9 +106,16 @@ class Access(Handlers):
         def follow(parent: int, link: int) -> None:
             self._require_follow(call, who, parent, link)
 
+        def jump(parent: int) -> None:
+            try:
+                process = self._process_files.process(parent)
+            except (OSError, ValueError):
+                return
+            self._require_look(call, who, parent, process)
+
         protects = self._protects_symlinks
         return self._paths.walk(
-            call.pid, directory, path, follows, search, follow if protects else None
+            call.pid, directory, path, follows, search, follow if protects else None, jump
         )
 
     def require(self, call: Call, who: Credentials, file: int, want: int) -> None:
@@ -166,6 +175,23 @@ class Access(Handlers):
             return
         strict = level >= _GROUPS_TOO and kind in self._protection
         if mode & stat.S_IWOTH or (strict and mode & stat.S_IWGRP):
+            raise failure(errno.EACCES)
+
+    def require_look(self, call: Call, who: Credentials, found: Found) -> None:
+        """Raise EACCES unless ``who`` may look into the process that a file is about.
+
+        As ptrace(2) has it, of those files of procfs that this guards.
+        """
+        process = self._process_files.guarding(found.file) if found.file >= 0 else None
+        if process is not None:
+            self._require_look(call, who, found.parent, process)
+
+    def _require_look(
+        self, call: Call, who: Credentials, directory: int, process: tuple[Credentials, bool]
+    ) -> None:
+        if directory >= 0 and self._procfs.is_of_caller(directory, call.pid):
+            return
+        if not may_look(self._identity, call.pid, who, [process], by_file_system_ids=True):
             raise failure(errno.EACCES)
 
     def owner(self, call: Call, file: int) -> int:

@@ -22,6 +22,7 @@ from runrootless.emulation.metadata import Metadata
 from runrootless.emulation.mounts import Mounts
 from runrootless.emulation.nodes import Nodes
 from runrootless.emulation.owner_store import OwnerStore
+from runrootless.emulation.priorities import Priorities
 from runrootless.emulation.process_files import ProcessFiles
 from runrootless.emulation.process_options import ProcessOptions
 from runrootless.emulation.receiving import Receiving
@@ -96,13 +97,16 @@ class Emulator:
         """The files of which more is to be said than what they carry."""
         self.thorough = thorough
         self._checks: Checks | None = None
+        self._components: dict[str, object] = {}
         if thorough:
             # Other agents do without these modules.
             from runrootless.emulation.checks import Checks
+            from runrootless.emulation.tracing import Tracing
 
             self._checks = Checks(shared, self._process_files, access_lists)
+            self._components["tracing"] = Tracing(shared)
         sockets = Sockets(shared, creation, self._checks)
-        self._components: dict[str, object] = {
+        self._components |= {
             "identity": shared.identity,
             "metadata": metadata,
             "limits": Limits(shared),
@@ -121,6 +125,7 @@ class Emulator:
             "sockets": sockets,
             "socketcall": Socketcall(shared, sockets, sending, receiving),
             "signals": Signals(shared),
+            "priorities": Priorities(shared),
             "refused": Refused(),
             "mounts": self._mounts,
             "roots": Roots(shared, self._devices, self._status_files, views),
@@ -132,7 +137,7 @@ class Emulator:
 
     def _borrow(self, directory: int, name: bytes) -> None:
         """Have noted whose a file is that is reached by a descriptor of another process."""
-        holder = self._process_files.process(directory)
+        holder = self._process_files.holder(directory)
         if holder is not None:
             self.shared.makers.note_at(directory, name, holder)
 

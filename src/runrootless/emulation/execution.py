@@ -10,12 +10,14 @@ import os
 import stat
 
 from runrootless.emulation.call import Call
+from runrootless.emulation.credentials import CAP_SYS_PTRACE
 from runrootless.emulation.devices import Devices
 from runrootless.emulation.executions import SetId
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.record import NOTHING
 from runrootless.emulation.status_files import StatusFiles
 from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, handle
+from runrootless.linux.processes import read_status, status_fields
 
 _SET_ID = stat.S_ISUID | stat.S_ISGID
 _ELF_MAGIC = b"\x7fELF"
@@ -50,10 +52,27 @@ class Execution(Handlers):
                 bits = self._set_id(file)
             finally:
                 os.close(file)
+            if bits is not None and self._is_traced(call.pid):
+                bits = None
         except OSError:
             # The kernel will find the same and tell the caller, unless the path changes.
             pass
         self._identity.change_by_exec(call, bits)
+
+    def _is_traced(self, pid: int) -> bool:
+        """Return whether somebody traces a thread who may not trace everybody.
+
+        ``LSM_UNSAFE_PTRACE``: execve(2), of set-user-ID programs. Raises OSError.
+        """
+        tracer = int(status_fields(read_status(pid), b"TracerPid")[0])
+        if not tracer:
+            return False
+        credentials = self._identity.of(tracer)
+        try:
+            return not self._identity.may(tracer, credentials, CAP_SYS_PTRACE)
+        except OSError:
+            # It has ended, and nobody traces any more.
+            return False
 
     def _set_id(self, file: int) -> SetId | None:
         """Return what the bits of a file make of a process; None where they do not count.

@@ -73,13 +73,17 @@ class FileChecks(Handlers):
         """readlink(2)."""
         path, _, size = call.arguments[:3]
         if 0 < size & INT < _SIGN:
-            self._look(call, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW)
+            self._read_link(call, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW)
 
     def readlinkat(self, call: Call) -> None:
         """readlinkat(2)."""
         _, path, _, size = call.arguments[:4]
         if 0 < size & INT < _SIGN:
-            self._look(call, call.descriptor(0), path, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)
+            flags = AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH
+            self._read_link(call, call.descriptor(0), path, flags)
+
+    def _read_link(self, call: Call, directory: int, path: int, flags: int) -> None:
+        self._with(call, directory, path, flags, self._access.require_look)
 
     def newfstatat(self, call: Call) -> None:
         """fstatat(2)."""
@@ -211,6 +215,7 @@ class FileChecks(Handlers):
                 with Change(found.file):
                     self._access.require(call, who, found.file, want)
             self._access.require(call, who, found.file, want)
+            self._access.require_look(call, who, found)
             if flags & os.O_NOATIME and not self._access.is_owner(call, who, found.file):
                 raise failure(errno.EPERM)
 

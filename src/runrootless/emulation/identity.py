@@ -126,6 +126,19 @@ class Identity:
         number = get_soft_limit(pid, RLIMIT_RTTIME)
         return self._look(pid, number)[1] if is_pending(number) else self._table.state(number)
 
+    def prospects(self, pid: int) -> list[tuple[Credentials, bool]]:
+        """Return what credentials a thread has, or may have in a moment, by an execve(2).
+
+        Each with whether its process can be dumped then. Raises OSError: ESRCH.
+        """
+        number = get_soft_limit(pid, RLIMIT_RTTIME)
+        credentials, (_, _, dumpable) = self.of_limit(number, b"%d" % pid)
+        found = [(credentials, dumpable)]
+        if is_pending(number):
+            outcome = self._table.outcome(number)
+            found.append((outcome.new, outcome.dumpable[0]))
+        return found
+
     def set_limits(self, pid: int, soft: int, hard: int, caller: Credentials) -> None:
         """Set what RLIMIT_RTTIME a process has set itself; ``caller`` is who does it.
 

@@ -32,7 +32,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from runrootless.emulation.walk import Follow, Search
+    from runrootless.emulation.walk import Follow, Jump, Search
 
 PATH_MAX = 4096
 
@@ -167,17 +167,18 @@ class Paths:
         follows: bool,
         search: Search | None = None,
         follow: Follow | None = None,
+        jump: Jump | None = None,
     ) -> Found:
         """Return where a path that is not empty leads, one component at a time.
 
-        ``search`` and ``follow`` are as to ``Walk.follow``. Raises OSError, Nowhere.
+        ``search``, ``follow`` and ``jump`` are as to ``Walk.follow``. Raises OSError, Nowhere.
         """
         try:
             start = self._open_start(caller, directory, path)
         except OSError as error:
             raise Nowhere(error.errno, error.strerror) from None
         first = open_root() if start == AT_FDCWD else start
-        return self._walk.follow(caller, first, path, follows, search, follow)
+        return self._walk.follow(caller, first, path, follows, search, follow, jump)
 
     def _open_start(self, caller: int, directory: int, path: bytes) -> int:
         """Return a descriptor of where a path begins, AT_FDCWD for the root. Raises OSError."""

@@ -27,6 +27,12 @@ kernel's ``task_dump_owner``."""
 _STATUS = b"status"
 _LIMITS = b"limits"
 _LIMITS_SIZE = 4096
+# What ptrace(2) decides about: fs/proc/base.c, fs/proc/task_mmu.c.
+_GUARDED = frozenset(
+    (b"maps", b"smaps", b"smaps_rollup", b"numa_maps", b"environ", b"auxv", b"mem", b"pagemap")
+    + (b"cwd", b"root", b"exe", b"fdinfo")
+)
+_GUARDED_DIRECTORIES = frozenset((b"fd", b"fdinfo", b"ns", b"map_files"))
 _LIMIT_NAME = b"\nMax realtime timeout"
 
 
@@ -56,7 +62,7 @@ class ProcessFiles:
             return 0, 0
         return credentials.uids[1], credentials.gids[1]
 
-    def process(self, file: int) -> Credentials | None:
+    def holder(self, file: int) -> Credentials | None:
         """Return the credentials of the process that an open file is about, None for none."""
         try:
             return self._process(file)[2]
@@ -81,6 +87,28 @@ class ProcessFiles:
             return self._status_files.open_copy(file, credentials) if name == _STATUS else None
         except (OSError, ValueError):
             return None
+
+    def guarding(self, file: int) -> tuple[Credentials, bool] | None:
+        """Return whom one has to be allowed to trace, to use an open file or read a link.
+
+        That is its process's credentials, and whether it can be dumped. None for other files.
+        """
+        try:
+            if not self.concerns(os.fstat(file).st_dev):
+                return None
+            *_, directory, name = os.readlink(handle(file)).split(b"/")
+            is_guarded = name in _GUARDED or directory in _GUARDED_DIRECTORIES
+            return self.process(file) if is_guarded else None
+        except (OSError, ValueError):
+            return None
+
+    def process(self, file: int) -> tuple[Credentials, bool]:
+        """Return the credentials of an open file's process, and whether that can be dumped.
+
+        Raises OSError, and ValueError where it is no process's file.
+        """
+        _, _, credentials, (_, _, dumpable) = self._process(file)
+        return credentials, dumpable
 
     def _process(self, file: int) -> tuple[bytes, os.stat_result, Credentials, State]:
         """Return an open file's path and status, and its process's credentials and state.

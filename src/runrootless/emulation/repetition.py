@@ -15,7 +15,7 @@ ONCE = frozenset(
     {
         # What has been made is there already, what has been removed is not there any more.
         *("mkdir", "mkdirat", "mknod", "mknodat", "symlink", "symlinkat", "bind"),
-        *("open", "openat", "openat2", "creat"),
+        *("open", "openat", "openat2", "creat", "pidfd_getfd"),
         *("removexattr", "lremovexattr", "fremovexattr", "removexattrat", "setxattrat"),
         *("mount", "umount2"),
         # Messages and signals would come twice, or be lost.

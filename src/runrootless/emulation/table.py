@@ -44,6 +44,10 @@ _O_RDWR = 2
 _O_TMPFILE = 0o20000000
 _RLIMIT_RTTIME = 15
 _CLONE_NEWNS = 0x00020000
+_PRIO_USER = 2
+_IOPRIO_WHO_USER = 3
+_PTRACE_ATTACH = 16
+_PTRACE_SEIZE = 0x4206
 
 
 _INT = 0xFFFFFFFF
@@ -169,6 +173,11 @@ TABLE: tuple[Row, ...] = (
     ("execveat", "execution.execveat", None),
     # Of signals, those to everybody.
     ("kill", "signals.kill", _equals(0, _INT)),
+    # Priorities, which are asked for and set by user as well.
+    ("setpriority", "priorities.setpriority", None),
+    ("getpriority", "priorities.getpriority", _equals(0, _PRIO_USER)),
+    ("ioprio_set", "priorities.ioprio_set", None),
+    ("ioprio_get", "priorities.ioprio_get", _equals(0, _IOPRIO_WHO_USER)),
     # The limit that the identity is kept in.
     ("prlimit64", "limits.prlimit", _equals(1, _RLIMIT_RTTIME)),
     ("getrlimit", "limits.getrlimit", _equals(0, _RLIMIT_RTTIME)),
@@ -227,6 +236,16 @@ I386_TABLE: tuple[Row, ...] = (
 )
 """The same for what 32-bit programs on x86_64 call otherwise, or with other structures."""
 
+
+CHECKED_TABLE: tuple[Row, ...] = (
+    # Looking into other processes.
+    *_each("ptrace", "tracing.ptrace", 0, _PTRACE_ATTACH, _PTRACE_SEIZE),
+    ("process_vm_readv", "tracing.process_vm", None),
+    ("process_vm_writev", "tracing.process_vm", None),
+    ("kcmp", "tracing.kcmp", None),
+    ("pidfd_getfd", "tracing.pidfd_getfd", None),
+)
+"""What is intercepted besides with the engine thorough, as in ``TABLE``."""
 
 CHECKS = {
     "open": "open",
@@ -307,6 +326,7 @@ def rows(machine: str, thorough: bool = False) -> list[Row]:
     if not thorough:
         return table
     checks = I386_CHECKS if machine == "i386" else CHECKS
+    table += CHECKED_TABLE
     found: dict[tuple[str, Condition | None], Row] = {}
     for name, target, condition in table:
         where = None if name in checks else condition

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     Search: TypeAlias = Callable[[int, os.stat_result], None]
     Follow: TypeAlias = Callable[[int, int], None]
+    Jump: TypeAlias = Callable[[int], None]
 
 _LINKS_LIMIT = 40
 """``MAXSYMLINKS`` of <linux/namei.h>."""
@@ -98,16 +99,19 @@ class Walk:
         follows: bool,
         search: Search | None = None,
         follow: Follow | None = None,
+        jump: Jump | None = None,
     ) -> Found:
         """Return where a path leads from a directory, whose descriptor this closes.
 
         ``follows`` tells whether a symlink at the end is followed. ``search`` is called with
         each directory that is looked into, ``follow`` with the directory and the symlink where
-        the last component is one that is followed. Raises Nowhere, and what these raise.
+        the last component is one that is followed, ``jump`` with the directory in a procfs where
+        a magic link is followed. Raises Nowhere, and what these raise.
         """
         steps = _Steps(self._files, self._procfs, caller, start, path, follows)
         try:
-            steps.search, steps.follow, steps.borrow = search, follow, self.borrow
+            steps.search, steps.follow, steps.jump = search, follow, jump
+            steps.borrow = self.borrow
             return steps.run()
         finally:
             steps.close()
@@ -130,6 +134,7 @@ class _Steps:
         self.search: Search | None = None
         self.follow: Follow | None = None
         self.borrow: Callable[[int, bytes], None] | None = None
+        self.jump: Jump | None = None
 
     def run(self) -> Found:
         while self._parts:
@@ -180,16 +185,23 @@ class _Steps:
             self.follow(self._parent, self._current)
         try:
             # A symlink may be mounted on what is in a procfs: that is one like all others.
-            if self._procfs.contains(self._parent, directory.st_dev) and is_procfs(self._current):
-                if self._jump(name, directory):
-                    return
-                text = (
-                    self._procfs.link_text(self._parent, name, self._caller)
-                    if directory.st_ino == ROOT_INODE
-                    else None
-                ) or _text(self._current)
-            else:
-                text = _text(self._current)
+            is_of_procfs = self._procfs.contains(self._parent, directory.st_dev) and is_procfs(
+                self._current
+            )
+            is_magic = is_of_procfs and self._is_magic(name, directory)
+        except OSError as error:
+            raise _nowhere(error.errno or errno.EIO) from None
+        if is_magic and self.jump is not None:
+            self.jump(self._parent)
+        try:
+            if is_magic:
+                self._jump(name, directory)
+                return
+            text = (
+                self._procfs.link_text(self._parent, name, self._caller)
+                if is_of_procfs and directory.st_ino == ROOT_INODE
+                else None
+            ) or _text(self._current)
             if text.startswith(b"/"):
                 self._move(-1, os.open(b"/", _THERE))
             else:
@@ -203,23 +215,23 @@ class _Steps:
             self._slash = True
         self._parts += text.split(b"/")[::-1]
 
-    def _jump(self, name: bytes, directory: os.stat_result) -> bool:
-        """Follow a magic link of a procfs; return False where the link says where it leads."""
+    def _is_magic(self, name: bytes, directory: os.stat_result) -> bool:
+        """Return whether a link of a procfs does not say where it leads."""
         if directory.st_ino == ROOT_INODE:
             return False
-        flags = RESOLVE_NO_MAGICLINKS
-        tried = self._files.resolve(self._parent, name, 0, flags)
+        tried = self._files.resolve(self._parent, name, 0, RESOLVE_NO_MAGICLINKS)
         if tried >= 0:
             os.close(tried)
-        if tried != -errno.ELOOP:
-            return False
+        return tried == -errno.ELOOP
+
+    def _jump(self, name: bytes, directory: os.stat_result) -> None:
+        """Follow a magic link of a procfs. Raises OSError."""
         if self._procfs.misleads(self._parent, directory.st_dev) and self._procfs.is_of_agent(
             self._parent
         ):
             # The kernel lets nobody else follow it, and would let the agent.
             raise _nowhere(errno.EACCES)
         self._move(-1, self._open_magic_link(name))
-        return True
 
     def _open_magic_link(self, name: bytes) -> int:
         """Return a descriptor of what a magic link leads to. Raises OSError."""

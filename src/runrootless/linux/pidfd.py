@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from runrootless.linux.libc import c_int, c_long, c_ulong, check, function
@@ -22,9 +23,32 @@ def duplicate(process: int, descriptor: int) -> int:
     """
     pidfd = os.pidfd_open(process)
     try:
-        return check(_syscall(_PIDFD_GETFD, pidfd, descriptor, 0, 0), "pidfd_getfd")
+        return take(pidfd, descriptor)
     finally:
         os.close(pidfd)
+
+
+def take(pidfd: int, descriptor: int) -> int:
+    """Return a descriptor of what ``descriptor`` of the process of ``pidfd`` refers to.
+
+    Raises OSError: EBADF, EPERM, ESRCH.
+    """
+    return check(_syscall(_PIDFD_GETFD, pidfd, descriptor, 0, 0), "pidfd_getfd")
+
+
+def process_of(pidfd: int) -> int:
+    """Return the process that ``pidfd`` refers to, as the working directory, a /proc, has it.
+
+    Raises OSError: EBADF where it refers to none, ESRCH where that has ended.
+    """
+    with open(f"self/fdinfo/{pidfd}", "rb", buffering=0) as file:
+        _, found, rest = file.readall().partition(b"\nPid:")
+    if not found:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    number = int(rest.split(maxsplit=1)[0])
+    if number <= 0:
+        raise OSError(errno.ESRCH, os.strerror(errno.ESRCH))
+    return number
 
 
 def send_signal(pidfd: int, number: int) -> None:

@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 
 # <linux/nsfs.h>: the parent of a pid namespace, see ioctl_ns(2).
 _NS_GET_PARENT = 0xB702
+# The same, Linux 6.12: what a thread of another pid namespace is called in the caller's own.
+_NS_GET_PID_FROM_PIDNS = 0x8004B706
 _PART = 4096
+# What kernels say that do not know a request.
+_NOT_KNOWN = (errno.ENOTTY, errno.EINVAL)
 
 
 def find_process(caller: int, pid: int) -> int:
@@ -32,7 +36,12 @@ def find_process(caller: int, pid: int) -> int:
     if depth == 0:
         if pid > 0 and os.path.exists(b"%d" % pid):
             return pid
-        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+        raise _no_process()
+    try:
+        return _translate(caller, pid)
+    except OSError as error:
+        if error.errno not in _NOT_KNOWN:
+            raise
     namespace = os.readlink(b"%d/ns/pid" % caller)
     own = int(status_fields(text, b"Tgid")[0])
     names = [b"%d" % thread for thread in threads(own)]
@@ -47,7 +56,26 @@ def find_process(caller: int, pid: int) -> int:
         except OSError:
             # It has ended, or is somebody else's.
             pass
-    raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+    raise _no_process()
+
+
+def _translate(caller: int, pid: int) -> int:
+    """Return the thread that is called ``pid`` in a thread's pid namespace, asking the kernel.
+
+    Raises OSError: ESRCH; ENOTTY, EINVAL before Linux 6.12.
+    """
+    fd = os.open(b"%d/ns/pid" % caller, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        found = int(ioctl(fd, _NS_GET_PID_FROM_PIDNS, pid))
+    finally:
+        os.close(fd)
+    if found <= 0:
+        raise _no_process()
+    return found
+
+
+def _no_process() -> ProcessLookupError:
+    return ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
 
 
 def visible_processes(caller: int) -> Iterator[int]:
@@ -55,9 +83,19 @@ def visible_processes(caller: int) -> Iterator[int]:
 
     Without the first one in it, and the thread's own. Raises OSError where the thread is gone.
     """
-    text = read_status(caller)
-    depth = len(status_fields(text, b"NSpid")) - 1
-    own = status_fields(text, b"Tgid")
+    own = status_fields(read_status(caller), b"Tgid")
+    for pid, number, text in seen_processes(caller):
+        if number != b"1" and status_fields(text, b"Tgid") != own:
+            yield pid
+
+
+def seen_processes(caller: int) -> Iterator[tuple[int, bytes, bytes]]:
+    """Return each process that a thread's pid namespace shows.
+
+    With its number in there, and the text of its status file. Raises OSError where the thread
+    is gone.
+    """
+    depth = len(status_fields(read_status(caller), b"NSpid")) - 1
     namespace = os.stat(f"{caller}/ns/pid").st_ino
     for name in os.listdir("."):
         if not name.isdigit():
@@ -66,16 +104,41 @@ def visible_processes(caller: int) -> Iterator[int]:
             text = read_status(int(name))
             numbers = status_fields(text, b"NSpid")
             above = len(numbers) - 1 - depth
-            if (
-                above >= 0
-                and numbers[depth] != b"1"
-                and status_fields(text, b"Tgid") != own
-                and (not depth or _pid_namespace(name, above) == namespace)
-            ):
-                yield int(name)
+            if above >= 0 and (not depth or _pid_namespace(name, above) == namespace):
+                yield int(name), numbers[depth], text
         except OSError:
             # It has ended, or is somebody else's.
             continue
+
+
+def group_members(caller: int, number: int) -> list[int]:
+    """Return the processes of a process group that a thread knows as ``number``, 0 its own.
+
+    Raises OSError: ESRCH where it knows none.
+    """
+    group = os.getpgid(caller) if number == 0 else _find_group(caller, number)
+    found = []
+    for name in os.listdir(b"."):
+        try:
+            if name.isdigit() and os.getpgid(int(name)) == group:
+                found.append(int(name))
+        except OSError:
+            # It has ended.
+            pass
+    return found
+
+
+def _find_group(caller: int, number: int) -> int:
+    try:
+        return find_process(caller, number)
+    except ProcessLookupError:
+        # Its leader has ended.
+        wanted = b"%d" % number
+        depth = len(status_fields(read_status(caller), b"NSpid")) - 1
+        for pid, _, text in seen_processes(caller):
+            if status_fields(text, b"NSpgid")[depth] == wanted:
+                return os.getpgid(pid)
+        raise
 
 
 def has_ended(pid: int) -> bool:
