@@ -11,16 +11,19 @@ from support.containers import COMMAND, Runrootless
 from support.jobs import Table
 from support.namespaces import MountNamespace, is_unified
 from support.oracle import Differential, Tally
+from support.storms import Storms
 from support.trees import Tree, Trees, alpine_archive, debian_archive
 from support.users import AS_ROOT, Account, Unprivileged, subordinate_account
 
 TALLY = pytest.StashKey[Tally]()
 ENGINES = pytest.StashKey[Table]()
+STORMS = pytest.StashKey[Storms]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[TALLY] = Tally()
     config.stash[ENGINES] = Table()
+    config.stash[STORMS] = Storms()
     # Ended by a time limit, the tests still clean up.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
@@ -38,6 +41,16 @@ def pytest_terminal_summary(
         terminalreporter.write_line("engines:")
         for line in config.stash[ENGINES].lines():
             terminalreporter.write_line(line)
+    if config.stash[STORMS].lines():
+        terminalreporter.write_line("EINTR before the agent has received a call:")
+        for line in config.stash[STORMS].lines():
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def storms(request: pytest.FixtureRequest) -> Storms:
+    """What the summary tells of interrupted calls."""
+    return request.config.stash[STORMS]
 
 
 @pytest.fixture(scope="session")

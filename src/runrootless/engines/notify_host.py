@@ -27,12 +27,18 @@ SIDE_STORES = "runrootless"
 
 _FLAGS = seccomp.FILTER_NEW_LISTENER | seccomp.FILTER_SPEC_ALLOW
 
+WANTED = seccomp.FILTER_WAIT_KILLABLE_RECEIVE
+"""What a filter is installed with where the kernel knows it, Linux 5.19."""
 
-def enter(log: str, log_format: str, debug: bool, thorough: bool = False) -> None:
+
+def enter(
+    log: str, log_format: str, debug: bool, thorough: bool = False, wanted: int = WANTED
+) -> None:
     """Put this process under emulation, which lasts as long as it and its descendants.
 
     From the return on its system calls are intercepted, with ``thorough`` as that engine does
-    it. Raises Error where the host does not allow what it takes.
+    it. ``wanted`` are flags of the filter that the kernel may not know: without them it is as
+    on such a kernel. Raises Error where the host does not allow what it takes.
     """
     machine = os.uname().machine
     if machine not in MACHINES:
@@ -56,7 +62,7 @@ def enter(log: str, log_format: str, debug: bool, thorough: bool = False) -> Non
     finally:
         interrupts.let_through()
     # From here on the agent removes the directory, when this process ends.
-    _come_under_filter(program, f"{directory.path}/{state.LISTENER}")
+    _come_under_filter(program, f"{directory.path}/{state.LISTENER}", wanted)
 
 
 def become_root() -> None:
@@ -109,7 +115,7 @@ def _side_stores() -> list[str]:
     return [f"{path}/"]
 
 
-def _come_under_filter(program: bytes, path: str) -> None:
+def _come_under_filter(program: bytes, path: str, wanted: int) -> None:
     """Install the filter and send its listener to the agent's socket ``path``. Raises Error."""
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     connection.connect(path)
@@ -133,7 +139,7 @@ def _come_under_filter(program: bytes, path: str) -> None:
 
     start_new_thread(send, ())
     try:
-        listeners.append(_install(program))
+        listeners.append(_install(program, wanted))
     finally:
         is_installed.release()
         is_sent.acquire()
@@ -142,8 +148,8 @@ def _come_under_filter(program: bytes, path: str) -> None:
     connection.close()
 
 
-def _install(program: bytes) -> int:
-    for flags in (_FLAGS | seccomp.FILTER_WAIT_KILLABLE_RECEIVE, _FLAGS):
+def _install(program: bytes, wanted: int) -> int:
+    for flags in (_FLAGS | wanted, _FLAGS):
         try:
             return seccomp.install(program, flags)
         except OSError as error:
