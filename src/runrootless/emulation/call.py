@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import select
     from collections.abc import Callable
 
+    from runrootless.linux.memory import Memory
+
 UNDECIDED = 1 << 62
 """What a quick handler returns for a call that its handler has to take a closer look at."""
 
@@ -129,3 +131,14 @@ def require_valid(call: Call) -> None:
         call.begun[0] = 1
     if not call.is_valid():
         raise failure(errno.EINTR)
+
+
+def write(memory: Memory, call: Call, *parts: tuple[int, bytes | bytearray]) -> bool:
+    """Write bytes to addresses in the caller's memory; return whether all could be written.
+
+    Raises the error of an interrupted call where the caller does not wait any more: then the
+    memory is its own again. From here on the call counts as one that may have had its effect.
+    """
+    if call.begun is not None:
+        call.begun[0] = 1
+    return memory.write(call.pid, parts, call.is_valid)

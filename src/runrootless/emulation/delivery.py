@@ -7,7 +7,7 @@ import os
 import struct
 from _socket import MSG_CMSG_CLOEXEC, MSG_CTRUNC, SCM_CREDENTIALS, SCM_RIGHTS, SOL_SOCKET
 
-from runrootless.emulation.call import Call, failure, require_valid
+from runrootless.emulation.call import Call, failure, write
 from runrootless.emulation.senders import Senders
 from runrootless.linux.control_data import CREDENTIALS, Builder, Header, Layout
 from runrootless.linux.memory import Memory
@@ -94,10 +94,8 @@ class Delivery:
                 break
             parts.append((address, received.data[position : position + length]))
             position += length
-        require_valid(call)
-        for address, data in parts:
-            if not self._memory.write(call.pid, address, data):
-                raise failure(errno.EFAULT)
+        if not write(self._memory, call, *parts):
+            raise failure(errno.EFAULT)
 
     def _control(self, reception: Reception, received: Received, depth: int) -> Builder:
         builder = Builder(reception.layout, reception.header.control_size)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import struct
 
-from runrootless.emulation.call import Call, failure, require_valid
+from runrootless.emulation.call import Call, failure, require_valid, write
 from runrootless.emulation.credential_table import INFINITY
 from runrootless.emulation.credentials import CAP_SYS_RESOURCE
 from runrootless.emulation.entry_file import FullError
@@ -93,8 +93,7 @@ class Limits(Handlers):
         return soft, hard
 
     def _write(self, call: Call, address: int, data: bytes) -> int:
-        require_valid(call)
-        return 0 if self._memory.write(call.pid, address, data) else -errno.EFAULT
+        return 0 if write(self._memory, call, (address, data)) else -errno.EFAULT
 
     def _write_32(self, call: Call, infinity: int) -> int:
         soft, hard, _ = self._identity.state(call.pid)

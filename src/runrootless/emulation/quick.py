@@ -25,12 +25,14 @@ from runrootless.linux.files import (
     RESOLVE_NO_MAGICLINKS,
     RESOLVE_NO_XDEV,
     STAT_CALL,
+    STAT_SIZE,
     Files,
     open_how,
 )
+from runrootless.linux.libc import address as address_of
 from runrootless.linux.libc import get_errno
 from runrootless.linux.limits import RLIMIT_RTTIME, get_soft_limit
-from runrootless.linux.memory import PAGE_SIZE, SHORT, Memory, pack_area, read_areas
+from runrootless.linux.memory import PAGE_SIZE, SHORT, Memory, pack_area, read_areas, write_areas
 from runrootless.linux.seccomp import is_valid
 
 TYPE_CHECKING = False
@@ -59,6 +61,7 @@ def quick_newfstatat(metadata: Metadata, procfs: Procfs, readers: Container[int]
     memory, files = Memory(), Files()
     area, text, stat_address = memory.area, memory.text, files.stat_address
     data = files.stat_buffer
+    here = pack_area(address_of(data), STAT_SIZE)
     plain, settled = metadata.plain, metadata.settled
     stat, number, current = STAT_CALL
     openat2, openat2_number, _ = OPENAT2_CALL
@@ -134,9 +137,11 @@ def quick_newfstatat(metadata: Metadata, procfs: Procfs, readers: Container[int]
         if shown is OF_PROCESS:
             return UNDECIDED
         data[SHOWN] = shown
+        there = pack_area(buffer, STAT_SIZE)
         if not is_valid(listener, identifier):
             return -errno.EINTR
-        return 0 if memory.write(pid, buffer, data) else -errno.EFAULT
+        # Right after: later the memory may be the caller's own again.
+        return 0 if write_areas(pid, here, 1, there, 1, 0) == STAT_SIZE else -errno.EFAULT
 
     return quick
 

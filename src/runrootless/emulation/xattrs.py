@@ -18,7 +18,7 @@ from runrootless.emulation.attributes import (
     is_kept,
     is_trusted,
 )
-from runrootless.emulation.call import Call, refusal, require_valid
+from runrootless.emulation.call import Call, refusal, require_valid, write
 from runrootless.emulation.credentials import CAP_SYS_ADMIN
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, handle
@@ -240,8 +240,7 @@ class Xattrs(Handlers):
         if size:
             if len(data) > size:
                 return -errno.ERANGE
-            require_valid(call)
-            if not self._memory.write(call.pid, buffer, data):
+            if not write(self._memory, call, (buffer, data)):
                 return -errno.EFAULT
         return len(data)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import struct
 from _thread import _local
 
@@ -10,7 +12,7 @@ from runrootless.linux.libc import c_char, silent_function
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
 PAGE_SIZE = 4096
@@ -18,6 +20,9 @@ PAGE_SIZE = 4096
 Larger pages are multiples of it."""
 
 _BUFFER_SIZE = 2 * PAGE_SIZE
+# ``UIO_MAXIOV``.
+_AREAS_LIMIT = 1024
+_LAST_ADDRESS = 0xFFFFFFFFFFFFFFFF
 SHORT = 256
 """What most paths fit into, in bytes: copying a page would push all else out of the
 processor's caches."""
@@ -28,7 +33,8 @@ pack_area = struct.Struct("@PN").pack
 read_areas = silent_function("process_vm_readv")
 """process_vm_readv(2). ctypes passes areas on as they are, since they are bytes."""
 
-_write_areas = silent_function("process_vm_writev")
+write_areas = silent_function("process_vm_writev")
+"""process_vm_writev(2), likewise."""
 
 
 class Memory(_local):
@@ -38,7 +44,8 @@ class Memory(_local):
         self._buffer = bytearray(_BUFFER_SIZE)
         self.text: Any = (c_char * _BUFFER_SIZE).from_buffer(self._buffer)
         """What was read last; ``value`` is that up to its first NUL."""
-        self.area = pack_area(address_of(self._buffer), _BUFFER_SIZE)
+        self._address = address_of(self._buffer)
+        self.area = pack_area(self._address, _BUFFER_SIZE)
         """Where ``text`` is. It may be larger than what is read into it."""
 
     def read_string(self, pid: int, address: int, limit: int = PAGE_SIZE) -> bytes | None:
@@ -62,7 +69,7 @@ class Memory(_local):
         while len(text) < limit:
             start = address + len(text)
             size = PAGE_SIZE - (start & (PAGE_SIZE - 1))
-            if self._transfer(read_areas, pid, start, size) <= 0:
+            if self._transfer(pid, start, size) <= 0:
                 return None
             end = buffer.find(0, 0, size)
             if end >= 0:
@@ -75,23 +82,52 @@ class Memory(_local):
         parts = []
         while size > 0:
             part = min(size, _BUFFER_SIZE)
-            if self._transfer(read_areas, pid, address, part) != part:
+            if self._transfer(pid, address, part) != part:
                 return None
             parts.append(bytes(self._buffer[:part]))
             address += part
             size -= part
         return b"".join(parts)
 
-    def write(self, pid: int, address: int, data: bytes | bytearray) -> bool:
-        """Write ``data`` at ``address``; return whether all of it could be written."""
-        for start in range(0, len(data), _BUFFER_SIZE):
-            part = data[start : start + _BUFFER_SIZE]
-            self._buffer[: len(part)] = part
-            if self._transfer(_write_areas, pid, address + start, len(part)) != len(part):
+    def write(
+        self,
+        pid: int,
+        parts: Sequence[tuple[int, bytes | bytearray]],
+        is_wanted: Callable[[], bool],
+    ) -> bool:
+        """Write each of ``parts``, bytes at an address; return whether all could be written.
+
+        ``is_wanted`` is asked right before: between its answer and the kernel's writing there
+        is nothing that could be done before. Raises InterruptedError where it says no.
+        """
+        for areas, count, size in self._batches(parts):
+            here = pack_area(self._address, size)
+            if not is_wanted():
+                raise InterruptedError(errno.EINTR, os.strerror(errno.EINTR))
+            if write_areas(pid, here, 1, areas, count, 0) != size:
                 return False
         return True
 
-    def _transfer(self, call: Callable[..., int], pid: int, address: int, size: int) -> int:
-        if address + size > 0xFFFFFFFFFFFFFFFF:
+    def _batches(
+        self, parts: Sequence[tuple[int, bytes | bytearray]]
+    ) -> Iterator[tuple[bytes, int, int]]:
+        """Put parts into the buffer; tell areas in the other's memory, their number and size."""
+        areas: list[bytes] = []
+        used = 0
+        for address, data in parts:
+            for start in range(0, len(data), _BUFFER_SIZE):
+                part = data[start : start + _BUFFER_SIZE]
+                if used + len(part) > _BUFFER_SIZE or len(areas) == _AREAS_LIMIT:
+                    yield b"".join(areas), len(areas), used
+                    areas, used = [], 0
+                self._buffer[used : used + len(part)] = part
+                used += len(part)
+                areas.append(pack_area((address + start) & _LAST_ADDRESS, len(part)))
+        if areas:
+            yield b"".join(areas), len(areas), used
+
+    def _transfer(self, pid: int, address: int, size: int) -> int:
+        if address + size > _LAST_ADDRESS:
             return -1
-        return call(pid, self.area, 1, pack_area(address, size), 1, 0)
+        copied: int = read_areas(pid, self.area, 1, pack_area(address, size), 1, 0)
+        return copied
