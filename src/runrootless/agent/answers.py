@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 
+from runrootless.agent.ledger import INTERRUPTED
+from runrootless.agent.undelivered import Undelivered
 from runrootless.agent.waiting import Waiting
 from runrootless.emulation.call import Call, Waits
 from runrootless.linux import seccomp
@@ -39,6 +41,8 @@ class Answers:
         self._views = views
         self._log = log
         self._handlers = emulator.handlers()
+        self._header = ledger.header
+        self.undelivered = Undelivered(emulator.shared.interrupted, ledger.header)
         self.waiting = Waiting(views, ledger, self._finish, watch)
 
     def quick_handlers(self) -> dict[bytes, QuickHandler]:
@@ -56,6 +60,10 @@ class Answers:
         handler = self._handlers.get(system_call)
         if handler is None:
             return _unknown(system_call)
+        if self._header[INTERRUPTED]:
+            remembered = self.undelivered.answer(call)
+            if remembered is not None:
+                return remembered
         try:
             return view.handle(handler, call) if self._views.varied else handler(call)
         except OSError as error:

@@ -12,7 +12,7 @@ import select
 from _thread import allocate_lock, start_new_thread
 from fcntl import ioctl
 
-from runrootless.agent.ledger import NO_CALL, NOTHING, VARIED
+from runrootless.agent.ledger import INTERRUPTED, NO_CALL, NOTHING, VARIED
 from runrootless.emulation.call import UNDECIDED, Call
 from runrootless.linux import seccomp
 
@@ -60,13 +60,14 @@ class Member:
     """One thread of a crew, and where it notes its calls.
 
     ``seen`` is the call that it had in hand when it was last looked at, and ``stuck`` whether
-    that was so before.
+    that was so before. ``busy`` is held as long as a handler is at it.
     """
 
-    __slots__ = ("seen", "slot", "stuck")
+    __slots__ = ("busy", "seen", "slot", "stuck")
 
     def __init__(self, slot: Slot) -> None:
         self.slot = slot
+        self.busy = allocate_lock()
         self.seen = b""
         self.stuck = False
 
@@ -152,9 +153,9 @@ class Crew:
 
     def _serve(self, member: Member, view: View) -> None:
         listener, activity, header = self.listener, self._activity, self._ledger.header
-        slot, answers, log = member.slot, self._answers, self._log
+        slot, log = member.slot, self._log
         noted, notification, pointer = slot.call, slot.notification, slot.pointer
-        quick_handlers = answers.quick_handlers()
+        quick_handlers = self._answers.quick_handlers()
         response = bytearray(seccomp.RESPONSE_SIZE)
         poll = select.poll()
         poll.register(listener, select.POLLIN)
@@ -176,7 +177,7 @@ class Crew:
             # Without a function for it, and for the answer: see emulation/quick.py.
             identifier, pid, system_call, *arguments = _unpack(notification)
             value: int | None = UNDECIDED
-            if system_call in quick_handlers and not header[VARIED]:
+            if system_call in quick_handlers and not header[VARIED] and not header[INTERRUPTED]:
                 try:
                     value = quick_handlers[system_call](listener, identifier, pid, *arguments)
                 except OSError:
@@ -186,13 +187,12 @@ class Crew:
                     log.exception("a quick handler", error)
             if value == UNDECIDED:
                 call = Call(notification.tobytes(), listener, slot.begun)
-                value = answers.handle(view, slot, self.number, system_call, call)
+                self._handle(member, view, system_call, call)
+                continue
             if value is None:
                 _pack_into(response, 0, identifier, 0, 0, _CONTINUE)
             elif value < 0:
                 _pack_into(response, 0, identifier, 0, value, 0)
-            elif value in (_ANSWERED, _WAITS):
-                continue
             else:
                 _pack_into(response, 0, identifier, value, 0, 0)
             try:
@@ -200,6 +200,25 @@ class Crew:
             except OSError:
                 # Interrupted by a signal, in which case the call is repeated, or killed.
                 pass
+
+    def _handle(self, member: Member, view: View, system_call: bytes, call: Call) -> None:
+        """Have a call handled, and its caller told."""
+        if self._unusual:
+            self._let_finish(member, call.pid)
+        with member.busy:
+            value = self._answers.handle(view, member.slot, self.number, system_call, call)
+            if value not in (_ANSWERED, _WAITS) and not call.answer(value):
+                self._answers.undelivered.note(call, value)
+
+    def _let_finish(self, member: Member, pid: int) -> None:
+        """Wait until no other thread has a call of this caller in hand any more.
+
+        One that has been interrupted, and is made again while what it did is being undone.
+        """
+        for other in self.members[:]:
+            if other is not member and seccomp.CALL.unpack(other.slot.notification)[0] == pid:
+                with other.busy:
+                    pass
 
     def _takes_over(self, slot: Slot) -> bool:
         """Note one of the calls that another worker has left in a slot, if there are any."""

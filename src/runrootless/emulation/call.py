@@ -26,10 +26,11 @@ class Call:
     ``notification`` is the kernel's ``struct seccomp_notif``. ``pid`` is the calling
     thread as the agent's pid namespace numbers it, and ``arguments`` are the six
     registers, unsigned. ``begun`` is a byte that outlasts this process, and that is set
-    before the call has an effect.
+    before the call has an effect. ``remembered`` is what the handler has kept of the same
+    call when that was interrupted (``Interrupted``), None as a rule.
     """
 
-    __slots__ = ("arguments", "begun", "listener", "notification", "pid")
+    __slots__ = ("arguments", "begun", "listener", "notification", "pid", "remembered")
 
     arguments: list[int]
 
@@ -37,6 +38,7 @@ class Call:
         self.notification = notification
         self.listener = listener
         self.begun = begun
+        self.remembered: object = None
         self.pid, *self.arguments = _UNPACK(notification)
 
     ANSWERED = 1 << 63

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from runrootless.emulation.identity import Identity
+from runrootless.emulation.interrupted import Interrupted
 from runrootless.emulation.ownership import Ownership
 from runrootless.emulation.paths import Paths
 from runrootless.emulation.procfs import Procfs
@@ -21,7 +22,7 @@ class Shared:
     Several threads share it.
     """
 
-    __slots__ = ("files", "identity", "memory", "ownership", "paths", "procfs")
+    __slots__ = ("files", "identity", "interrupted", "memory", "ownership", "paths", "procfs")
 
     def __init__(self, table: CredentialTable, owners: OwnerStore) -> None:
         self.memory = Memory()
@@ -30,6 +31,7 @@ class Shared:
         self.paths = Paths(self.memory, self.files, self.procfs)
         self.ownership = Ownership(self.files, owners)
         self.identity = Identity(self.memory, table)
+        self.interrupted = Interrupted()
 
 
 class Handlers:

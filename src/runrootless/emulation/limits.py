@@ -44,9 +44,18 @@ class Limits(Handlers):
         if process != call.pid:
             self._check_permission(call.pid, process)
         soft, hard, _ = self._identity.state(process)
-        if wanted is not None:
-            self._set(call, process, *wanted)
-        return self._write(call, old, _LIMITS.pack(soft, hard)) if old else 0
+        if wanted is None:
+            return self._write(call, old, _LIMITS.pack(soft, hard)) if old else 0
+        self._set(call, process, *wanted)
+        is_known = False
+        try:
+            result = self._write(call, old, _LIMITS.pack(soft, hard)) if old else 0
+            is_known = call.answer(result)
+        finally:
+            if not is_known:
+                # The next time, what was before is to be told.
+                self._identity.set_limits(process, soft, hard, self._identity.of(call.pid))
+        return Call.ANSWERED
 
     def getrlimit_32(self, call: Call) -> int:
         """ugetrlimit(2) of 32-bit programs."""

@@ -157,9 +157,11 @@ class Xattrs(Handlers):
                 self._access_lists.set(file, attribute, data)
             else:
                 self._attributes.set(file, attribute, data, flags)
+            if flags & os.XATTR_CREATE and not call.answer(0):
+                self._take_back(file, attribute, data)
         finally:
             os.close(file)
-        return 0
+        return Call.ANSWERED if flags & os.XATTR_CREATE else 0
 
     def _get(self, call: Call, locate: Locate, address: int, buffer: int, size: int) -> int | None:
         attribute = self._attribute(call, address)
@@ -213,13 +215,46 @@ class Xattrs(Handlers):
             return None
         file = self._open_to_change(call, place, attribute)
         try:
+            data = self._value(file, attribute)
             if is_access_list(attribute):
                 self._access_lists.remove(file, attribute)
             else:
                 self._attributes.remove(file, attribute)
+            if not call.answer(0) and data is not None:
+                self._put_back(file, attribute, data)
         finally:
             os.close(file)
-        return 0
+        return Call.ANSWERED
+
+    def _value(self, file: int, attribute: bytes) -> bytes | None:
+        """Return what an attribute that is changed here has, None where it is not there."""
+        try:
+            if is_access_list(attribute):
+                return self._access_lists.get(file, attribute)
+            return self._attributes.get(file, attribute)
+        except OSError:
+            return None
+
+    def _take_back(self, file: int, attribute: bytes, data: bytes) -> None:
+        """Remove what a call has made whose caller does not know that, if it is still that."""
+        try:
+            if is_access_list(attribute) or self._value(file, attribute) != data:
+                return
+            self._attributes.remove(file, attribute)
+        except OSError:
+            # Somebody else has.
+            pass
+
+    def _put_back(self, file: int, attribute: bytes, data: bytes) -> None:
+        """Set again what a call has removed whose caller does not know that, if it is gone."""
+        try:
+            if not is_access_list(attribute):
+                self._attributes.set(file, attribute, data, os.XATTR_CREATE)
+            elif self._value(file, attribute) is None:
+                self._access_lists.set(file, attribute, data)
+        except OSError:
+            # Somebody else has, or there is no room any more.
+            pass
 
     def _open_to_change(self, call: Call, place: Place, attribute: bytes) -> int:
         """Return a descriptor of a file of which an attribute is to be changed.
