@@ -13,6 +13,9 @@ class NoViews:
         raise NotImplementedError
 
 
-def new_emulator() -> Emulator:
-    """Return one that keeps nothing, and whose callers see what this process does."""
-    return Emulator(CredentialTable(-1), OwnerStore(), AttributeStore(), NoViews())
+def new_emulator(credentials: int = -1) -> Emulator:
+    """Return one that keeps nothing, and whose callers see what this process does.
+
+    But for sets of credentials, if it is given a descriptor of a file for them.
+    """
+    return Emulator(CredentialTable(credentials), OwnerStore(), AttributeStore(), NoViews())
