@@ -13,6 +13,8 @@ from runrootless.linux import seccomp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from runrootless.emulation.call import Call
     from runrootless.emulation.interrupted import Interrupted
 
@@ -26,14 +28,19 @@ class Undelivered:
 
     def __init__(self, interrupted: Interrupted, header: memoryview) -> None:
         self._interrupted = interrupted
-        self._remembered = keys_of(REMEMBERED)
+        # Not before it is needed: a worker is to begin soon.
+        self._remembered: Container[bytes] | None = None
         header[INTERRUPTED] = 0
         interrupted.flag = header[INTERRUPTED : INTERRUPTED + 1]
 
     def note(self, call: Call, value: int | None) -> None:
         """Take note that the answer ``value`` to a call could not be delivered."""
+        if value is None or value < 0:
+            return
+        if self._remembered is None:
+            self._remembered = keys_of(REMEMBERED)
         _, key = seccomp.KEY.unpack(call.notification)
-        if value is not None and value >= 0 and key in self._remembered:
+        if key in self._remembered:
             self._interrupted.keep(call, value)
 
     def answer(self, call: Call) -> int | None:
