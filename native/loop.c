@@ -65,6 +65,8 @@ struct loop {
 	struct stat status;
 };
 enum { POLLS = 1, ROOT_ONLY = 2 };
+/* Behind "varied", in agent/ledger.py: something is remembered of calls that were interrupted. */
+enum { INTERRUPTED = 4 };
 /* What serve returns: somebody is to look at "unusual"; a call is in the slot, as a whole or but
  * for the file that is open; all have ended. */
 enum { TURN, LEFT, LOOK, ENDED };
@@ -321,7 +323,8 @@ static bool decide(struct loop *loop, struct seccomp_notif_resp *answer)
 	uint64_t first = call->data.args[0], second = call->data.args[1], third = call->data.args[2];
 	unsigned fourth = call->data.args[3];
 	int descriptor = first;
-	if (call->data.arch != ARCHITECTURE || !call->pid)
+	if (call->data.arch != ARCHITECTURE || !call->pid ||
+	    __atomic_load_n(loop->varied + INTERRUPTED, __ATOMIC_ACQUIRE))
 		return false;
 	switch (call->data.nr) {
 	case SYS_getuid: case SYS_geteuid: return tell_id(call, 31, answer);

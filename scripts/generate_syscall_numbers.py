@@ -19,8 +19,14 @@ X86_HEADERS = Path("/usr/include/x86_64-linux-gnu/asm")
 GENERIC_HEADER = Path("/usr/include/asm-generic/unistd.h")
 TARGET = ROOT / "src/runrootless/linux/syscall_numbers.py"
 
-# Newer than the headers of Debian 12 and 13; the same on every machine.
-LATER = {"setxattrat": 463, "getxattrat": 464, "listxattrat": 465, "removexattrat": 466}
+# Newer than the headers of Debian 12 (the first) and 13; the same on every machine.
+LATER = {
+    "fchmodat2": 452,
+    "setxattrat": 463,
+    "getxattrat": 464,
+    "listxattrat": 465,
+    "removexattrat": 466,
+}
 
 HEADER = '''"""System call numbers by machine and name, of the calls that the project names.
 

@@ -13,6 +13,7 @@ from support.containers import COMMAND, Runrootless
 from support.jobs import Table
 from support.namespaces import MountNamespace, is_unified
 from support.oracle import Container, Differential, RealRoot, Tally
+from support.storms import Storms
 from support.trees import Marks, Tree, Trees, alpine_archive, debian_archive, usr_of
 from support.users import AS_ROOT, Account, Unprivileged, subordinate_account
 
@@ -25,12 +26,14 @@ settings.register_profile(
     "patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("patient")
+STORMS = pytest.StashKey[Storms]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[TALLY] = Tally()
     config.stash[ENGINES] = Table()
     config.stash[NODES] = []
+    config.stash[STORMS] = Storms()
     workers.configure(config)
 
 
@@ -96,6 +99,16 @@ def pytest_terminal_summary(
         terminalreporter.write_line("engines:")
         for line in config.stash[ENGINES].lines():
             terminalreporter.write_line(line)
+    if config.stash[STORMS].lines():
+        terminalreporter.write_line("EINTR before the agent has received a call:")
+        for line in config.stash[STORMS].lines():
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def storms(request: pytest.FixtureRequest) -> Storms:
+    """What the summary tells of interrupted calls."""
+    return request.config.stash[STORMS]
 
 
 @pytest.fixture(scope="session")

@@ -43,7 +43,7 @@ _FILES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "native")
 _MAXIMUM_FILTER = 4096 * 8
 _MAXIMUM_WORDS = 4096
 _MFD_CLOEXEC, _MFD_EXEC = 1, 0x10
-_SPEC_ALLOW, _NEW_LISTENER, _WAIT_KILLABLE_RECV = 4, 8, 32
+_SPEC_ALLOW, _NEW_LISTENER, WAIT_KILLABLE_RECV = 4, 8, 32
 # As the launcher calls what is no error of the kernel's.
 _NOT_IN_PATH, _NO_FILTER, _NO_AGENT, _OTHER_LISTENER = 254, 253, 252, 251
 _NO_FILTER_TEXT = (
@@ -57,8 +57,8 @@ _NO_AGENT_TEXT = "runrootless: the agent that emulates root has ended before it 
 _ENDED = "the agent that emulates root has ended: see --log"
 
 FLAGS: Final = {
-    "notify": _SPEC_ALLOW | _NEW_LISTENER | _WAIT_KILLABLE_RECV,
-    "thorough": _SPEC_ALLOW | _NEW_LISTENER | _WAIT_KILLABLE_RECV,
+    "notify": _SPEC_ALLOW | _NEW_LISTENER | WAIT_KILLABLE_RECV,
+    "thorough": _SPEC_ALLOW | _NEW_LISTENER | WAIT_KILLABLE_RECV,
     "zero": _SPEC_ALLOW,
 }
 """The name of each filter, which is that of its engine, to the flags it is installed with. One
@@ -151,10 +151,17 @@ def path(descriptor: int) -> str:
     return f"/proc/self/fd/{descriptor}"
 
 
-def make(name: str, words: Words, program: bytes = b"", runs_scripts: bool = False) -> int:
+def make(
+    name: str,
+    words: Words,
+    program: bytes = b"",
+    runs_scripts: bool = False,
+    without: int = 0,
+) -> int:
     """Return a descriptor of a launcher with the filter of an engine, or that in ``program``.
 
-    With ``runs_scripts`` sh(1) runs what has no format. Raises Error where there is no launcher
+    With ``runs_scripts`` sh(1) runs what has no format, and ``without`` are flags of seccomp(2)
+    that are not asked for. Raises Error where there is no launcher
     for this machine, and none can be made.
     """
     program = program or read(f"{name}.bpf")
@@ -165,7 +172,7 @@ def make(name: str, words: Words, program: bytes = b"", runs_scripts: bool = Fal
     # Without the module "struct", which takes a while to import.
     order = b"".join(
         number.to_bytes(4, sys.byteorder)
-        for number in (FLAGS[name], len(program), len(packed), int(runs_scripts))
+        for number in (FLAGS[name] & ~without, len(program), len(packed), int(runs_scripts))
     )
     try:
         file = _create_executable()

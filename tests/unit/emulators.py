@@ -13,6 +13,10 @@ class NoViews:
         raise NotImplementedError
 
 
-def new_emulator(thorough: bool = False) -> Emulator:
-    """Return one that keeps nothing, and whose callers see what this process does."""
-    return Emulator(CredentialTable(-1), OwnerStore(), AttributeStore(), NoViews(), thorough)
+def new_emulator(thorough: bool = False, credentials: int = -1) -> Emulator:
+    """Return one that keeps nothing, and whose callers see what this process does.
+
+    But for sets of credentials, if it is given a descriptor of a file for them.
+    """
+    table = CredentialTable(credentials)
+    return Emulator(table, OwnerStore(), AttributeStore(), NoViews(), thorough)

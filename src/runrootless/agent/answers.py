@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 
+from runrootless.agent.ledger import INTERRUPTED
+from runrootless.agent.undelivered import Undelivered
 from runrootless.agent.waiting import Waiting
 from runrootless.emulation.call import Call, Waits
 from runrootless.linux import seccomp
@@ -45,6 +47,8 @@ class Answers:
         """What finds out about files that do not carry their records."""
         self.root_only = emulator.thorough
         """Whether those of emulated users are as well."""
+        self._header = ledger.header
+        self.undelivered = Undelivered(emulator.shared.interrupted, ledger.header)
         self.waiting = Waiting(views, ledger, self._finish, watch)
 
     def handle(
@@ -58,6 +62,10 @@ class Answers:
         handler = self._handlers.get(system_call)
         if handler is None:
             return _unknown(system_call)
+        if self._header[INTERRUPTED]:
+            remembered = self.undelivered.answer(call)
+            if remembered is not None:
+                return remembered
         try:
             return view.handle(handler, call) if self._views.varied else handler(call)
         except OSError as error:

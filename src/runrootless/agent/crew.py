@@ -39,13 +39,14 @@ class Member:
     """One thread of a crew, and where it notes its calls.
 
     ``seen`` is the call that it had in hand when it was last looked at, and ``stuck`` whether
-    that was so before.
+    that was so before. ``busy`` is held as long as a handler is at it.
     """
 
-    __slots__ = ("seen", "slot", "stuck")
+    __slots__ = ("busy", "seen", "slot", "stuck")
 
     def __init__(self, slot: Slot) -> None:
         self.slot = slot
+        self.busy = allocate_lock()
         self.seen = b""
         self.stuck = False
 
@@ -159,10 +160,26 @@ class Crew:
                     break
             call = Call(notification.tobytes(), listener, slot.begun)
             _, key = seccomp.KEY.unpack(notification)
-            value = answers.handle(view, slot, self.number, key, call)
-            if value not in (_ANSWERED, _WAITS):
-                # Unless it is interrupted, in which case it is repeated, or killed.
-                call.answer(value)
+            self._handle(member, view, key, call)
+
+    def _handle(self, member: Member, view: View, system_call: bytes, call: Call) -> None:
+        """Have a call handled, and its caller told."""
+        if self._unusual:
+            self._let_finish(member, call.pid)
+        with member.busy:
+            value = self._answers.handle(view, member.slot, self.number, system_call, call)
+            if value not in (_ANSWERED, _WAITS) and not call.answer(value):
+                self._answers.undelivered.note(call, value)
+
+    def _let_finish(self, member: Member, pid: int) -> None:
+        """Wait until no other thread has a call of this caller in hand any more.
+
+        One that has been interrupted, and is made again while what it did is being undone.
+        """
+        for other in self.members[:]:
+            if other is not member and seccomp.CALL.unpack(other.slot.notification)[0] == pid:
+                with other.busy:
+                    pass
 
     def _takes_over(self, slot: Slot) -> bool:
         """Note one of the calls that another worker has left in a slot, if there are any."""

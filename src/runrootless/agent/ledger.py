@@ -51,6 +51,10 @@ SERVING = 2
 HANGING = 3
 """Offset in ``Ledger.header``: calls hang, so that not all of the worker may end when it does."""
 
+INTERRUPTED = 4
+"""Offset in ``Ledger.header``: something is remembered of calls that were interrupted, so that
+quick handlers are not to answer any (``agent/undelivered.py``)."""
+
 # Two numbers: how many slots of each half were ever in use.
 _USED = 8
 

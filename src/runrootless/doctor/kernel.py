@@ -162,16 +162,18 @@ def seccomp_notify() -> Finding:
             "as root: a lower kernel.yama.ptrace_scope in /etc/sysctl.d, and a reboot",
         )
     killable = in_child(lambda: _try_listener(seccomp.FILTER_WAIT_KILLABLE_RECEIVE))
-    have = {
-        "SYNC_WAKE_UP": flags["sync"] == 0,
-        "WAIT_KILLABLE_RECV": killable.get("listener") == 0,
-    }
-    there = [flag for flag, value in have.items() if value]
-    absent = [flag for flag, value in have.items() if not value]
-    text = "a listener can be had" + (f", with {' and '.join(there)}" if there else "")
-    if absent:
-        text += f"; not {' and '.join(absent)}, which newer kernels have"
-    return Finding(name, OK, text)
+    text = "a listener can be had" + (", with SYNC_WAKE_UP" if flags["sync"] == 0 else "")
+    return Finding(name, OK, f"{text}; {_interruptions(killable.get('listener') == 0)}")
+
+
+def _interruptions(killable: bool) -> str:
+    """Return what signals do to calls that the agent has received."""
+    if killable:
+        return "with WAIT_KILLABLE_RECV: signals interrupt no call that the agent has received"
+    return (
+        "without WAIT_KILLABLE_RECV, which Linux 5.19 has: signals may interrupt calls that were"
+        " carried out, which are undone or done once more"
+    )
 
 
 def _try_listener(flags: int) -> dict[str, int]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import select
     from collections.abc import Callable
 
+    from runrootless.linux.memory import Memory
 _UNPACK = seccomp.CALL.unpack
 
 
@@ -21,10 +22,11 @@ class Call:
     ``notification`` is the kernel's ``struct seccomp_notif``. ``pid`` is the calling
     thread as the agent's pid namespace numbers it, and ``arguments`` are the six
     registers, unsigned. ``begun`` is a byte that outlasts this process, and that is set
-    before the call has an effect.
+    before the call has an effect. ``remembered`` is what the handler has kept of the same
+    call when that was interrupted (``Interrupted``), None as a rule.
     """
 
-    __slots__ = ("arguments", "begun", "listener", "notification", "pid")
+    __slots__ = ("arguments", "begun", "listener", "notification", "pid", "remembered")
 
     arguments: list[int]
 
@@ -32,6 +34,7 @@ class Call:
         self.notification = notification
         self.listener = listener
         self.begun = begun
+        self.remembered: object = None
         self.pid, *self.arguments = _UNPACK(notification)
 
     ANSWERED = 1 << 63
@@ -145,3 +148,13 @@ def require_valid(call: Call) -> None:
     call.begin()
     if not call.is_valid():
         raise failure(errno.EINTR)
+
+
+def write(memory: Memory, call: Call, *parts: tuple[int, bytes | bytearray]) -> bool:
+    """Write bytes to addresses in the caller's memory; return whether all could be written.
+
+    Raises the error of an interrupted call where the caller does not wait any more: then the
+    memory is its own again. From here on the call counts as one that may have had its effect.
+    """
+    call.begin()
+    return memory.write(call.pid, parts, call.is_valid)

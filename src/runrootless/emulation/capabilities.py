@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 
-from runrootless.emulation.call import Call, require_valid
+from runrootless.emulation.call import Call, write
 from runrootless.emulation.handlers import Handlers
 from runrootless.linux.capabilities import (
     DATA,
@@ -40,8 +40,7 @@ class Capabilities(Handlers):
         shown = credentials.effective & held, credentials.permitted & held, kernel[2]
         if shown == kernel:
             return None
-        require_valid(call)
-        return 0 if self._memory.write(call.pid, data, pack(*shown)) else -errno.EFAULT
+        return 0 if write(self._memory, call, (data, pack(*shown))) else -errno.EFAULT
 
     def capset(self, call: Call) -> int | None:
         """capset(2): the kernel carries it out as well, for it can only take away."""

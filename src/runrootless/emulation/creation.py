@@ -129,7 +129,8 @@ class Creation(Handlers):
         """Make a file that is not opened, with the caller's mask, and record its owner.
 
         ``make`` makes it where ``found`` says, ``record`` is what to keep of it, and ``undo``
-        removes it again where that fails. Return 0. Raises OSError as the call does.
+        removes it again where that fails, or where the call is interrupted before the caller
+        has its answer. Raises OSError as the call does.
         """
         mask = creation_mask(call.pid)
         require_valid(call)
@@ -143,13 +144,16 @@ class Creation(Handlers):
             file = open_child(found.parent, found.name)
             if file >= 0:
                 self._keep(file, found.parent, record)
+            if not call.answer(0):
+                # The caller repeats it, or takes it for not done.
+                _undo(found, file, undo)
         except BaseException:
             _undo(found, file, undo)
             raise
         finally:
             if file >= 0:
                 os.close(file)
-        return 0
+        return Call.ANSWERED
 
     def _open(self, call: Call, directory: int, path: int, flags: int, mode: int) -> int | None:
         if flags & O_PATH:
@@ -207,7 +211,7 @@ class Creation(Handlers):
             self._keep(fd, parent, record)
             call.answer_with_fd(fd, flags & os.O_CLOEXEC)
         except BaseException:
-            # No room for the record, or no descriptor left: open(2) makes no file then.
+            # No room for the record, no descriptor left, or interrupted: then there is no file.
             if found is not None:
                 _undo(found, fd, os.unlink)
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 from runrootless.emulation.apart import Apart
 from runrootless.emulation.host_files import HostFiles
 from runrootless.emulation.identity import Identity
+from runrootless.emulation.interrupted import Interrupted
 from runrootless.emulation.makers import Makers
 from runrootless.emulation.ownership import Ownership
 from runrootless.emulation.paths import Paths
@@ -29,6 +30,7 @@ class Shared:
         "files",
         "host_files",
         "identity",
+        "interrupted",
         "makers",
         "memory",
         "ownership",
@@ -46,6 +48,7 @@ class Shared:
         self.host_files = HostFiles(self.apart)
         self.makers = Makers(self.apart)
         self.identity = Identity(self.memory, table, self.makers)
+        self.interrupted = Interrupted()
 
 
 class Handlers:

@@ -11,7 +11,7 @@ import errno
 import struct
 from _thread import allocate_lock
 
-from runrootless.emulation.call import Call, failure, require_valid
+from runrootless.emulation.call import Call, require_valid, write
 from runrootless.emulation.credential_table import (
     INFINITY,
     CredentialTable,
@@ -321,8 +321,7 @@ class Identity:
             return len(groups)
         if size < len(groups):
             return -errno.EINVAL
-        require_valid(call)
-        if not self._memory.write(call.pid, call.arguments[1], _pack_ids(groups)):
+        if not write(self._memory, call, (call.arguments[1], _pack_ids(groups))):
             return -errno.EFAULT
         return len(groups)
 
@@ -395,11 +394,8 @@ class Identity:
         return old
 
     def _write_ids(self, call: Call, ids: tuple[int, ...]) -> int:
-        require_valid(call)
-        for address, value in zip(call.arguments[:3], ids[:3], strict=True):
-            if not self._memory.write(call.pid, address, _ID.pack(value)):
-                raise failure(errno.EFAULT)
-        return 0
+        parts = zip(call.arguments[:3], map(_ID.pack, ids[:3]), strict=True)
+        return 0 if write(self._memory, call, *parts) else -errno.EFAULT
 
 
 def _pack_ids(ids: tuple[int, ...]) -> bytes:

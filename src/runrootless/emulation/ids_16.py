@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import struct
 
-from runrootless.emulation.call import Call, failure, require_valid
+from runrootless.emulation.call import Call, write
 from runrootless.emulation.chown import Chown
 from runrootless.emulation.credentials import CAP_SETGID, GROUPS_LIMIT
 from runrootless.emulation.handlers import Handlers, Shared
@@ -63,9 +63,8 @@ class Ids16(Handlers):
         if size and size < len(groups):
             return -errno.EINVAL
         if size:
-            require_valid(call)
             packed = b"".join(_ID.pack(shown(gid)) for gid in groups)
-            if not self._memory.write(call.pid, call.arguments[1], packed):
+            if not write(self._memory, call, (call.arguments[1], packed)):
                 return -errno.EFAULT
         return len(groups)
 
@@ -129,11 +128,9 @@ class Ids16(Handlers):
         return self._chown.fchown(_widened(call, 1, 3))
 
     def _write_each(self, call: Call, ids: tuple[int, ...]) -> int:
-        require_valid(call)
-        for address, id_ in zip(call.arguments[:3], ids[:3], strict=True):
-            if not self._memory.write(call.pid, address, _ID.pack(shown(id_))):
-                raise failure(errno.EFAULT)
-        return 0
+        packed = [_ID.pack(shown(id_)) for id_ in ids[:3]]
+        parts = zip(call.arguments[:3], packed, strict=True)
+        return 0 if write(self._memory, call, *parts) else -errno.EFAULT
 
 
 def _widened(call: Call, start: int, end: int) -> Call:

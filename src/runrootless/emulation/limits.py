@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import struct
 
-from runrootless.emulation.call import Call, failure, require_valid
+from runrootless.emulation.call import Call, failure, require_valid, write
 from runrootless.emulation.credential_table import INFINITY
 from runrootless.emulation.credentials import CAP_SYS_RESOURCE
 from runrootless.emulation.entry_file import FullError
@@ -44,9 +44,18 @@ class Limits(Handlers):
         if process != call.pid:
             self._check_permission(call.pid, process)
         soft, hard, _ = self._identity.state(process)
-        if wanted is not None:
-            self._set(call, process, *wanted)
-        return self._write(call, old, _LIMITS.pack(soft, hard)) if old else 0
+        if wanted is None:
+            return self._write(call, old, _LIMITS.pack(soft, hard)) if old else 0
+        self._set(call, process, *wanted)
+        is_known = False
+        try:
+            result = self._write(call, old, _LIMITS.pack(soft, hard)) if old else 0
+            is_known = call.answer(result)
+        finally:
+            if not is_known:
+                # The next time, what was before is to be told.
+                self._identity.set_limits(process, soft, hard, self._identity.of(call.pid))
+        return Call.ANSWERED
 
     def getrlimit_32(self, call: Call) -> int:
         """ugetrlimit(2) of 32-bit programs."""
@@ -93,8 +102,7 @@ class Limits(Handlers):
         return soft, hard
 
     def _write(self, call: Call, address: int, data: bytes) -> int:
-        require_valid(call)
-        return 0 if self._memory.write(call.pid, address, data) else -errno.EFAULT
+        return 0 if write(self._memory, call, (address, data)) else -errno.EFAULT
 
     def _write_32(self, call: Call, infinity: int) -> int:
         soft, hard, _ = self._identity.state(call.pid)

@@ -11,7 +11,7 @@ import errno
 import os
 import struct
 
-from runrootless.emulation.call import Call, require_valid
+from runrootless.emulation.call import Call, write
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.process_files import ProcessFiles
 from runrootless.emulation.status_files import StatusFiles
@@ -234,5 +234,4 @@ class Metadata(Handlers):
         return _ROOT
 
     def _write(self, call: Call, buffer: int, data: bytes | bytearray) -> int:
-        require_valid(call)
-        return 0 if self._memory.write(call.pid, buffer, data) else -errno.EFAULT
+        return 0 if write(self._memory, call, (buffer, data)) else -errno.EFAULT

@@ -152,8 +152,7 @@ class Mounts(Handlers):
                 has_others_below = _bind(handle(source), handle(found.file))
             finally:
                 os.close(source)
-            self._finish(_open_mounted(found), flags, has_others_below)
-        return 0
+            return self._finish(call, found, flags, has_others_below)
 
     def _find(self, call: Call, target: int) -> Found:
         """Return where something is to be mounted. Raises OSError as the kernel does."""
@@ -163,11 +162,12 @@ class Mounts(Handlers):
             raise failure(errno.ENOENT)
         return found
 
-    def _finish(self, fd: int, flags: int, has_others_below: bool) -> None:
+    def _finish(self, call: Call, found: Found, flags: int, has_others_below: bool) -> int:
         """Give a new bind mount the flags that were asked for, besides those it has.
 
-        ``fd`` is a descriptor of it, which this closes.
+        And the caller its answer.
         """
+        fd = _open_mounted(found)
         try:
             if has_others_below and len(self._trees) < _TREES_LIMIT:
                 self._trees.add(descriptor_mount(fd))
@@ -176,8 +176,21 @@ class Mounts(Handlers):
             wanted = kept | flags & sum(_OWN_FLAGS)
             if wanted != kept:
                 mount(None, handle(fd), None, MS_REMOUNT | MS_BIND | wanted, None)
+            return self._answer(call, found, fd)
         finally:
             os.close(fd)
+
+    def _answer(self, call: Call, found: Found, fd: int) -> int:
+        """Tell the caller that what ``fd`` refers to is mounted.
+
+        It is unmounted where the caller has been interrupted, which then takes it for not done.
+        """
+        if not call.answer(0):
+            mount_id = descriptor_mount(fd)
+            if mount_id != descriptor_mount(found.file):
+                self._trees.discard(mount_id)
+                unmount(handle(fd), MNT_DETACH)
+        return Call.ANSWERED
 
     def _mount_without_owner(
         self, call: Call, target: int, kind: bytes, flags: int, data: int
@@ -196,14 +209,14 @@ class Mounts(Handlers):
         with self._find(call, target) as found:
             require_valid(call)
             mount(source, handle(found.file), kind, flags, rest)
-            if kind == b"tmpfs":
-                fd = _open_mounted(found)
-                try:
+            fd = _open_mounted(found)
+            try:
+                if kind == b"tmpfs":
                     record = Record(owner.get(b"uid", 0), owner.get(b"gid", 0))
                     self._ownership.keep_new(fd, record)
-                finally:
-                    os.close(fd)
-        return 0
+                return self._answer(call, found, fd)
+            finally:
+                os.close(fd)
 
 
 def _open_mounted(found: Found) -> int:

@@ -55,12 +55,23 @@ _TIME = struct.Struct("=qq")
 """``struct timeval``, in seconds and microseconds."""
 
 
+class _Header:
+    """A ``struct msghdr`` before a call that was interrupted, and as that has left it."""
+
+    __slots__ = ("before", "left")
+
+    def __init__(self, before: bytes, left: bytes) -> None:
+        self.before = before
+        self.left = left
+
+
 class Receiving(Handlers):
     """Handlers of the calls that receive messages."""
 
     def __init__(self, shared: Shared, senders: Senders) -> None:
         super().__init__(shared)
         self._senders = senders
+        self._interrupted = shared.interrupted
         self._delivery = Delivery(self._memory, senders)
         self._sockets = KeyLocks()
         self._lock = allocate_lock()
@@ -99,7 +110,10 @@ class Receiving(Handlers):
         data = self._memory.read(call.pid, call.arguments[1], layout.size)
         if data is None or flags & ~_FLAGS or (one_of_many and not call.arguments[2] & _MASK):
             return None
-        header = layout.header(data)
+        if isinstance(call.remembered, _Header) and call.remembered.left == data:
+            # Nobody has touched it since the call was interrupted.
+            data = call.remembered.before
+        header, image = layout.header(data), data
         # Who has no room for the user ID does not see it.
         if header.control_size <= layout.data_offset + _PID_SIZE:
             return None
@@ -109,7 +123,7 @@ class Receiving(Handlers):
         vectors = None if data is None else layout.vectors(data)
         if vectors is None:
             return None
-        return self._attempt(Reception(call, layout, header, vectors, flags, one_of_many))
+        return self._attempt(Reception(call, layout, header, image, vectors, flags, one_of_many))
 
     def _attempt(self, reception: Reception) -> int | None:
         """Return the call's result, None where the kernel is to carry it out; or raise Waits."""
@@ -124,6 +138,7 @@ class Receiving(Handlers):
                 # Another one by that number: the kernel would wait for the first as well.
                 return self._wait(reception, None)
             reception.inode = inode
+            reception.process = int(status_fields(status, b"Tgid")[0])
             if not _shows_credentials(socket):
                 return None
             try:
@@ -175,13 +190,12 @@ class Receiving(Handlers):
         if not is_end and not self._is_to_change(first):
             return None
         if not flags & MSG_PEEK:
-            self._delivery.deliver(reception, first, depth)
+            self._delivery.deliver(reception, first, depth, is_trial=True)
         require_valid(reception.call)
         received = self._receiver.receive(fd, size, flags, CONTROL_LIMIT)
-        is_there = not flags & MSG_PEEK and received == first
         is_taken = True
         try:
-            is_taken = self._answer(reception, received, depth, is_there)
+            is_taken = self._answer(reception, received, depth)
         finally:
             if is_taken or is_end or flags & MSG_PEEK:
                 received.close_descriptors()
@@ -189,22 +203,23 @@ class Receiving(Handlers):
                 self._keep(reception, received)
         return Call.ANSWERED
 
-    def _answer(
-        self, reception: Reception, received: Received, depth: int, is_there: bool = False
-    ) -> bool:
+    def _answer(self, reception: Reception, received: Received, depth: int) -> bool:
         """Give the caller a message, and return whether it has not been interrupted before.
 
-        ``is_there`` says that all is in its memory already. Raises OSError: EFAULT.
+        Raises OSError: EFAULT.
         """
         call = reception.call
+        before = bytes(reception.image)
         try:
-            if not is_there:
-                self._delivery.deliver(reception, received, depth)
-            return call.answer(1 if reception.one_of_many else received.count)
+            self._delivery.deliver(reception, received, depth)
+            if call.answer(1 if reception.one_of_many else received.count):
+                return True
         except OSError:
             if call.is_valid():
                 raise
-            return False
+        self._interrupted.keep(call, _Header(before, bytes(reception.image)))
+        received.given = reception.given
+        return False
 
     def _keep(self, reception: Reception, received: Received) -> None:
         """Keep a message for the next call, if anybody is left to make it."""
@@ -231,6 +246,7 @@ def _split(received: Received, size: int, is_stream: bool) -> tuple[Received, Re
         return received, None
     flags = received.flags if is_stream else received.flags | MSG_TRUNC
     head = Received(size, received.data[:size], received.name, received.control, flags)
+    head.given = received.given
     if not is_stream:
         return head, None
     data, control = received.data[size:], received.control[:_CREDENTIALS_SPACE]

@@ -12,7 +12,7 @@ import struct
 from _socket import SCM_CREDENTIALS, SCM_RIGHTS, SOL_SOCKET
 from _thread import allocate_lock
 
-from runrootless.emulation.call import Call, require_valid
+from runrootless.emulation.call import Call, write
 from runrootless.emulation.credentials import CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN, NO_CHANGE
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.senders import Sender, Senders
@@ -163,13 +163,11 @@ class Sending(Handlers):
 
     def _replace(self, call: Call, stated: list[Stated], new: Ucred) -> None:
         """Put other user and group IDs into the caller's memory."""
-        if stated:
-            require_valid(call)
         for address, _, padding in stated:
             ids = CREDENTIALS.pack(*new)[_IDS_OFFSET:]
             mark = _MARK if len(padding) == len(_MARK) else b""
             # Where it cannot be written to, the kernel refuses what it does not know.
-            self._memory.write(call.pid, address + _IDS_OFFSET, ids + mark)
+            write(self._memory, call, (address + _IDS_OFFSET, ids + mark))
 
     def _remember(self, process: int, address: int, meant: Ucred) -> None:
         with self._lock:

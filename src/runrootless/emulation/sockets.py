@@ -7,7 +7,7 @@ import errno
 import os
 import struct
 
-from runrootless.emulation.call import Call, require_valid
+from runrootless.emulation.call import Call, write
 from runrootless.emulation.creation import Creation
 from runrootless.emulation.expectations import address_of
 from runrootless.emulation.handlers import Handlers, Shared
@@ -95,13 +95,11 @@ class Sockets(Handlers):
         else:
             answer = b"".join(map(_ID.pack, credentials.groups))
             result = 0 if size >= len(answer) else -errno.ERANGE
-        require_valid(call)
-        written = (
-            (result < 0 or self._memory.write(call.pid, value, answer))
-            # Where there is no room, this tells how much there must be.
-            and self._memory.write(call.pid, length, _LENGTH.pack(len(answer)))
-        )
-        return result if written else -errno.EFAULT
+        # Where there is no room, this tells how much there must be.
+        parts = [(length, _LENGTH.pack(len(answer)))]
+        if result == 0:
+            parts.insert(0, (value, answer))
+        return result if write(self._memory, call, *parts) else -errno.EFAULT
 
 
 def take(call: Call, status: bytes) -> _socket.socket | None:

@@ -19,7 +19,7 @@ from runrootless.emulation.attributes import (
     is_kept,
     is_trusted,
 )
-from runrootless.emulation.call import Call, Change, failure, require_valid
+from runrootless.emulation.call import Call, Change, failure, require_valid, write
 from runrootless.emulation.credentials import CAP_SYS_ADMIN
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, handle
@@ -159,9 +159,11 @@ class Xattrs(Handlers):
                 self._drop_set_group_id(call, file, attribute)
             else:
                 self._attributes.set(file, attribute, data, flags)
+            if flags & os.XATTR_CREATE and not call.answer(0):
+                self._take_back(file, attribute, data)
         finally:
             os.close(file)
-        return 0
+        return Call.ANSWERED if flags & os.XATTR_CREATE else 0
 
     def _get(self, call: Call, locate: Locate, address: int, buffer: int, size: int) -> int | None:
         attribute = self._attribute(call, address)
@@ -215,13 +217,46 @@ class Xattrs(Handlers):
             return None
         file = self._open_to_change(call, place, attribute)
         try:
+            data = self._value(file, attribute)
             if is_access_list(attribute):
                 self._access_lists.remove(file, attribute)
             else:
                 self._attributes.remove(file, attribute)
+            if not call.answer(0) and data is not None:
+                self._put_back(file, attribute, data)
         finally:
             os.close(file)
-        return 0
+        return Call.ANSWERED
+
+    def _value(self, file: int, attribute: bytes) -> bytes | None:
+        """Return what an attribute that is changed here has, None where it is not there."""
+        try:
+            if is_access_list(attribute):
+                return self._access_lists.get(file, attribute)
+            return self._attributes.get(file, attribute)
+        except OSError:
+            return None
+
+    def _take_back(self, file: int, attribute: bytes, data: bytes) -> None:
+        """Remove what a call has made whose caller does not know that, if it is still that."""
+        try:
+            if is_access_list(attribute) or self._value(file, attribute) != data:
+                return
+            self._attributes.remove(file, attribute)
+        except OSError:
+            # Somebody else has.
+            pass
+
+    def _put_back(self, file: int, attribute: bytes, data: bytes) -> None:
+        """Set again what a call has removed whose caller does not know that, if it is gone."""
+        try:
+            if not is_access_list(attribute):
+                self._attributes.set(file, attribute, data, os.XATTR_CREATE)
+            elif self._value(file, attribute) is None:
+                self._access_lists.set(file, attribute, data)
+        except OSError:
+            # Somebody else has, or there is no room any more.
+            pass
 
     def _drop_set_group_id(self, call: Call, file: int, attribute: bytes) -> None:
         """Clear a bit that goes when somebody sets a list who is not in the file's group.
@@ -256,8 +291,7 @@ class Xattrs(Handlers):
         if size:
             if len(data) > size:
                 return -errno.ERANGE
-            require_valid(call)
-            if not self._memory.write(call.pid, buffer, data):
+            if not write(self._memory, call, (buffer, data)):
                 return -errno.EFAULT
         return len(data)
 

@@ -24,12 +24,18 @@ if TYPE_CHECKING:
 
 
 def enter(
-    log: str, log_format: str, debug: bool, words: Words, thorough: bool = False
+    log: str,
+    log_format: str,
+    debug: bool,
+    words: Words,
+    thorough: bool = False,
+    without: int = 0,
 ) -> list[str]:
     """Return the words that run a command under emulation, for it and its descendants.
 
-    With ``thorough`` that is as that engine does it. Raises Error where the host does not
-    allow what it takes.
+    With ``thorough`` that is as that engine does it. ``without`` are flags of the filter that
+    are not asked for, as on a kernel that does not know them. Raises Error where the host does
+    not allow what it takes.
     """
     name = "thorough" if thorough else "notify"
     requirements.require_descriptors()
@@ -51,7 +57,7 @@ def enter(
         interrupts.let_through()
     # From here on the agent removes the directory, when this process ends.
     set_no_new_privileges()
-    return before_command(name, words, f"{path}/{state.LISTENER}")
+    return before_command(name, words, f"{path}/{state.LISTENER}", without)
 
 
 def become_root() -> None:
@@ -104,12 +110,13 @@ def _side_stores() -> list[str]:
     return [f"{path}/"]
 
 
-def before_command(name: str, words: Words, socket: str = "") -> list[str]:
+def before_command(name: str, words: Words, socket: str = "", without: int = 0) -> list[str]:
     """Return what runs a command under the filter of an engine, before its name.
 
-    ``socket`` is that of the agent, if the engine has one. Raises Error.
+    ``socket`` is that of the agent, if the engine has one, and ``without`` as to ``enter``.
+    Raises Error.
     """
-    files = [launcher.make(name, words, runs_scripts=True)]
+    files = [launcher.make(name, words, runs_scripts=True, without=without)]
     if socket:
         files.append(launcher.connect(socket))
     return [launcher.path(launcher.put_aside(files))]

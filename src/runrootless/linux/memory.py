@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import struct
 from _thread import _local
 
@@ -10,7 +12,7 @@ from runrootless.linux.libc import c_char, silent_function
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
 PAGE_SIZE = 4096
@@ -18,6 +20,9 @@ PAGE_SIZE = 4096
 Larger pages are multiples of it."""
 
 _BUFFER_SIZE = 2 * PAGE_SIZE
+# ``UIO_MAXIOV``.
+_AREAS_LIMIT = 1024
+_LAST_ADDRESS = 0xFFFFFFFFFFFFFFFF
 # What most paths fit into, in bytes: copying a page would push all else out of the processor's
 # caches.
 _SHORT = 256
@@ -33,8 +38,9 @@ class Memory(_local):
     def __init__(self) -> None:
         self._buffer = bytearray(_BUFFER_SIZE)
         self._text: Any = (c_char * _BUFFER_SIZE).from_buffer(self._buffer)
+        self._address = address_of(self._buffer)
         # It may be larger than what is read into it.
-        self._area = _pack_area(address_of(self._buffer), _BUFFER_SIZE)
+        self._area = _pack_area(self._address, _BUFFER_SIZE)
 
     def read_string(self, pid: int, address: int, limit: int = PAGE_SIZE) -> bytes | None:
         """Return the NUL-terminated string at ``address`` without its NUL.
@@ -57,7 +63,7 @@ class Memory(_local):
         while len(text) < limit:
             start = address + len(text)
             size = PAGE_SIZE - (start & (PAGE_SIZE - 1))
-            if self._transfer(_read_areas, pid, start, size) <= 0:
+            if self._transfer(pid, start, size) <= 0:
                 return None
             end = buffer.find(0, 0, size)
             if end >= 0:
@@ -70,23 +76,52 @@ class Memory(_local):
         parts = []
         while size > 0:
             part = min(size, _BUFFER_SIZE)
-            if self._transfer(_read_areas, pid, address, part) != part:
+            if self._transfer(pid, address, part) != part:
                 return None
             parts.append(bytes(self._buffer[:part]))
             address += part
             size -= part
         return b"".join(parts)
 
-    def write(self, pid: int, address: int, data: bytes | bytearray) -> bool:
-        """Write ``data`` at ``address``; return whether all of it could be written."""
-        for start in range(0, len(data), _BUFFER_SIZE):
-            part = data[start : start + _BUFFER_SIZE]
-            self._buffer[: len(part)] = part
-            if self._transfer(_write_areas, pid, address + start, len(part)) != len(part):
+    def write(
+        self,
+        pid: int,
+        parts: Sequence[tuple[int, bytes | bytearray]],
+        is_wanted: Callable[[], bool],
+    ) -> bool:
+        """Write each of ``parts``, bytes at an address; return whether all could be written.
+
+        ``is_wanted`` is asked right before: between its answer and the kernel's writing there
+        is nothing that could be done before. Raises InterruptedError where it says no.
+        """
+        for areas, count, size in self._batches(parts):
+            here = _pack_area(self._address, size)
+            if not is_wanted():
+                raise InterruptedError(errno.EINTR, os.strerror(errno.EINTR))
+            if _write_areas(pid, here, 1, areas, count, 0) != size:
                 return False
         return True
 
-    def _transfer(self, call: Callable[..., int], pid: int, address: int, size: int) -> int:
-        if address + size > 0xFFFFFFFFFFFFFFFF:
+    def _batches(
+        self, parts: Sequence[tuple[int, bytes | bytearray]]
+    ) -> Iterator[tuple[bytes, int, int]]:
+        """Put parts into the buffer; tell areas in the other's memory, their number and size."""
+        areas: list[bytes] = []
+        used = 0
+        for address, data in parts:
+            for start in range(0, len(data), _BUFFER_SIZE):
+                part = data[start : start + _BUFFER_SIZE]
+                if used + len(part) > _BUFFER_SIZE or len(areas) == _AREAS_LIMIT:
+                    yield b"".join(areas), len(areas), used
+                    areas, used = [], 0
+                self._buffer[used : used + len(part)] = part
+                used += len(part)
+                areas.append(_pack_area((address + start) & _LAST_ADDRESS, len(part)))
+        if areas:
+            yield b"".join(areas), len(areas), used
+
+    def _transfer(self, pid: int, address: int, size: int) -> int:
+        if address + size > _LAST_ADDRESS:
             return -1
-        return call(pid, self._area, 1, _pack_area(address, size), 1, 0)
+        copied: int = _read_areas(pid, self._area, 1, _pack_area(address, size), 1, 0)
+        return copied

@@ -35,10 +35,11 @@ class Received:
     """A message: how long it is, what of it there was room for, and what came along.
 
     ``count`` is what recvmsg(2) returns, ``name`` the sender's address, ``control`` the
-    control data and ``flags`` the MSG_* flags, as the kernel hands them over.
+    control data and ``flags`` the MSG_* flags, as the kernel hands them over. ``given`` are
+    the numbers of descriptors that a process has got already, of those that came along.
     """
 
-    __slots__ = ("control", "count", "data", "flags", "name")
+    __slots__ = ("control", "count", "data", "flags", "given", "name")
 
     def __init__(self, count: int, data: bytes, name: bytes, control: bytes, flags: int) -> None:
         self.count = count
@@ -46,6 +47,7 @@ class Received:
         self.name = name
         self.control = control
         self.flags = flags
+        self.given: list[int] = []
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Received) and self._key() == other._key()

@@ -1,4 +1,4 @@
-"""Other processes by descriptor: pidfd_getfd(2), pidfd_send_signal(2)."""
+"""Other processes by descriptor: pidfd_getfd(2), pidfd_send_signal(2). kcmp(2)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from runrootless.linux.libc import c_int, c_long, c_ulong, check, function
 # The same numbers on every machine.
 _PIDFD_SEND_SIGNAL = 424
 _PIDFD_GETFD = 438
+_KCMP = {"x86_64": 312, "aarch64": 272}
+_KCMP_FILE = 0
 
 # A pidfd; a descriptor or a signal; a pointer or flags; flags.
 _syscall = function("syscall", c_long, c_int, c_int, c_ulong, c_ulong, result=c_long)
+# Two processes, what is compared, and which of it.
+_kcmp = function("syscall", c_long, c_int, c_int, c_int, c_ulong, c_ulong, result=c_long)
 
 
 def duplicate(process: int, descriptor: int) -> int:
@@ -49,6 +53,22 @@ def process_of(pidfd: int) -> int:
     if number <= 0:
         raise OSError(errno.ESRCH, os.strerror(errno.ESRCH))
     return number
+
+
+def has_same(process: int, descriptor: int, fd: int) -> bool:
+    """Return whether a descriptor of another process is of the same open file as ``fd`` here.
+
+    False also where that cannot be told: the kernel is built without kcmp(2).
+    """
+    try:
+        other = duplicate(process, descriptor)
+    except OSError:
+        return False
+    own = os.getpid()
+    try:
+        return bool(_kcmp(_KCMP[os.uname().machine], own, own, _KCMP_FILE, other, fd) == 0)
+    finally:
+        os.close(other)
 
 
 def send_signal(pidfd: int, number: int) -> None:

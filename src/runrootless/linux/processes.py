@@ -220,6 +220,12 @@ def descriptor_mount(descriptor: int) -> int:
     return int(text.partition(b"mnt_id:")[2].split(maxsplit=1)[0])
 
 
+def start_time(pid: int) -> bytes:
+    """Return when a thread was started, in clock ticks since boot. Raises OSError if it is gone."""
+    # What is in parentheses may have spaces.
+    return _read(b"%d/stat" % pid).rpartition(b")")[2].split()[19]
+
+
 def thread_count(pid: int) -> int:
     """Return how many threads the process of a thread has. Raises OSError where it is gone."""
     return os.stat(b"%d/task" % pid).st_nlink - 2

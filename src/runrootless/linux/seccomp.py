@@ -45,6 +45,9 @@ NOTIFICATION_SIZE = 80
 IDENTIFIER = slice(0, 8)
 """Where a notification has its id, which is never more than eight bytes to hand back."""
 
+DATA = slice(16, 80)
+"""Where it has ``struct seccomp_data``: the call, where it was made, and its arguments."""
+
 RESPONSE_SIZE = 24
 """Size of ``struct seccomp_notif_resp`` in bytes."""
 
