@@ -117,9 +117,13 @@ class _Tree:
         """
         done: list[str] = []
         rest = _components(path)
-        links = mode = 0
+        links = 0
         while rest:
             name = rest.pop()
+            if name == ".":
+                if not S_ISDIR(self._stat(done)):
+                    raise OSError(ENOTDIR, os.strerror(ENOTDIR), path)
+                continue
             if name == "..":
                 del done[-1:]
                 continue
@@ -143,7 +147,7 @@ class _Tree:
                 rest += _components(target)
             elif rest and not S_ISDIR(mode):
                 raise OSError(ENOTDIR, os.strerror(ENOTDIR), path)
-        return tuple(done), mode or self._stat(done)
+        return tuple(done), self._stat(done) if is_whole else 0
 
     def _stat(self, names: list[str]) -> int:
         place = self._outside(names)
@@ -162,4 +166,7 @@ class _Tree:
 
 
 def _components(path: str) -> list[str]:
-    return [name for name in reversed(path.split("/")) if name not in ("", ".")]
+    """Return the names in a path, the last one first, which is a dot for one of a directory."""
+    names = path.split("/")
+    kept = [name for name in reversed(names) if name not in ("", ".")]
+    return [".", *kept] if path and names[-1] in ("", ".") else kept

@@ -63,7 +63,7 @@ IDEMPOTENT = frozenset(
         *("chown", "lchown", "fchown", "fchownat", "chown32", "lchown32", "fchown32"),
         *("setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setgroups"),
         *("setuid32", "setgid32", "setreuid32", "setregid32", "setresuid32", "setresgid32"),
-        *("setgroups32", "setrlimit"),
+        *("setgroups32", "setrlimit", "setpriority", "ioprio_set"),
         # What only asks.
         *("stat", "lstat", "fstat", "newfstatat", "statx"),
         *("stat64", "lstat64", "fstat64", "fstatat64"),
@@ -71,7 +71,7 @@ IDEMPOTENT = frozenset(
         *("listxattr", "llistxattr", "flistxattr", "listxattrat", "getsockopt"),
         *("getuid", "geteuid", "getgid", "getegid", "getresuid", "getresgid", "getgroups"),
         *("getuid32", "geteuid32", "getgid32", "getegid32", "getresuid32", "getresgid32"),
-        *("getgroups32", "capget", "getrlimit", "ugetrlimit"),
+        *("getgroups32", "capget", "getrlimit", "ugetrlimit", "getpriority", "ioprio_get"),
     }
 )
 """The other calls that are intercepted whatever the engine: nothing is to be done about them.

@@ -15,6 +15,7 @@
 #include "identity.h"
 #include "messages.h"
 #include "processes.h"
+#include "tracing.h"
 
 static const struct row { const char *name; long number; void (*round)(long); } rows[] = {
 #define ROW(name, number) {#name, number, do_##name},
