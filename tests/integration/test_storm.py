@@ -20,7 +20,7 @@ from runrootless.emulation.table import rows
 from runrootless.linux.syscall_numbers import NUMBERS
 from support.bundles import ADMINISTRATOR, Config
 from support.containers import Runrootless
-from support.programs import compile_program
+from support.programs import compile_program, compiler
 from support.storms import Storms
 from support.trees import Trees
 from support.users import AS_ROOT, Unprivileged
@@ -49,11 +49,13 @@ def probe(session_user: Unprivileged) -> Probe:
         if machine not in programs:
             table = "".join(f"ROW({name}, {number})\n" for name, number in calls(machine).items())
             directory = Path(session_user.session, f"storm-{machine}")
-            directory.mkdir()
+            directory.mkdir(exist_ok=True)
             (directory / "rows.h").write_text(table)
             options = [f"-I{directory}", f"-I{PROBE}", "-static", "-pthread"]
             # There are calls of one machine only.
-            options += ["-Wno-unused-function"] + ["-m32"] * (machine == "i386")
+            options += ["-Wno-unused-function"]
+            if machine == "i386":
+                options += compiler("-m32")[1:]
             source = (PROBE / "storm.c").read_text()
             programs[machine] = compile_program(source, f"{directory}/storm", options)
         return programs[machine]

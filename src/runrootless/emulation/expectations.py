@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _LIMIT = 64
 # How long bind(2) may take, in seconds.
 _PATIENCE = 1.0
+# How long another thread may take to find out about one, in seconds.
+_TURN = 0.05
 # After how many milliseconds to look for the first time, and then at most.
 _FIRST, _LAST = 1, 64
 # Seconds as a file system may keep them that has no fractions.
@@ -153,9 +155,9 @@ class Expectations:
     def settle(self, device: int) -> None:
         """Keep the records of what was expected and is there, as far as it concerns a device."""
         for one in list(self._expected):
-            # Who asks for other files is not to wait for a file system that does not answer.
-            # Of one that another thread is at, that thread tells.
-            if one.device in (None, device) and one.lock.acquire(False):
+            # Another thread that is at it will have told soon. But who asks for other files is
+            # not to wait for a file system that does not answer.
+            if one.device in (None, device) and one.lock.acquire(True, _TURN):
                 try:
                     one.look()
                     if not one.is_over and not one.is_pending:
