@@ -106,7 +106,9 @@ def prepare(invocation: Invocation) -> list[str]:
         # The runtime says why then.
         if not has_launcher or pid is None or not _is_running(pid):
             return True
-        return is_missed_in(f"/proc/{pid}/root", process)
+        # The first process may have changed its root. Of the root that this one gets it takes a
+        # moment more to know.
+        return is_missed_in(f"/proc/{pid}/root", process) and _is_missed_there(pid, process)
 
     if (
         engine.EXECS_FROM_BUNDLE
@@ -153,6 +155,28 @@ def prepare(invocation: Invocation) -> list[str]:
             container_id,
         ]
     )
+
+
+def _is_missed_there(pid: int, process: Process) -> bool:
+    """Return whether a program is missed in the mount namespace of ``pid``, from its root on."""
+    from runrootless.linux.namespaces import CLONE_NEWNS, CLONE_NEWUSER, setns
+
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1] == 0
+    is_missed = False
+    try:
+        user, mounts = (os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY) for name in ("user", "mnt"))
+        try:
+            setns(user, CLONE_NEWUSER)
+        except OSError:
+            # This process is in it already.
+            pass
+        setns(mounts, CLONE_NEWNS)
+        is_missed = is_missed_in("/", process)
+    finally:
+        # Whatever is in the way: the launcher finds out.
+        os._exit(0 if is_missed else 1)
 
 
 def _is_running(pid: int) -> bool:

@@ -23,14 +23,21 @@ def leave_to_the_kernel() -> None:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
 
+# What the caller has had wait, which the runtime inherits: empty where nothing is held.
+_before: list[set[int]] = []
+
+
 def hold() -> None:
     """Have interrupts wait."""
-    _signal.pthread_sigmask(_signal.SIG_BLOCK, _INTERRUPT)
+    before = _signal.pthread_sigmask(_signal.SIG_BLOCK, _INTERRUPT)
+    if not _before:
+        _before.append(before)
 
 
 def let_through() -> None:
-    """Have interrupts wait no more."""
-    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _INTERRUPT)
+    """Have interrupts wait no more than they did before ``hold``."""
+    if _before:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, _before.pop())
 
 
 class Raised:

@@ -101,17 +101,17 @@ def test_a_hook_that_fails(
     assert "hook" in done.stderr
 
 
-def test_a_hook_in_the_container_is_root_there(
+def test_a_hook_in_the_container_comes_before_the_launcher(
     bundle: MakeBundle, runrootless: Runrootless, runtime: str, log: str
 ) -> None:
     """What a hook that the container's first process executes sees of ownership."""
-    hook = 'cat >/dev/null; stat -c "%U:%G" /etc/shadow >"$3/log"; chown 5:6 "$3/log"'
+    hook = 'cat >/dev/null; stat -c "%U:%G" /etc/shadow >"$3/log"; ! chown 5:6 "$3/log"'
     ours = with_hooks(bundle().script(f"stat -c %u:%g {log}/log"), log, startContainer=hook)
     ours.change(
         lambda config: [config["hooks"].pop(kind) for kind in KINDS if kind != "startContainer"]
     )
     done = runrootless.run(ours)
     print(done)
-    assert done.check().stdout == "5:6\n"
+    assert done.check().stdout == "0:0\n"
     with open(f"{log}/log") as file:
-        assert file.read() == "root:shadow\n"
+        assert file.read() == "root:root\n"

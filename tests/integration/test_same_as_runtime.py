@@ -86,7 +86,6 @@ RUNNING = """
     checkpoint nosuch
     run
     run a b
-    run --bundle BUNDLE a/b
     bogus
     features
     run --help
