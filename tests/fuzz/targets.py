@@ -9,7 +9,7 @@ import socket
 import struct
 from typing import Any
 
-from runrootless.agent.listener import Connection, Handover
+from runrootless.agent.listener import Connection
 from runrootless.bundle.host import HostFacts
 from runrootless.bundle.json_file import dump, parse
 from runrootless.bundle.spec import check
@@ -89,36 +89,30 @@ def control(data: bytes) -> None:
 
 
 def listener(data: bytes) -> None:
-    """The message of a runtime, in parts, with some descriptors."""
+    """The number that a launcher sends, and what else may come, with some descriptors."""
     ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     null = os.open(os.devnull, os.O_RDONLY)
     before = len(os.listdir("/proc/self/fd"))
     connection = Connection(ours.detach())
-    count, cut, message = data[0] % 4 if data else 0, data[1:2], data[2:]
-    part = int.from_bytes(cut, "little")
+    count, message = data[0] % 4 if data else 0, data[1:]
     try:
-        if message[:part]:
-            theirs.send(message[:part])
         ancillary = [
             (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{count}i", *[null] * count))
         ]
-        if message[part:]:
-            theirs.sendmsg([message[part:]], ancillary if count else [])
+        if message:
+            theirs.sendmsg([message], ancillary if count else [])
         theirs.shutdown(socket.SHUT_WR)
-        for _ in range(4):
-            found: Handover | None = connection.receive()
-            if found is not None:
-                assert found.pid >= 0
-                os.fstat(found.fd)
-                os.close(found.fd)
-                break
-    except Error:
+        while (found := connection.receive()) is not None:
+            # No descriptor of this process is a listener.
+            raise AssertionError(found)
+    except (Error, OSError):
         pass
     finally:
         connection.close()
+        assert len(os.listdir("/proc/self/fd")) == before - 1
         theirs.close()
-    assert len(os.listdir("/proc/self/fd")) == before - 2 + 0
-    os.close(null)
+        os.close(null)
 
 
 def config(data: bytes) -> None:
