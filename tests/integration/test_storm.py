@@ -27,7 +27,7 @@ from support.users import AS_ROOT, Unprivileged
 
 PROBE = Path(__file__).with_name("probes") / "storm"
 # For how many rounds what takes how long goes on.
-ROUNDS = {"timer": 25, "restart": 25, "children": 5, "stop": 8, "trace": 3, "death": 8}
+ROUNDS = {"timer": 12, "restart": 12, "children": 3, "stop": 3, "trace": 2, "death": 4}
 WITH_EINTR = ("timer", "children", "death")
 MACHINES = ("x86_64", "i386")
 
