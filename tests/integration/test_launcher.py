@@ -173,7 +173,7 @@ tr '\\0' ' ' </proc/1/cmdline; readlink /proc/1/exe /proc/1/cwd /proc/1/root; ca
 tr '\\0' '\\n' </proc/1/environ | sort; stat -c '%n %F %a' /dev/* /dev/.*
 cut -d' ' -f4- /proc/1/mountinfo | sed 's/ shared:[0-9]*//; s/ master:[0-9]*//' |
     grep -v -e cgroup -e ' /etc/'
-grep -E '^(Sig|Shd|Cap|Umask|Threads|TracerPid|oom)' /proc/1/status; cat /proc/1/oom_score_adj
+grep -E '^(Sig|Shd|Cap|Umask|Threads|TracerPid|oom)' /proc/self/status; cat /proc/1/oom_score_adj
 cat /proc/1/personality 2>/dev/null; cat /proc/1/coredump_filter; cut -d' ' -f5-8 /proc/1/stat
 """
 
