@@ -23,12 +23,12 @@ enum { MODE_OFFSET = 16 };
 #endif
 
 enum { SET_MODE_FILTER = 1, NEW_LISTENER = 8, WAIT_KILLABLE_RECV = 32 };	/* <linux/seccomp.h> */
-enum { ENOEXEC = 8, EBUSY = 16, EINVAL = 22 };
+enum { ENOENT = 2, ENOEXEC = 8, EBUSY = 16, ENOTDIR = 20, EINVAL = 22, ENAMETOOLONG = 36, ELOOP = 40 };
 enum { AT_FDCWD = -100, S_IFMT = 0170000, S_IFDIR = 0040000, EXECUTABLE = 0111 };
 enum { BPF_MAXINSNS = 4096, PATH_MAX = 4096 };
 
 /* What errors that are not the kernel's are called in the table of words. */
-enum { NOT_IN_PATH = 254, NO_FILTER = 253, NO_AGENT = 252, OTHER_LISTENER = 251 };
+enum { NOT_IN_PATH = 254, NO_FILTER = 253, NO_AGENT = 252, OTHER_LISTENER = 251, MISSING = 250, CLOSED = 249 };
 
 /* What is read first. Behind it come the filter and the words. */
 static struct {
@@ -115,19 +115,32 @@ static const char *search_path(char *const *environment)
 	return "";
 }
 
+static int is_program(const unsigned char *found)
+{
+	unsigned mode = *(const unsigned *)(found + MODE_OFFSET);
+
+	return (mode & S_IFMT) != S_IFDIR && mode & EXECUTABLE;
+}
+
 /* Returns where the program is, as a runtime looks for it, and as a shell does. */
 static const char *find(const char *name, char *const *environment)
 {
 	static unsigned char found[256];	/* struct stat */
 	const char *at, *end;
+	long error;
 
 	for (at = name; *at; at++)
-		if (*at == '/')
+		if (*at == '/') {
+			error = -system_call(FSTATAT, AT_FDCWD, (long)name, (long)found, 0, 0, 0);
+			if (error == ENOENT || error == ENOTDIR || error == ENAMETOOLONG || error == ELOOP)
+				fail(name, MISSING);
+			if (!error && !is_program(found))
+				fail(name, CLOSED);
 			return name;
+		}
 	if (*name)
 		for (at = search_path(environment); *at; at = end + (*end == ':')) {
 			unsigned long size, i, name_size = length(name) + 1;
-			unsigned mode;
 
 			for (end = at; *end && *end != ':'; end++)
 				;
@@ -143,8 +156,7 @@ static const char *find(const char *name, char *const *environment)
 				candidate[size + i] = name[i];
 			if (system_call(FSTATAT, AT_FDCWD, (long)candidate, (long)found, 0, 0, 0))
 				continue;
-			mode = *(unsigned *)(found + MODE_OFFSET);
-			if ((mode & S_IFMT) != S_IFDIR && mode & EXECUTABLE)
+			if (is_program(found))
 				return candidate;
 		}
 	fail(name, NOT_IN_PATH);

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     Process = dict[str, Any]
     Spec = dict[str, Any]
 
+# Where nothing can come into being, while the runtime looks for a program without a launcher.
+_NOWHERE = "/proc/runrootless"
+
 _IN_THE_PROCESS = (
     "user",
     "additional-gids",
@@ -102,13 +105,18 @@ def prepare(invocation: Invocation) -> list[str]:
             spec[MEMORY]["engine"], invocation.runtime, True, socket, first, program
         )
 
-    def goes_without(process: Process) -> bool:
-        # The runtime says why then.
-        if not has_launcher or pid is None or not _is_running(pid):
-            return True
+    def refusal(process: Process) -> list[str] | None:
+        """Return None where the launcher starts a process, else what to add to its environment.
+
+        Then the runtime is to say why there can be no process, or needs no launcher.
+        """
+        if not has_launcher or pid is None or not _is_running(pid) or not process["args"]:
+            return []
+        if "/" in process["args"][0] or not is_missed_in(f"/proc/{pid}/root", process):
+            return None
         # The first process may have changed its root. Of the root that this one gets it takes a
-        # moment more to know.
-        return is_missed_in(f"/proc/{pid}/root", process) and _is_missed_there(pid, process)
+        # moment more to know. There is to be no program in any directory that there could be.
+        return [f"PATH={_NOWHERE}"] if _is_missed_there(pid, process) else None
 
     if (
         engine.EXECS_FROM_BUNDLE
@@ -116,12 +124,14 @@ def prepare(invocation: Invocation) -> list[str]:
         and not (process_file or parsed.get("user") or parsed.get_all("additional-gids"))
     ):
         process, _ = process_from_flags(spec, parsed, arguments)
-        if not goes_without(process):
+        added = refusal(process)
+        if added is None:
             preserved += hand_in()
             arguments = [launcher.path(first), *arguments]
         return invocation.runtime_command(
             [
                 *parsed.without("preserve-fds"),
+                *(f"--env={entry}" for entry in added or ()),
                 *launcher.passing(preserved),
                 "--",
                 container_id,
@@ -139,7 +149,9 @@ def prepare(invocation: Invocation) -> list[str]:
         from runrootless.proot import relay
 
         relay.fork()
-    if goes_without(process):
+    added = refusal(process)
+    if added is not None:
+        process["env"] = [*(process.get("env") or ()), *added]
         path = _hand_over(process, first)
     else:
         process["args"] = [launcher.path(first), *process["args"]]

@@ -46,6 +46,7 @@ _MFD_CLOEXEC, _MFD_EXEC = 1, 0x10
 _SPEC_ALLOW, _NEW_LISTENER, WAIT_KILLABLE_RECV = 4, 8, 32
 # As the launcher calls what is no error of the kernel's.
 _NOT_IN_PATH, _NO_FILTER, _NO_AGENT, _OTHER_LISTENER = 254, 253, 252, 251
+_MISSING, _CLOSED = 250, 249
 _NO_FILTER_TEXT = (
     "runrootless: the seccomp filter that emulates root cannot be installed: seccomp(2) is "
     "forbidden here, or the kernel has no listeners, which takes Linux 5.9"
@@ -116,9 +117,13 @@ def runtime_words(name: str, is_exec: bool) -> Words:
     texts[ENOSYS] = _ENDED
     texts[_NOT_IN_PATH] = "executable file not found in $PATH"
     other = "cannot be executed"
+    looked_for = {
+        _MISSING: (127 if is_exec else 1, 'exec: "', f'": {os.strerror(ENOENT).lower()}'),
+        _CLOSED: (126 if is_exec else 1, 'exec: "', f'": {os.strerror(EACCES).lower()}'),
+    }
     if name == "crun" and is_exec:
         return Words(
-            {number: (1, f"exec: {text}", "") for number, text in texts.items()},
+            {number: (1, f"exec: {text}", "") for number, text in texts.items()} | looked_for,
             (1, f"exec: {other}", ""),
             1,
         )
@@ -127,12 +132,12 @@ def runtime_words(name: str, is_exec: bool) -> Words:
         entries = {number: (1, before, f"`: {text}") for number, text in texts.items()}
         missing = "exec container process (missing dynamic library?) `"
         entries[ENOENT] = 1, missing, f"`: {texts[ENOENT]}"
-        return Words(entries, (1, before, f"`: {other}"), 1)
+        return Words(entries | looked_for, (1, before, f"`: {other}"), 1)
     # As Go's syscall package spells them.
     entries = {
         number: (1, "exec ", f": {text[0].lower()}{text[1:]}") for number, text in texts.items()
     }
-    return Words(entries, (1, "exec ", f": {other}"), 1)
+    return Words(entries | looked_for, (1, "exec ", f": {other}"), 1)
 
 
 def command_words(failed: int, not_executed: int, not_found: int) -> Words:
@@ -141,7 +146,8 @@ def command_words(failed: int, not_executed: int, not_found: int) -> Words:
     texts[ENOSYS] = _ENDED
     before = "runrootless: cannot execute "
     entries = {number: (not_executed, before, f": {text}") for number, text in texts.items()}
-    for number in (ENOENT, ENOTDIR, _NOT_IN_PATH):
+    entries[_CLOSED] = not_executed, before, f": {os.strerror(EACCES)}"
+    for number in (ENOENT, ENOTDIR, _NOT_IN_PATH, _MISSING):
         entries[number] = not_found, "runrootless: ", " is not found"
     return Words(entries, (not_executed, before, ": unknown error"), failed)
 

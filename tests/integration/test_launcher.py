@@ -45,6 +45,10 @@ COMMANDS += ["/srv/a", "/srv/nowhere/x", "/srv/a/text/x", "/srv/a/none", "/srv/a
 COMMANDS += ["/srv/a/itself", "/srv/a/loop", "/srv/a/dangling", "/srv/b/absolute", "./b/outside"]
 COMMANDS += ["/etc/passwd", "/bin", "/bin/false", "/no/such/file"]
 
+# Those with a path of which the runtime finds out itself that they cannot be executed.
+MISSED = ["/srv/a", "/srv/nowhere/x", "/srv/a/text/x", "/srv/a/plain", "/srv/a/loop"]
+MISSED += ["/srv/a/dangling", "/etc/passwd", "/bin", "/no/such/file"]
+
 
 @pytest.fixture
 def programs(trees: Trees) -> str:
@@ -160,7 +164,16 @@ def test_programs_that_cannot_be_executed(sides: Sides, programs: str, runtime: 
     for path, name in itertools.product(PATHS[:1], COMMANDS):
         if runtime == "crun" and "/" in name[1:] and name[:1] != "/":
             continue
-        compare("exec", "--env", f"PATH={path}", "e", name)
+        if runtime == "crun" and (not name or len(name) > 255):
+            # It says something else of a directory.
+            continue
+        step = ["exec", "--env", f"PATH={path}", "e", name]
+        if name in MISSED:
+            # The launcher says so, since there might be one before the runtime has looked.
+            ours = sides.user.run([*sides.commands[1], *step])
+            assert (ours.returncode, ours.stderr.count(name)) in ((126, 1), (127, 1)), ours
+        else:
+            compare(*step)
     for command in sides.commands:
         sides.user.run([*command, "delete", "--force", "e"]).check()
     assert not different, f"{len(different)} differ:\n\n" + "\n\n".join(different)

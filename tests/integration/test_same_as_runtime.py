@@ -51,7 +51,6 @@ RUNNING = """
     exec c sh -c "exit 7"
     exec c sh -c "kill -9 $$"
     exec c nosuch
-    exec c /etc/passwd
     exec c
     exec
     exec --cwd /tmp c pwd

@@ -108,8 +108,17 @@ class Tracing(Handlers):
         if thread == call.pid or _process(thread) == _process(call.pid):
             return
         others = self._identity.prospects(thread)
+        # A launcher that has not come under the filter yet would be made to do without.
+        if _filters(thread) < _filters(call.pid) and who.uids[1]:
+            raise failure(errno.EPERM)
         if not may_look(self._identity, call.pid, who, others):
             raise failure(errno.EPERM)
+
+
+def _filters(thread: int) -> int:
+    """Return how many seccomp filters a thread has, proc(5). Raises OSError where it is gone."""
+    found = status_fields(read_status(thread), b"Seccomp_filters")
+    return int(found[0]) if found else 0
 
 
 def _process(thread: int) -> bytes:
