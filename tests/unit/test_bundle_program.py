@@ -117,6 +117,17 @@ def test_as_the_kernel(
             ):
                 link.symlink_to(what)
     found = [(target, source and str(base / source)) for target, source in mounts]
+    spec_mounts = [
+        {"destination": target, "type": "bind", "source": source, "options": ["rbind"]}
+        if source
+        else {"destination": target, "type": "tmpfs", "source": "none"}
+        for target, source in found
+    ]
+    spec = {"root": {"path": str(base / "root")}, "mounts": spec_mounts}
+    # Before there are the directories that something is mounted on.
+    missed = [
+        is_missed({**spec, "process": {"args": [path], "cwd": "/", "env": []}}) for path in asked
+    ]
     done = subprocess.run(
         [sys.executable, "-c", ORACLE, json.dumps([str(base / "root"), found, asked])],
         capture_output=True,
@@ -126,20 +137,26 @@ def test_as_the_kernel(
     answers = done.stdout.split()
     if answers == ["unsure"]:
         return
-    spec_mounts = [
-        {"destination": target, "type": "bind", "source": source, "options": ["rbind"]}
-        if source
-        else {"destination": target, "type": "tmpfs", "source": "none"}
-        for target, source in found
-    ]
-    for path, answer in zip(asked, answers, strict=True):
-        process = {"args": [path], "cwd": "/", "env": []}
-        spec = {"root": {"path": str(base / "root")}, "process": process, "mounts": spec_mounts}
+    for path, answer, is_sure in zip(asked, answers, missed, strict=True):
         # Where it is missed it is not there; where it is there it is not missed.
         if answer == "True":
-            assert not is_missed(spec), (path, found)
+            assert not is_sure, (path, found)
         elif all(source for _, source in mounts):
-            assert is_missed(spec), (path, found)
+            assert is_sure, (path, found)
+
+
+def test_a_program_in_a_directory_that_the_runtime_makes(tmp_path: Path) -> None:
+    fill(tmp_path / "root", {"tmp": None})
+    fill(tmp_path, {"program": 0o755})
+    mount = {
+        "destination": "/tmp/new/dir/startup",
+        "source": str(tmp_path / "program"),
+        "options": ["bind"],
+    }
+    for name, expected in (("/tmp/new/dir/startup", False), ("/tmp/new/dir", True)):
+        process = {"args": [name], "cwd": "/", "env": []}
+        spec = {"root": {"path": str(tmp_path / "root")}, "process": process, "mounts": [mount]}
+        assert is_missed(spec) is expected
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from errno import EACCES, ELOOP, ENOTDIR, EPERM
-from stat import S_ISDIR, S_ISLNK
+from stat import S_IFDIR, S_ISDIR, S_ISLNK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -151,8 +151,14 @@ class _Tree:
 
     def _stat(self, names: list[str]) -> int:
         place = self._outside(names)
-        # What is bound is what the source leads to.
-        return (os.stat if tuple(names) in self._sources else os.lstat)(place).st_mode
+        try:
+            # What is bound is what the source leads to.
+            return (os.stat if tuple(names) in self._sources else os.lstat)(place).st_mode
+        except FileNotFoundError:
+            # The runtime makes the directories that something is mounted in.
+            if any(target[: len(names)] == tuple(names) for target in self._sources):
+                return S_IFDIR
+            raise
 
     def _outside(self, names: list[str]) -> str:
         for count in range(len(names), -1, -1):
