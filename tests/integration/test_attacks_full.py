@@ -12,6 +12,7 @@ import pytest
 
 from conftest import MakeBundle
 from support.containers import Runrootless
+from support.mounts import unmount
 from support.oracle import PRELUDE, Case
 from support.trees import Tree, Trees
 from support.users import AS_ROOT
@@ -119,7 +120,7 @@ def volume(trees: Trees, runrootless: Runrootless) -> Iterator[Callable[..., str
 
     yield make
     for path in mounted:
-        subprocess.run(["umount", path], check=True)
+        unmount(path)
 
 
 # 128 bytes of an inode have no room for attributes, which then need a block each. Nothing is

@@ -13,6 +13,7 @@ from conftest import MakeBundle
 from support.agents import the_supervisor, the_worker
 from support.bundles import Bundle, Config
 from support.containers import Runrootless
+from support.mounts import unmount
 from support.processes import eventually
 from support.trees import Tree, Trees
 from support.users import AS_ROOT
@@ -50,7 +51,7 @@ def volume(trees: Trees, runrootless: Runrootless) -> Iterator[MakeVolume]:
 
     yield make
     for path in mounted:
-        subprocess.run(["umount", path], check=True)
+        unmount(path)
 
 
 def _bind(source: str, *options: str) -> Callable[[dict[str, Any]], None]:

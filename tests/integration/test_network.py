@@ -14,6 +14,7 @@ import pytest
 from conftest import MakeBundle
 from support.bundles import Bundle
 from support.containers import Runrootless
+from support.mounts import unmount
 from support.network import GATEWAY, NAME, NAME_ADDRESS, SLIRP_HOST, Servers, own_network
 from support.processes import eventually
 from support.trees import Tree
@@ -227,7 +228,7 @@ def crun(unprivileged: Unprivileged, port: int) -> Iterator[Runrootless]:
     command = Runrootless(unprivileged, ["--runtime", "crun"])
     yield command
     for _ in range(2):
-        subprocess.run(["umount", "/sys/fs/cgroup"], check=True)
+        unmount("/sys/fs/cgroup")
     command.assert_nothing_left()
 
 

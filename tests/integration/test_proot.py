@@ -16,6 +16,7 @@ from conftest import MakeBundle
 from support.apk import File, make_apk
 from support.bundles import Bundle
 from support.containers import Runrootless
+from support.mounts import unmount
 from support.processes import eventually, processes, read_line
 from support.programs import compile_program
 from support.trees import Tree, Trees
@@ -498,7 +499,7 @@ def test_a_private_directory_from_which_nothing_can_be_executed(
         root, temporary = alone.run(ours).check().stdout.split()
         alone.assert_nothing_left()
     finally:
-        subprocess.run(["umount", place], check=True)
+        unmount(place)
     assert root == "0"
     data = f"{alone.user.home}/.local/share/runrootless"
     assert os.path.dirname(temporary) == data

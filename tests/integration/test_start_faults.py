@@ -12,6 +12,7 @@ import pytest
 from conftest import MakeBundle
 from support.bundles import Bundle
 from support.containers import COMMAND, Runrootless
+from support.mounts import unmount
 from support.processes import Result, eventually
 from support.users import AS_ROOT
 
@@ -99,7 +100,7 @@ def small_runtime_dir(runrootless: Runrootless) -> Iterator[str]:
     options = f"size=64k,mode=700,uid={account.uid},gid={account.gid}"
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", path], check=True)
     yield path
-    subprocess.run(["umount", path], check=True)
+    unmount(path)
 
 
 @pytest.mark.parametrize("free", range(14))
