@@ -6,12 +6,12 @@
  * answering takes the interpreter twice as long as the kernel's two switches between processes,
  * touches ten times the memory, and holds the interpreter's lock, so that threads wait for one
  * another. What takes a decision that is not in here is Python's: the rules are there once, and
- * this is no more than a short cut to the same answers (emulation/metadata.py, identity.py,
+ * this is no more than a short cut to the same answers (emulation/files/metadata.py, identity.py,
  * creation.py).
  *
  * The container may lie, race and flood. So: what it says is copied once, every length is
  * bounded, nothing is allocated, no address of its is followed but by the kernel, and its
- * paths are resolved as emulation/paths.py does it, from a descriptor, without magic links;
+ * paths are resolved as emulation/paths/door.py does it, from a descriptor, without magic links;
  * what leads through a procfs is left. A descriptor that is opened here is closed here.
  * A result that goes into a caller's memory is written while the caller still waits. */
 #define _GNU_SOURCE
@@ -53,7 +53,7 @@ struct loop {
 	struct seccomp_notif *slot;      /* agent/ledger.py: outlives this process */
 	const uint8_t *varied, *unusual; /* views may vary; there is something else to do */
 	struct activity *activity;       /* agent/watch.py */
-	const struct readers *readers;   /* emulation/status_files.py */
+	const struct readers *readers;   /* emulation/processes/status_files.py */
 	const struct apart *apart;       /* emulation/apart.py */
 	int listener;
 	uint32_t slot_size, flags;
@@ -73,7 +73,7 @@ enum { TURN, LEFT, LOOK, ENDED };
 
 enum { OUR_FLAGS = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | AT_STATX_SYNC_TYPE };
 
-/* Numbers that say who a process is, as emulation/credential_table.py has them: below DIRECT and
+/* Numbers that say who a process is, as emulation/callers/credential_table.py has them: below DIRECT and
  * without a limit it is root, from TABLE on there is more to it. */
 #define DIRECT (UINT64_C(1) << 62)
 #define TABLE (UINT64_C(1) << 63)
@@ -268,7 +268,7 @@ static bool make_path(const struct seccomp_notif *call, int directory, uint64_t 
 }
 
 /* Opening: what is there is the kernel's, but for emulated device nodes, which are whiteouts,
- * for /dev/ptmx, of which emulation/streams.py makes terminals, and for what is in a procfs. */
+ * for /dev/ptmx, of which emulation/files/streams.py makes terminals, and for what is in a procfs. */
 static bool open_path(const struct seccomp_notif *call, int directory, uint64_t path, unsigned flags,
 		      struct seccomp_notif_resp *answer)
 {

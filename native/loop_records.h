@@ -1,5 +1,5 @@
 /* The records of files: decoding them, and what is remembered of files that have not changed.
- * The rules are those of emulation/record.py and ownership.py. */
+ * The rules are those of emulation/stores/record.py and ownership.py. */
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -23,7 +23,7 @@ static bool read_number(const uint8_t **at, const uint8_t *end, uint64_t *value)
 	return false;
 }
 
-/* Decodes what emulation/record.py encodes. False is for what that is to decide about. */
+/* Decodes what emulation/stores/record.py encodes. False is for what that is to decide about. */
 bool decode_record(const uint8_t *at, size_t size, struct record *record)
 {
 	const uint8_t *end = at + size;

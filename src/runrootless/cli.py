@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import sys
 
-from runrootless import command_line, interrupts, runtimes, state
+from runrootless import interrupts, runtimes
+from runrootless.command_line import runc as command_line
+from runrootless.containers import state
 from runrootless.errors import Error, one_line
 
 TYPE_CHECKING = False
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
-    from runrootless.command_line import Flags, Parsed
+    from runrootless.command_line.runc import Flags, Parsed
     from runrootless.runtimes import Runtime
 
 
@@ -72,7 +74,7 @@ class Invocation:
             return command_line.parse(flags, words)
 
         def as_gnu() -> Parsed:
-            from runrootless import gnu_command_line
+            from runrootless.command_line import gnu as gnu_command_line
 
             return gnu_command_line.parse(flags, self.arguments)
 
@@ -214,7 +216,7 @@ def _as_gnu(arguments: Sequence[str]) -> Parsed | None:
 
     Raises ``Error`` if there is no runtime.
     """
-    from runrootless import gnu_command_line
+    from runrootless.command_line import gnu as gnu_command_line
 
     options = gnu_command_line.parse(command_line.GLOBAL, arguments)
     if options.error or _runtime(options).takes_go_flags_only():
@@ -240,25 +242,25 @@ def _execute(invocation: Invocation) -> None:
     if invocation.options.error:
         command = invocation.unchanged()
     elif invocation.command in ("run", "create"):
-        from runrootless import run_command
+        from runrootless.commands import run as run_command
 
         command = run_command.prepare(invocation)
     elif state.has_proot_containers() and (code := _proot_command(invocation)) is not None:
         raise SystemExit(code)
     elif invocation.command == "exec":
-        from runrootless import exec_command
+        from runrootless.commands import exec as exec_command
 
         command = exec_command.prepare(invocation)
     elif invocation.command in ("state", "list"):
-        from runrootless import state_command
+        from runrootless.commands import state as state_command
 
         command = state_command.prepare(invocation)
     elif invocation.command == "delete":
-        from runrootless import delete_command
+        from runrootless.commands import delete as delete_command
 
         command = delete_command.prepare(invocation)
     elif invocation.command == "kill":
-        from runrootless import kill_command
+        from runrootless.commands import kill as kill_command
 
         command = kill_command.prepare(invocation)
     else:
@@ -296,20 +298,20 @@ def restore_signals() -> None:
 def _without_runtime(options: Parsed) -> int:
     """Do a command that needs no runtime; return its exit code. Raises ``Error``, ``OSError``."""
     if options.arguments[0] == "emulate":
-        from runrootless import emulate_command
+        from runrootless.commands import emulate as emulate_command
 
         return emulate_command.run(options)
     if options.arguments[0] == "setup":
-        from runrootless.integrations import setup
+        from runrootless.commands import setup
 
         return setup.main(options.arguments[1:])
-    from runrootless import doctor_command
+    from runrootless.commands import doctor as doctor_command
 
     return doctor_command.run(options)
 
 
 def _help() -> int:
-    from runrootless.usage import USAGE
+    from runrootless.command_line.usage import USAGE
 
     sys.stdout.write(USAGE)
     return 0

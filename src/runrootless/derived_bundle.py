@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from errno import ENOENT
 
-from runrootless import engines, interrupts, launcher, state
+from runrootless import engines, interrupts, launcher
 from runrootless.bundle import json_file
 from runrootless.bundle.host import HostFacts
 from runrootless.bundle.mounts import terminal_group
@@ -13,6 +13,7 @@ from runrootless.bundle.profile import denied, permit_seccomp
 from runrootless.bundle.program import is_missed
 from runrootless.bundle.spec import ENGINE_ANNOTATION, NETWORK_ANNOTATION, load
 from runrootless.bundle.transform import MEMORY, has_new_user_namespace, transform
+from runrootless.containers import state
 from runrootless.errors import Error
 
 TYPE_CHECKING = False

@@ -14,11 +14,12 @@ from runrootless.bundle.host import HostFacts
 from runrootless.bundle.json_file import dump, parse
 from runrootless.bundle.spec import check
 from runrootless.bundle.transform import transform
-from runrootless.emulation import access_lists, attribute_store, owner_store
 from runrootless.emulation.call import Call
-from runrootless.emulation.creation import read_how
-from runrootless.emulation.journal import Contents
-from runrootless.emulation.record import decode, encode
+from runrootless.emulation.files import access_lists
+from runrootless.emulation.files.creation import read_how
+from runrootless.emulation.stores import attribute_store, owner_store
+from runrootless.emulation.stores.journal import Contents
+from runrootless.emulation.stores.record import decode, encode
 from runrootless.errors import Error
 from runrootless.linux.control_data import COMPAT, NATIVE
 from runrootless.linux.memory import Memory

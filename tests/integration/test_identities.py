@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from conftest import MakeBundle
-from runrootless.emulation.entry_file import USER_LINES
+from runrootless.emulation.stores.entry_file import USER_LINES
 from support.bundles import Bundle
 from support.containers import Runrootless
 from support.namespaces import MountNamespace

@@ -12,7 +12,7 @@ from runrootless.agent.ledger import NO_CALL, VARIED, Ledger
 from runrootless.agent.loop import ENDED, LEFT, TURN, Activity, Flag, Loop
 from runrootless.emulation.apart import Apart
 from runrootless.emulation.call import Call
-from runrootless.emulation.status_files import Readers
+from runrootless.emulation.processes.status_files import Readers
 from runrootless.linux import bpf, seccomp
 from runrootless.linux.process import set_no_new_privileges
 from runrootless.linux.syscall_numbers import NUMBERS

@@ -1,9 +1,9 @@
 """An emulator without a container."""
 
-from runrootless.emulation.attribute_store import AttributeStore
-from runrootless.emulation.credential_table import CredentialTable
+from runrootless.emulation.callers.credential_table import CredentialTable
 from runrootless.emulation.emulator import Emulator
-from runrootless.emulation.owner_store import OwnerStore
+from runrootless.emulation.stores.attribute_store import AttributeStore
+from runrootless.emulation.stores.owner_store import OwnerStore
 
 
 class NoViews:

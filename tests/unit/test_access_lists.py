@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runrootless.emulation.access_lists import ACCESS, AccessLists, is_refused, permits
-from runrootless.emulation.attribute_store import AttributeStore
-from runrootless.emulation.attributes import Attributes
+from runrootless.emulation.files.access_lists import ACCESS, AccessLists, is_refused, permits
+from runrootless.emulation.files.attributes import Attributes
+from runrootless.emulation.stores.attribute_store import AttributeStore
 from runrootless.linux.files import O_PATH, Files
 
 DEFAULT = b"system.posix_acl_default"

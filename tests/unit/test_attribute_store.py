@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runrootless.emulation import attribute_store, journal
-from runrootless.emulation.attribute_store import NAMES_LIMIT, AttributeStore
+from runrootless.emulation.stores import attribute_store, journal
+from runrootless.emulation.stores.attribute_store import NAMES_LIMIT, AttributeStore
 
 pytestmark = pytest.mark.usefixtures("as_an_agent")
 

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from runrootless.command_line import CREATE, EXEC, GLOBAL, RUN, Parsed, flags_first, number, parse
+from runrootless.command_line.runc import (
+    CREATE,
+    EXEC,
+    GLOBAL,
+    RUN,
+    Parsed,
+    flags_first,
+    number,
+    parse,
+)
 
 RUNC = shutil.which("runc", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
 

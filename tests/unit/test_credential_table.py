@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runrootless.emulation.credential_table import (
+from runrootless.emulation.callers.credential_table import (
     INFINITY,
     NOBODY,
     PENDING,
@@ -19,10 +19,10 @@ from runrootless.emulation.credential_table import (
     is_pending,
     is_varied,
 )
-from runrootless.emulation.credentials import ROOT, Credentials, initial
+from runrootless.emulation.callers.credentials import ROOT, Credentials, initial
 
 if TYPE_CHECKING:
-    from runrootless.emulation.credential_table import State
+    from runrootless.emulation.callers.credential_table import State
 
 ID = st.integers(0, 0xFFFFFFFE)
 IDS = st.tuples(ID, ID, ID, ID)

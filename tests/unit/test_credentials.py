@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runrootless.emulation.credentials import (
+from runrootless.emulation.callers.credentials import (
     CAP_SETGID,
     CAP_SETUID,
     NO_CHANGE,

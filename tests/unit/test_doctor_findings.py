@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from runrootless import doctor_command
+from runrootless.commands import doctor as doctor_command
 from runrootless.doctor import kernel
 from runrootless.doctor.finding import NO, OK, Finding, in_child
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runrootless.emulation import entry_file
-from runrootless.emulation.entry_file import UNIT, EntryFile, FullError
+from runrootless.emulation.stores import entry_file
+from runrootless.emulation.stores.entry_file import UNIT, EntryFile, FullError
 
 TEXTS = st.binary(min_size=1, max_size=5000).map(lambda data: b"c " + data.hex().encode())
 
@@ -58,7 +58,7 @@ def test_threads_and_processes_agree(path: Path) -> None:
     """Eight writers of the same texts, of two processes, each text once."""
     program = (
         "import os, sys\n"
-        "from runrootless.emulation.entry_file import EntryFile\n"
+        "from runrootless.emulation.stores.entry_file import EntryFile\n"
         "file = EntryFile(os.open(sys.argv[1], os.O_RDWR | os.O_APPEND), lambda: b'k head')\n"
         "print([file.place(b'c %d' % number, 0) for number in range(300)])\n"
     )

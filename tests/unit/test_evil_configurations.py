@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_cli import Command
 
-from runrootless import state
 from runrootless.bundle.json_file import parse
+from runrootless.containers import state
 from runrootless.derived_bundle import derive
 from runrootless.errors import Error, one_line
 from support.processes import eventually

@@ -9,16 +9,16 @@ from collections.abc import Iterator
 import pytest
 
 from runrootless.emulation.apart import Apart
-from runrootless.emulation.credential_table import (
+from runrootless.emulation.callers.credential_table import (
     INFINITY,
     CredentialTable,
     Outcome,
     is_pending,
 )
-from runrootless.emulation.credentials import Credentials, initial
-from runrootless.emulation.executions import Executions
-from runrootless.emulation.identity import Identity
-from runrootless.emulation.makers import Makers
+from runrootless.emulation.callers.credentials import Credentials, initial
+from runrootless.emulation.callers.executions import Executions
+from runrootless.emulation.callers.identity import Identity
+from runrootless.emulation.callers.makers import Makers
 from runrootless.linux.limits import RLIMIT_RTTIME, get_soft_limit, set_soft_limit
 from runrootless.linux.memory import Memory
 from runrootless.linux.memory_image import executable, layout

@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from runrootless.command_line import EXEC, RUN, Flags
-from runrootless.gnu_command_line import parse
+from runrootless.command_line.gnu import parse
+from runrootless.command_line.runc import EXEC, RUN, Flags
 
 CRUN = shutil.which("crun", path="/usr/bin:/usr/sbin:/usr/local/bin:/usr/local/sbin")
 

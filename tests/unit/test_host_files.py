@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from runrootless.emulation.apart import Apart
-from runrootless.emulation.host_files import HostFiles
+from runrootless.emulation.owners.host_files import HostFiles
 from runrootless.linux.files import Files
 
 pytestmark = pytest.mark.usefixtures("as_an_agent")

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runrootless.emulation.call import Call
-from runrootless.emulation.journal import MINIMUM
-from runrootless.emulation.lasting_map import LastingMap
+from runrootless.emulation.stores.journal import MINIMUM
+from runrootless.emulation.stores.lasting_map import LastingMap
 from runrootless.linux.seccomp import NOTIFICATION_SIZE
 
 LIMIT = 8

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from runrootless.agent import loop
 from runrootless.agent.ledger import NO_CALL
 from runrootless.agent.loop import ENDED, LEFT
-from runrootless.emulation.credential_table import INFINITY
-from runrootless.emulation.ownership import ATTRIBUTE
-from runrootless.emulation.record import Record, decode, encode
+from runrootless.emulation.callers.credential_table import INFINITY
+from runrootless.emulation.owners.ownership import ATTRIBUTE
+from runrootless.emulation.stores.record import Record, decode, encode
 from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_PATH
 from runrootless.linux.libc import c_void_p, silent_function
 from runrootless.linux.limits import RLIMIT_RTTIME, set_soft_limit

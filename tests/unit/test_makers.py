@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from runrootless.emulation.apart import Apart
-from runrootless.emulation.credentials import ROOT, Credentials, initial
-from runrootless.emulation.makers import Makers
+from runrootless.emulation.callers.credentials import ROOT, Credentials, initial
+from runrootless.emulation.callers.makers import Makers
 
 ALICE, BOB = initial(1000, 1000, ()), initial(1001, 1002, ())
 

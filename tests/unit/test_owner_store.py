@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runrootless.emulation import journal, owner_store
-from runrootless.emulation.owner_store import LINE_SIZE, OwnerStore
-from runrootless.emulation.record import NOTHING, Record
-from runrootless.emulation.side_store import without_checksum
+from runrootless.emulation.stores import journal, owner_store
+from runrootless.emulation.stores.owner_store import LINE_SIZE, OwnerStore
+from runrootless.emulation.stores.record import NOTHING, Record
+from runrootless.emulation.stores.side_store import without_checksum
 
 pytestmark = pytest.mark.usefixtures("as_an_agent")
 
@@ -258,9 +258,9 @@ def test_killed_while_it_compacts_it_has_lost_nothing(
 
 _HAMMER = """
 import os, sys
-from runrootless.emulation import journal
-from runrootless.emulation.owner_store import LINE_SIZE, OwnerStore
-from runrootless.emulation.record import Record
+from runrootless.emulation.stores import journal
+from runrootless.emulation.stores.owner_store import LINE_SIZE, OwnerStore
+from runrootless.emulation.stores.record import Record
 path, own, device = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 journal.MINIMUM = 50 * LINE_SIZE
 store = OwnerStore()

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runrootless.emulation.handlers import Shared
-from runrootless.emulation.paths import Paths
-from runrootless.emulation.walk import Found
+from runrootless.emulation.paths.resolution import Paths
+from runrootless.emulation.paths.walk import Found
 from runrootless.linux.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_PATH
 
 pytestmark = pytest.mark.usefixtures("as_an_agent")

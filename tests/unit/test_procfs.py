@@ -10,7 +10,7 @@ import pytest
 # The kernel gives the number of one that is unmounted to the next one.
 SCRIPT = """
 import ctypes, os, sys
-from runrootless.emulation.procfs import Procfs
+from runrootless.emulation.paths.procfs import Procfs
 libc = ctypes.CDLL(None, use_errno=True)
 place = sys.argv[1]
 os.chdir("/proc")

@@ -10,12 +10,12 @@ from socket import MSG_DONTWAIT, MSG_PEEK
 import pytest
 
 from runrootless.emulation.call import Call, Waits
-from runrootless.emulation.credential_table import CredentialTable
-from runrootless.emulation.credentials import initial
+from runrootless.emulation.callers.credential_table import CredentialTable
+from runrootless.emulation.callers.credentials import initial
 from runrootless.emulation.handlers import Shared
-from runrootless.emulation.owner_store import OwnerStore
-from runrootless.emulation.receiving import Receiving
-from runrootless.emulation.senders import Sender, Senders
+from runrootless.emulation.messages.receiving import Receiving
+from runrootless.emulation.messages.senders import Sender, Senders
+from runrootless.emulation.stores.owner_store import OwnerStore
 from runrootless.linux import seccomp
 
 HEADER = struct.Struct("=QI4xQQQQi4x")

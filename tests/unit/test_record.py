@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runrootless.emulation.record import NOTHING, Record, decode, encode
+from runrootless.emulation.stores.record import NOTHING, Record, decode, encode
 
 IDS = st.integers(0, 0xFFFFFFFE)
 DEVICE_TYPES = st.sampled_from((0, 0o020000, 0o060000))

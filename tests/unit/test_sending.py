@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runrootless.emulation.call import Call
-from runrootless.emulation.credential_table import CredentialTable
+from runrootless.emulation.callers.credential_table import CredentialTable
 from runrootless.emulation.handlers import Shared
-from runrootless.emulation.owner_store import OwnerStore
-from runrootless.emulation.senders import Senders
-from runrootless.emulation.sending import Sending
+from runrootless.emulation.messages.senders import Senders
+from runrootless.emulation.messages.sending import Sending
+from runrootless.emulation.stores.owner_store import OwnerStore
 from runrootless.linux import seccomp
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="states IDs as only root may")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from runrootless.agent.side_files import SideFile, open_side_files
-from runrootless.emulation.attribute_store import AttributeStore
-from runrootless.emulation.owner_store import LINE_SIZE, OwnerStore
-from runrootless.emulation.record import Record
+from runrootless.emulation.stores.attribute_store import AttributeStore
+from runrootless.emulation.stores.owner_store import LINE_SIZE, OwnerStore
+from runrootless.emulation.stores.record import Record
 from runrootless.errors import Error
 
 pytestmark = pytest.mark.usefixtures("as_an_agent")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runrootless import state
+from runrootless.containers import state
 from runrootless.errors import Error
 
 
@@ -201,7 +201,7 @@ class TestCreate:
         """Of several that want one ID one gets it, and garbage collection harms none."""
         script = (
             "import os, sys\n"
-            "from runrootless import state\n"
+            "from runrootless.containers import state\n"
             "base, root, own = sys.argv[1:]\n"
             "state._PATIENCE = 0\n"
             "sys.stdin.read(1)\n"

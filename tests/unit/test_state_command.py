@@ -1,6 +1,6 @@
 """The tables and the JSON of runtimes, with other bundles in them."""
 
-from runrootless.state_command import with_user_bundles
+from runrootless.commands.state import with_user_bundles
 
 BUNDLES = {"/run/user/1000/runrootless/a-01234567": "/home/u/a b", "/run/user/2": "/s"}
 

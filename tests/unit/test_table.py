@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from emulators import new_emulator
 
-from runrootless.emulation.checks import Checks
+from runrootless.emulation.permissions.checks import Checks
 from runrootless.emulation.table import (
     CHECKED_TABLE,
     CHECKS,

@@ -6,9 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from runrootless.emulation.credential_table import INFINITY, PLAIN, CredentialTable, is_varied
-from runrootless.emulation.credentials import ROOT, initial
-from runrootless.emulation.threads import DEFAULT_SLACK, Threads
+from runrootless.emulation.callers.credential_table import (
+    INFINITY,
+    PLAIN,
+    CredentialTable,
+    is_varied,
+)
+from runrootless.emulation.callers.credentials import ROOT, initial
+from runrootless.emulation.callers.threads import DEFAULT_SLACK, Threads
 from runrootless.linux.processes import set_timer_slack, timer_slack
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs CAP_SYS_NICE over this process")

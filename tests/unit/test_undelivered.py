@@ -25,8 +25,8 @@ from runrootless.agent.ledger import INTERRUPTED, Ledger
 from runrootless.agent.log import Log
 from runrootless.agent.views import Views
 from runrootless.emulation.call import Call
-from runrootless.emulation.credential_table import INFINITY, CredentialTable
-from runrootless.emulation.credentials import initial
+from runrootless.emulation.callers.credential_table import INFINITY, CredentialTable
+from runrootless.emulation.callers.credentials import initial
 from runrootless.emulation.repetition import IDEMPOTENT, KEPT, ONCE, REMEMBERED, UNDONE
 from runrootless.emulation.table import rows
 from runrootless.linux import bpf, seccomp

@@ -8,11 +8,11 @@ from __future__ import annotations
 import _socket
 import os
 
-from runrootless import background
 from runrootless.agent.side_files import open_side_files
 from runrootless.bundle.host import HostFacts
+from runrootless.containers import background
+from runrootless.containers.state import LISTENER
 from runrootless.errors import Error, one_line
-from runrootless.state import LISTENER
 
 CREDENTIALS_NAME = "credentials"
 """Name of the credential table in a container's private directory."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from runrootless.agent.ledger import Ledger, Slot
     from runrootless.emulation.apart import Apart
-    from runrootless.emulation.status_files import Readers
+    from runrootless.emulation.processes.status_files import Readers
 
 TURN, LEFT, _LOOK, ENDED = range(4)
 """What ``serve`` returns: the flag is set; a call is in the slot, for Python; all have ended."""

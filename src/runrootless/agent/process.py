@@ -10,7 +10,6 @@ import gc
 import os
 import sys
 
-from runrootless import background
 from runrootless.agent import control
 from runrootless.agent.confinement import withstand
 from runrootless.agent.launch import CREDENTIALS_NAME, Settings
@@ -18,22 +17,23 @@ from runrootless.agent.ledger import Ledger
 from runrootless.agent.log import Log
 from runrootless.agent.supervisor import Supervisor
 from runrootless.agent.views import Views
-from runrootless.emulation.attribute_store import AttributeStore
+from runrootless.containers import background
+from runrootless.containers.state import remove_from_base
 from runrootless.emulation.call import failure
-from runrootless.emulation.credential_table import CredentialTable
+from runrootless.emulation.callers.credential_table import CredentialTable
 from runrootless.emulation.emulator import Emulator
-from runrootless.emulation.owner_store import OwnerStore
+from runrootless.emulation.stores.attribute_store import AttributeStore
+from runrootless.emulation.stores.owner_store import OwnerStore
 from runrootless.linux.mounts import clone_tree, lasting_numbers
 from runrootless.linux.namespaces import CLONE_NEWNS, CLONE_NEWUSER, unshare
 from runrootless.linux.process import set_name
-from runrootless.state import remove_from_base
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from runrootless.agent.side_files import SideFile
-    from runrootless.emulation.side_store import SideStore
+    from runrootless.emulation.stores.side_store import SideStore
 
 PROCESS_NAME = "runrootless-sup"
 """The supervisor's name in ps(1): the kernel keeps 15 bytes."""

@@ -175,8 +175,8 @@ def _check_content(path: str, fd: int) -> None:
     if not beginning or beginning.startswith(_BEGINNINGS):
         return
     # Damaged, made by a version without such first lines, or something else.
-    from runrootless.emulation.attribute_store import is_beginning as is_of_attributes
-    from runrootless.emulation.owner_store import is_beginning as is_of_owners
+    from runrootless.emulation.stores.attribute_store import is_beginning as is_of_attributes
+    from runrootless.emulation.stores.owner_store import is_beginning as is_of_owners
 
     sample = os.pread(fd, _SAMPLE, 0)
     is_beginning = is_of_owners if path.endswith(NAMES[0]) else is_of_attributes

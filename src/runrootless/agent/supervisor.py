@@ -12,7 +12,6 @@ import os
 import select
 import time
 
-from runrootless import background
 from runrootless.agent import control
 from runrootless.agent.confinement import confine_supervisor
 from runrootless.agent.ledger import CROWDED, HANGING, SERVING, Found, Ledger
@@ -20,6 +19,7 @@ from runrootless.agent.listener import Connection, Handover
 from runrootless.agent.log import Log
 from runrootless.agent.views import Views
 from runrootless.agent.worker import Worker
+from runrootless.containers import background
 from runrootless.emulation.emulator import Emulator
 from runrootless.emulation.repetition import Repetition
 from runrootless.linux import seccomp

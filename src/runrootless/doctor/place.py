@@ -6,7 +6,7 @@ import errno
 import os
 import tempfile
 
-from runrootless import state
+from runrootless.containers import state
 from runrootless.doctor.finding import INFO, NO, OK, Finding, error_of, read
 from runrootless.errors import Error
 

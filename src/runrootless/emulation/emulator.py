@@ -4,39 +4,39 @@ from __future__ import annotations
 
 import os
 
-from runrootless.emulation.access_lists import AccessLists
 from runrootless.emulation.argument_widths import narrowed
-from runrootless.emulation.attribute_store import AttributeStore
-from runrootless.emulation.attributes import Attributes
-from runrootless.emulation.capabilities import Capabilities
-from runrootless.emulation.chown import Chown
-from runrootless.emulation.creation import Creation
-from runrootless.emulation.credential_table import CredentialTable
-from runrootless.emulation.devices import Devices
-from runrootless.emulation.execution import Execution
+from runrootless.emulation.callers.credential_table import CredentialTable
+from runrootless.emulation.files.access_lists import AccessLists
+from runrootless.emulation.files.attributes import Attributes
+from runrootless.emulation.files.chown import Chown
+from runrootless.emulation.files.creation import Creation
+from runrootless.emulation.files.metadata import Metadata
+from runrootless.emulation.files.nodes import Nodes
+from runrootless.emulation.files.streams import Streams
+from runrootless.emulation.files.xattrs import Xattrs
 from runrootless.emulation.handlers import Shared
-from runrootless.emulation.i386 import I386
-from runrootless.emulation.ids_16 import Ids16
-from runrootless.emulation.limits import Limits
-from runrootless.emulation.metadata import Metadata
-from runrootless.emulation.mounts import Mounts
-from runrootless.emulation.nodes import Nodes
-from runrootless.emulation.owner_store import OwnerStore
-from runrootless.emulation.priorities import Priorities
-from runrootless.emulation.process_files import ProcessFiles
-from runrootless.emulation.process_options import ProcessOptions
-from runrootless.emulation.receiving import Receiving
+from runrootless.emulation.messages.receiving import Receiving
+from runrootless.emulation.messages.senders import Senders
+from runrootless.emulation.messages.sending import Sending
+from runrootless.emulation.messages.socketcall import Socketcall
+from runrootless.emulation.messages.sockets import Sockets
+from runrootless.emulation.mounting.mounts import Mounts
+from runrootless.emulation.mounting.roots import Roots
+from runrootless.emulation.other_abis.i386 import I386
+from runrootless.emulation.other_abis.ids_16 import Ids16
+from runrootless.emulation.owners.devices import Devices
+from runrootless.emulation.processes.capabilities import Capabilities
+from runrootless.emulation.processes.execution import Execution
+from runrootless.emulation.processes.limits import Limits
+from runrootless.emulation.processes.priorities import Priorities
+from runrootless.emulation.processes.process_files import ProcessFiles
+from runrootless.emulation.processes.process_options import ProcessOptions
+from runrootless.emulation.processes.signals import Signals
+from runrootless.emulation.processes.status_files import StatusFiles
 from runrootless.emulation.refused import Refused
-from runrootless.emulation.roots import Roots
-from runrootless.emulation.senders import Senders
-from runrootless.emulation.sending import Sending
-from runrootless.emulation.signals import Signals
-from runrootless.emulation.socketcall import Socketcall
-from runrootless.emulation.sockets import Sockets
-from runrootless.emulation.status_files import StatusFiles
-from runrootless.emulation.streams import Streams
+from runrootless.emulation.stores.attribute_store import AttributeStore
+from runrootless.emulation.stores.owner_store import OwnerStore
 from runrootless.emulation.table import CHECKS, I386_CHECKS, rows
-from runrootless.emulation.xattrs import Xattrs
 from runrootless.linux import seccomp
 from runrootless.linux.seccomp import AUDIT_ARCHITECTURES
 from runrootless.linux.syscall_numbers import NUMBERS
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from runrootless.emulation.call import Call
-    from runrootless.emulation.checks import Checks
-    from runrootless.emulation.roots import Views
+    from runrootless.emulation.mounting.roots import Views
+    from runrootless.emulation.permissions.checks import Checks
 
     Handler: TypeAlias = Callable[[Call], int | None]
 
@@ -100,8 +100,8 @@ class Emulator:
         self._components: dict[str, object] = {}
         if thorough:
             # Other agents do without these modules.
-            from runrootless.emulation.checks import Checks
-            from runrootless.emulation.tracing import Tracing
+            from runrootless.emulation.permissions.checks import Checks
+            from runrootless.emulation.processes.tracing import Tracing
 
             self._checks = Checks(shared, self._process_files, access_lists)
             self._components["tracing"] = Tracing(shared)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from runrootless.emulation.apart import Apart
-from runrootless.emulation.host_files import HostFiles
-from runrootless.emulation.identity import Identity
+from runrootless.emulation.callers.identity import Identity
+from runrootless.emulation.callers.makers import Makers
 from runrootless.emulation.interrupted import Interrupted
-from runrootless.emulation.makers import Makers
-from runrootless.emulation.ownership import Ownership
-from runrootless.emulation.paths import Paths
-from runrootless.emulation.procfs import Procfs
+from runrootless.emulation.owners.host_files import HostFiles
+from runrootless.emulation.owners.ownership import Ownership
+from runrootless.emulation.paths.procfs import Procfs
+from runrootless.emulation.paths.resolution import Paths
 from runrootless.linux.files import Files
 from runrootless.linux.memory import Memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from runrootless.emulation.credential_table import CredentialTable
-    from runrootless.emulation.owner_store import OwnerStore
+    from runrootless.emulation.callers.credential_table import CredentialTable
+    from runrootless.emulation.stores.owner_store import OwnerStore
 
 
 class Shared:

@@ -6,7 +6,7 @@ users are real. For all others there is ID 0 alone.
 
 from __future__ import annotations
 
-from runrootless import janitor
+from runrootless.containers import janitor
 from runrootless.errors import Error
 
 TYPE_CHECKING = False

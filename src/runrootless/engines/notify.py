@@ -102,9 +102,9 @@ def emulate(log: str, log_format: str, debug: bool, words: Words) -> list[str]:
 
 
 def _number(directory: str, identity: Identity) -> int:
-    from runrootless.emulation.credential_table import CredentialTable
-    from runrootless.emulation.credentials import initial
-    from runrootless.emulation.entry_file import FullError
+    from runrootless.emulation.callers.credential_table import CredentialTable
+    from runrootless.emulation.callers.credentials import initial
+    from runrootless.emulation.stores.entry_file import FullError
 
     credentials = initial(identity.uid, identity.gid, identity.additional_gids)
     path = f"{directory}/{CREDENTIALS_NAME}"

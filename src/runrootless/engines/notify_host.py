@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 
-from runrootless import interrupts, launcher, requirements, state
+from runrootless import interrupts, launcher, requirements
 from runrootless.agent.launch import Settings, launch
+from runrootless.containers import state
 from runrootless.errors import Error
 from runrootless.linux.namespaces import CLONE_NEWNS, CLONE_NEWUSER, unshare
 from runrootless.linux.process import set_no_new_privileges

@@ -12,10 +12,10 @@ from runrootless import interrupts, runtimes
 from runrootless.bundle import json_file
 from runrootless.bundle.host import HostFacts
 from runrootless.bundle.refusals import refuse
+from runrootless.containers.state import PROOT
 from runrootless.errors import Error
 from runrootless.proot import attendant, command, relay
 from runrootless.proot.provision import provide
-from runrootless.state import PROOT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from __future__ import annotations
 import os
 from stat import S_IFBLK, S_IFCHR, S_IFIFO, S_IFREG
 
-from runrootless import janitor, state
 from runrootless.bundle.json_file import write_all
+from runrootless.containers import janitor, state
 from runrootless.emulation.table import I386_TABLE, TABLE
 
 TYPE_CHECKING = False

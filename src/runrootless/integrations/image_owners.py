@@ -182,8 +182,8 @@ def _take(description: str, owners: dict[str, tuple[int, int]]) -> None:
 
 def _keep(directory: str, owners: Iterable[tuple[str, tuple[int, int]]]) -> None:
     from runrootless.bundle import rootfs
-    from runrootless.emulation.ownership import ATTRIBUTE
-    from runrootless.emulation.record import Record, encode
+    from runrootless.emulation.owners.ownership import ATTRIBUTE
+    from runrootless.emulation.stores.record import Record, encode
 
     for name, (uid, gid) in owners:
         try:

@@ -15,8 +15,8 @@ import signal
 import subprocess
 import sys
 
-from runrootless import background
 from runrootless.bundle.json_file import scan
+from runrootless.containers import background
 from runrootless.linux import pidfd
 from runrootless.linux.namespaces import CLONE_NEWUSER, setns
 from runrootless.linux.process import drop_capabilities, set_dumpable, set_name

@@ -12,7 +12,7 @@ import select
 import signal
 import time
 
-from runrootless import background, state
+from runrootless.containers import background, state
 from runrootless.proot.tracees import descendants, first_tracee
 
 TYPE_CHECKING = False

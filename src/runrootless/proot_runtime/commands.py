@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from runrootless import command_line
+from runrootless.command_line import runc as command_line
 from runrootless.errors import Error
 from runrootless.proot.signals import is_for_tracee, number
 from runrootless.proot.tracees import descendants, first_tracee
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from runrootless.cli import Invocation
-    from runrootless.command_line import Flags, Parsed
+    from runrootless.command_line.runc import Flags, Parsed
     from runrootless.proot_runtime.container import Container
 
 _PATIENCE = 10.0

@@ -14,8 +14,8 @@ import time
 from binascii import crc32
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 
-from runrootless import state
 from runrootless.bundle import json_file
+from runrootless.containers import state
 from runrootless.errors import Error
 
 TYPE_CHECKING = False

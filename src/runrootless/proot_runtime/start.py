@@ -8,11 +8,11 @@ import signal
 import tempfile
 from datetime import UTC, datetime
 
-from runrootless import command_line
 from runrootless.bundle import accounts, json_file
 from runrootless.bundle.host import HostFacts
 from runrootless.bundle.spec import load
 from runrootless.bundle.transform import transform
+from runrootless.command_line import runc as command_line
 from runrootless.errors import Error
 from runrootless.proot import command
 from runrootless.proot.download import directory as data_directory
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from runrootless.cli import Invocation
-    from runrootless.command_line import Parsed
+    from runrootless.command_line.runc import Parsed
     from runrootless.proot_runtime.container import Container
 
 _OCI_VERSION = "1.0.2"
@@ -110,7 +110,7 @@ def execute(invocation: Invocation, found: Container, parsed: Parsed) -> int:
 
     Raises Error if the container does not run, for an unknown user and an unusable process file.
     """
-    from runrootless.exec_command import process_from_file, process_from_flags
+    from runrootless.commands.exec import process_from_file, process_from_flags
 
     if found.status() != "running":
         raise Error(f"cannot exec in a {found.status()} container", 255)

@@ -1,0 +1,133 @@
+"""``emulate``: a command of the host, to which its user is root.
+
+This process becomes the command (execve(2)), so process ID, terminal, signals and exit
+code are the command's. The exit codes besides are those of env(1) and chroot(1).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+from runrootless import engines, launcher
+from runrootless.command_line import runc as command_line
+from runrootless.errors import Error
+from runrootless.runtimes import user_namespace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runrootless.command_line.runc import Parsed
+    from runrootless.engines import Choice
+
+FAILED = 125
+"""Exit code where the command is not come to."""
+
+NOT_EXECUTED = 126
+"""Exit code where it is there and cannot be executed."""
+
+NOT_FOUND = 127
+"""Exit code where it is not there."""
+
+USAGE = """\
+Usage: runrootless [global flags] emulate [--engine NAME] [--] [COMMAND [ARGUMENT ...]]
+
+Runs a command of the host with root emulated: it may chown, mknod, chroot, mount
+and become other users, and the owners it gives to your files are remembered.
+Without a command it is your shell.
+"""
+
+# Programs of which there is an integration: containers/storage.
+_WITH_IMAGES = ("podman", "buildah")
+_PATH = "/usr/local/bin:/usr/bin:/bin"
+
+
+def run(options: Parsed) -> int:
+    """Become the command; return only where nothing but the usage was asked for.
+
+    Raises ``Error`` if the command cannot be had, or root cannot be emulated.
+    """
+    parsed = command_line.parse(command_line.EMULATE, options.arguments[1:])
+    if parsed.is_on("help"):
+        sys.stdout.write(USAGE)
+        return 0
+    if parsed.error:
+        raise Error(
+            f"emulate does not take {parsed.arguments[0]}: see `runrootless emulate -h`", 125
+        )
+    command = parsed.arguments or [os.environ.get("SHELL") or "/bin/sh"]
+    try:
+        choice = _choose(parsed.get("engine") or options.get("engine"))
+        if choice.name in engines.WITH_LISTENER:
+            _prepare(command[0], options)
+        before = choice.engine.emulate(
+            options.get("log"),
+            options.get("log-format"),
+            options.is_on("debug"),
+            launcher.command_words(FAILED, NOT_EXECUTED, NOT_FOUND),
+        )
+    except (Error, OSError) as error:
+        raise Error(str(error), FAILED) from error
+    return _become([*before, *command])
+
+
+def _choose(name: str) -> Choice:
+    choice = engines.choose(name, "")
+    if choice.automatic and choice.name == "notify" and not user_namespace.can_be_made():
+        return engines.Choice("proot", engines.load("proot"), "", True)
+    return choice
+
+
+def _prepare(program: str, options: Parsed) -> None:
+    """Record the owners in images that were unpacked when nothing recorded them.
+
+    What copies files of theirs would make root's files of them. Raises SystemExit, the reason
+    being told, where that fails.
+    """
+    if os.path.basename(program) not in _WITH_IMAGES:
+        return
+    from runrootless.engines.notify_host import become_root
+    from runrootless.integrations import podman
+    from runrootless.report import report
+
+    # As root of a user namespace, and before any call is intercepted.
+    child = os.fork()
+    if child:
+        if os.waitpid(child, 0)[1]:
+            raise SystemExit(FAILED)
+        return
+    try:
+        become_root()
+        podman.restore_owners()
+        os._exit(0)
+    except (Error, OSError) as error:
+        report(str(error), options.get("log"), options.get("log-format"))
+    finally:
+        os._exit(1)
+
+
+def _become(command: list[str]) -> int:
+    """Execute a command as execvp(3) does. Raises ``Error``."""
+    from runrootless.cli import restore_signals
+
+    restore_signals()
+    name = command[0]
+    paths = [name]
+    if "/" not in name:
+        path = os.environ.get("PATH", _PATH)
+        paths = [os.path.join(directory, name) for directory in path.split(":")] if name else []
+    refusal = None
+    for path in paths:
+        try:
+            os.execv(path, command)
+        except OSError as error:
+            if error.errno == errno.ENOEXEC:
+                # A script that does not say what runs it.
+                os.execv("/bin/sh", ["sh", path, *command[1:]])
+            if error.errno == errno.ENOSYS:
+                raise Error("the agent that emulates root has ended: see --log", FAILED) from None
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                refusal = refusal or error
+    if refusal is not None:
+        raise Error(f"cannot execute {name}: {refusal.strerror}", NOT_EXECUTED)
+    raise Error(f"{name} is not found", NOT_FOUND)

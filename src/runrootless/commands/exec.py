@@ -1,0 +1,280 @@
+"""``exec``: a further process in a container, which may want to be another user.
+
+Without such a wish runc makes the process from the derived bundle, which has all
+that most engines need.  Otherwise the process is written out in full and given to
+the runtime with ``--process``, because the runtime itself knows ID 0 only.
+"""
+
+from __future__ import annotations
+
+import os
+
+from runrootless import engines, launcher, requirements
+from runrootless.bundle import json_file
+from runrootless.bundle.host import HostFacts
+from runrootless.bundle.identity import Identity
+from runrootless.bundle.process import (
+    clamp_rlimits,
+    drop_oom_score_adj,
+    set_home,
+    take_user,
+    use_default_capabilities,
+)
+from runrootless.bundle.program import is_missed_in
+from runrootless.bundle.transform import MEMORY
+from runrootless.command_line import runc as command_line
+from runrootless.containers import state
+from runrootless.errors import Error
+from runrootless.runtimes import user_namespace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from runrootless.cli import Invocation
+    from runrootless.command_line.runc import Parsed
+
+    Process = dict[str, Any]
+    Spec = dict[str, Any]
+
+# Where nothing can come into being, while the runtime looks for a program without a launcher.
+_NOWHERE = "/proc/runrootless"
+
+_IN_THE_PROCESS = (
+    "user",
+    "additional-gids",
+    "process",
+    "cwd",
+    "env",
+    "tty",
+    "cap",
+    "no-new-privs",
+    "apparmor",
+    "process-label",
+)
+
+
+def prepare(invocation: Invocation) -> list[str]:
+    """Return the runtime's command line for an ``exec``.
+
+    What the runtime would refuse is left to it, and so is a container that is not ours.
+    Raises ``Error`` for a process file that cannot be used, and an unknown user.
+    """
+    parsed = invocation.parse(command_line.EXEC)
+    process_file = parsed.get("process")
+    if (
+        parsed.error
+        or parsed.is_on("help")
+        or not parsed.arguments[0 if process_file else 1 :]
+        or not state.is_valid_id(parsed.arguments[0])
+    ):
+        return invocation.unchanged()
+    requirements.require_descriptors()
+    container_id, *arguments = parsed.arguments
+    root = invocation.state_root()
+    directory = state.find_container_directory(container_id, root)
+    if directory is None:
+        return invocation.unchanged()
+    pid = invocation.runtime.init_pid(os.path.join(root, container_id))
+    if pid is not None:
+        user_namespace.enter_around(pid)
+    try:
+        spec = json_file.read(os.path.join(directory, state.CONFIG))
+    except OSError as error:
+        raise Error(f"cannot read the derived bundle {directory}: {error.strerror}") from None
+    # The one that the container has: another one could not join it.
+    engine = engines.load(spec[MEMORY]["engine"])
+    if (
+        spec[MEMORY]["engine"] in engines.WITH_LISTENER
+        and pid is not None
+        and _is_running(pid)
+        and not state.is_served(directory)
+    ):
+        raise Error(
+            f"nothing more can be executed in {container_id}: the agent that emulates root there "
+            "has ended (see --log); what runs in it can be killed, and the container deleted"
+        )
+    preserved = command_line.number(parsed.get("preserve-fds", "0")) or 0
+    first = launcher.first_free(preserved, invocation.runtime)
+    has_launcher = spec[MEMORY]["engine"] in engines.WITH_FILTER
+
+    def hand_in() -> int:
+        from runrootless.derived_bundle import filter_program
+
+        socket = f"{directory}/{state.LISTENER}"
+        program = filter_program(spec[MEMORY])
+        return launcher.hand_in(
+            spec[MEMORY]["engine"], invocation.runtime, True, socket, first, program
+        )
+
+    def refusal(process: Process) -> list[str] | None:
+        """Return None where the launcher starts a process, else what to add to its environment.
+
+        Then the runtime is to say why there can be no process, or needs no launcher.
+        """
+        if not has_launcher or pid is None or not _is_running(pid) or not process["args"]:
+            return []
+        if "/" in process["args"][0] or not is_missed_in(f"/proc/{pid}/root", process):
+            return None
+        # The first process may have changed its root. Of the root that this one gets it takes a
+        # moment more to know. There is to be no program in any directory that there could be.
+        return [f"PATH={_NOWHERE}"] if _is_missed_there(pid, process) else None
+
+    if (
+        engine.EXECS_FROM_BUNDLE
+        and invocation.runtime.execs_from_bundle()
+        and not (process_file or parsed.get("user") or parsed.get_all("additional-gids"))
+    ):
+        process, _ = process_from_flags(spec, parsed, arguments)
+        added = refusal(process)
+        if added is None:
+            preserved += hand_in()
+            arguments = [launcher.path(first), *arguments]
+        return invocation.runtime_command(
+            [
+                *parsed.without("preserve-fds"),
+                *(f"--env={entry}" for entry in added or ()),
+                *launcher.passing(preserved),
+                "--",
+                container_id,
+                *arguments,
+            ]
+        )
+
+    if process_file:
+        process, identity = process_from_file(process_file)
+    else:
+        process, identity = process_from_flags(spec, parsed, arguments)
+    set_home(process, identity, spec["root"]["path"])
+    engine.apply_process(process, directory, identity)
+    if spec[MEMORY]["engine"] == "proot":
+        from runrootless.proot import relay
+
+        relay.fork()
+    added = refusal(process)
+    if added is not None:
+        process["env"] = [*(process.get("env") or ()), *added]
+        path = _hand_over(process, first)
+    else:
+        process["args"] = [launcher.path(first), *process["args"]]
+        # Above those that the launcher takes.
+        path = _hand_over(process, first + 2)
+        preserved += hand_in()
+    return invocation.runtime_command(
+        [
+            *parsed.without(*_IN_THE_PROCESS, "preserve-fds"),
+            *launcher.passing(preserved),
+            f"--process={path}",
+            "--",
+            container_id,
+        ]
+    )
+
+
+def _is_missed_there(pid: int, process: Process) -> bool:
+    """Return whether a program is missed in the mount namespace of ``pid``, from its root on."""
+    from runrootless.linux.namespaces import CLONE_NEWNS, CLONE_NEWUSER, setns
+
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1] == 0
+    is_missed = False
+    try:
+        user, mounts = (os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY) for name in ("user", "mnt"))
+        try:
+            setns(user, CLONE_NEWUSER)
+        except OSError:
+            # This process is in it already.
+            pass
+        setns(mounts, CLONE_NEWNS)
+        is_missed = is_missed_in("/", process)
+    finally:
+        # Whatever is in the way: the launcher finds out.
+        os._exit(0 if is_missed else 1)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            return file.read(4096).rpartition(b")")[2].split()[:1] != [b"Z"]
+    except OSError:
+        return False
+
+
+def process_from_file(path: str) -> tuple[Process, Identity]:
+    """Return the process in a file (``exec --process``), and who it wants to be. Raises Error."""
+    from runrootless.bundle.spec import load_process
+
+    process = load_process(path)
+    if process.get("capabilities") is not None:
+        # Without any it gets those of the container.
+        use_default_capabilities(process)
+    host = HostFacts()
+    clamp_rlimits(process, host)
+    drop_oom_score_adj(process, host)
+    return process, take_user(process)
+
+
+def process_from_flags(
+    spec: Spec, parsed: Parsed, arguments: list[str]
+) -> tuple[Process, Identity]:
+    """Return the container's own process, changed by the flags as runc's exec.go does.
+
+    ``spec`` is the derived one of the container.  Also returns who it wants to be.  Raises Error.
+    """
+    process = spec["process"]
+    process["args"] = arguments
+    environment = process.get("env", [])
+    if spec[MEMORY]["homeAdded"]:
+        # It was the home of another user.
+        environment = [entry for entry in environment if not entry.startswith("HOME=")]
+    process["env"] = environment + parsed.get_all("env")
+    for flag, name in (
+        ("cwd", "cwd"),
+        ("apparmor", "apparmorProfile"),
+        ("process-label", "selinuxLabel"),
+    ):
+        if parsed.get(flag):
+            process[name] = parsed.get(flag)
+    process["terminal"] = parsed.is_on("tty")
+    added = parsed.get_all("cap")
+    if added:
+        sets = process["capabilities"]
+        for name in ("bounding", "effective", "permitted"):
+            sets[name] = sets.get(name, []) + added
+    return process, _wanted_identity(spec, parsed)
+
+
+def _wanted_identity(spec: Spec, parsed: Parsed) -> Identity:
+    identity = Identity.of_user(spec[MEMORY]["user"])
+    user = parsed.get("user")
+    if user:
+        from runrootless.bundle.accounts import resolve
+
+        identity = resolve(spec["root"]["path"], user, identity)
+    gids = [command_line.number(gid) or 0 for gid in parsed.get_all("additional-gids")]
+    if gids:
+        identity = Identity(identity.uid, identity.gid, (*identity.additional_gids, *gids))
+        if not identity.is_valid():
+            raise Error("--additional-gids takes numbers from 0 to 4294967294")
+    return identity
+
+
+def _hand_over(process: Process, first: int) -> str:
+    """Return a path at which the runtime can read ``process``, and nobody needs to remove.
+
+    It is a file in memory whose descriptor survives execve(2). It is not below ``first``: those
+    are passed to the container, and all the others the runtimes close.
+    """
+    from fcntl import F_DUPFD, fcntl
+
+    file = os.memfd_create("process.json")
+    try:
+        json_file.write_all(file, json_file.dump(process).encode())
+        return f"/proc/self/fd/{fcntl(file, F_DUPFD, first)}"
+    except OSError as error:
+        raise Error(
+            f"no file descriptor from {first} on for the process: {error.strerror}"
+        ) from None
+    finally:
+        os.close(file)

@@ -1,0 +1,1 @@
+"""The private directory of each container, and what stays beside a container."""

@@ -1,0 +1,1 @@
+"""Calls about files: metadata, owners, creation, device nodes, attributes."""

@@ -1,0 +1,84 @@
+"""Special files: mknod(2). A device node is a whiteout whose record tells what it is.
+
+A whiteout, the character device 0:0, is the only device that everybody may make. It
+cannot be opened, and directory listings show it as a character device. A file system
+that has none (overlayfs, FUSE), or whose files the side store cannot keep records of, gets
+a regular file in its place, with the record in an attribute.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from runrootless.emulation.call import Call
+from runrootless.emulation.callers.credentials import CAP_MKNOD
+from runrootless.emulation.files.creation import Creation
+from runrootless.emulation.handlers import Handlers, Shared
+from runrootless.emulation.paths.walk import Found
+from runrootless.emulation.stores.record import Record
+from runrootless.linux.files import AT_FDCWD
+
+_DEVICE_TYPES = (stat.S_IFCHR, stat.S_IFBLK)
+_TYPES = (*_DEVICE_TYPES, 0, stat.S_IFREG, stat.S_IFIFO, stat.S_IFSOCK)
+
+
+class Nodes(Handlers):
+    """Handlers of the mknod family."""
+
+    def __init__(self, shared: Shared, creation: Creation) -> None:
+        super().__init__(shared)
+        self._creation = creation
+
+    def mknod(self, call: Call) -> int | None:
+        """mknod(2)."""
+        path, mode, device = call.arguments[:3]
+        return self._mknod(call, AT_FDCWD, path, mode, device)
+
+    def mknodat(self, call: Call) -> int | None:
+        """mknodat(2)."""
+        _, path, mode, device = call.arguments[:4]
+        return self._mknod(call, call.descriptor(0), path, mode, device)
+
+    def _mknod(self, call: Call, directory: int, path: int, mode: int, device: int) -> int | None:
+        mode &= 0xFFFF
+        device &= 0xFFFFFFFF
+        kind = stat.S_IFMT(mode)
+        # A whiteout (character device 0:0) is anyone's to make, as the other types are.
+        is_device = kind in _DEVICE_TYPES and (kind == stat.S_IFBLK or device != 0)
+        if kind not in _TYPES:
+            return None
+        with self._paths.find(call, directory, path, False) as found:
+            if not found.has_room() or found.slash:
+                # The kernel looks there before at privileges.
+                return None
+            if is_device:
+                credentials = self._identity.of(call.pid)
+                if not self._identity.may(call.pid, credentials, CAP_MKNOD):
+                    # So says the kernel to all in a user namespace, after what comes before it.
+                    return None
+            record = self._creation.owner(call, found.parent)
+            if is_device:
+                record = record or Record()
+                record = Record(record.uid, record.gid, kind, device)
+                return self._creation.make(
+                    call, found, record, lambda: self._make_device(found, mode)
+                )
+            if record is None:
+                return None
+            return self._creation.make(
+                call,
+                found,
+                record,
+                lambda: os.mknod(found.name, mode, device, dir_fd=found.parent),
+            )
+
+    def _make_device(self, found: Found, mode: int) -> None:
+        permissions = stat.S_IMODE(mode)
+        if self._ownership.lasts_beside(os.fstat(found.parent).st_dev):
+            try:
+                os.mknod(found.name, permissions | stat.S_IFCHR, 0, dir_fd=found.parent)
+                return
+            except OSError:
+                pass
+        os.mknod(found.name, permissions | stat.S_IFREG, dir_fd=found.parent)

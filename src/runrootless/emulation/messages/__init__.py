@@ -1,0 +1,1 @@
+"""Calls of sockets that carry credentials or descriptors."""

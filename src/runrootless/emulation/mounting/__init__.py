@@ -1,0 +1,1 @@
+"""Calls that change mounts, the root directory or namespaces."""

@@ -1,0 +1,1 @@
+"""Calls in other shapes: those of 32-bit programs, and those with IDs of 16 bits."""

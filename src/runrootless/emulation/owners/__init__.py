@@ -1,0 +1,1 @@
+"""The owner, mode and kind that a file shows, whatever it is on the host."""

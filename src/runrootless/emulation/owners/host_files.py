@@ -1,0 +1,114 @@
+"""Files that the container has from the host's kernel, changed for the container alone.
+
+The device nodes in its /dev are the host's own, and the root of a procfs belongs to the host's
+root. Real root of a container may change the mode, the times and the owner of its own ones. So
+what is said of these changes, as long as the agent lasts, and nothing else does.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+import time
+
+from runrootless.emulation.apart import Apart
+from runrootless.emulation.call import failure
+from runrootless.emulation.paths.procfs import ROOT_INODE
+from runrootless.linux.files import MODE_OFFSET, is_procfs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_LIMIT = 1024
+_PERMISSIONS = 0o7777
+_MODE = struct.Struct("=I")
+_TIME = struct.Struct("=qQ")
+# Where struct stat, of all machines, has st_atime, st_mtime and st_ctime.
+_TIME_OFFSETS = (72, 88, 104)
+_STATX_MODE = struct.Struct("=H")
+_STATX_MODE_OFFSET = 28
+_STATX_TIME = struct.Struct("=qI")
+# stx_atime, stx_mtime and stx_ctime.
+_STATX_TIME_OFFSETS = (64, 112, 96)
+_SECOND = 10**9
+
+
+class Change:
+    """What is said of a file: its permissions, None for the true ones, and its times.
+
+    These are st_atime, st_mtime and st_ctime, in nanoseconds, None for the true ones.
+    """
+
+    __slots__ = ("mode", "times")
+
+    def __init__(self) -> None:
+        self.mode: int | None = None
+        self.times: list[int | None] = [None, None, None]
+
+    def show(self, data: bytearray) -> None:
+        """Put it into a ``struct stat`` of this machine."""
+        if self.mode is not None:
+            (mode,) = _MODE.unpack_from(data, MODE_OFFSET)
+            _MODE.pack_into(data, MODE_OFFSET, mode & ~_PERMISSIONS | self.mode)
+        for offset, value in zip(_TIME_OFFSETS, self.times, strict=True):
+            if value is not None:
+                _TIME.pack_into(data, offset, *divmod(value, _SECOND))
+
+    def show_extended(self, data: bytearray) -> None:
+        """Put it into a ``struct statx``."""
+        if self.mode is not None:
+            (mode,) = _STATX_MODE.unpack_from(data, _STATX_MODE_OFFSET)
+            _STATX_MODE.pack_into(data, _STATX_MODE_OFFSET, mode & ~_PERMISSIONS | self.mode)
+        for offset, value in zip(_STATX_TIME_OFFSETS, self.times, strict=True):
+            if value is not None:
+                _STATX_TIME.pack_into(data, offset, *divmod(value, _SECOND))
+
+
+class HostFiles:
+    """Knows such files, and what is said of them. Any thread may call any method."""
+
+    def __init__(self, apart: Apart) -> None:
+        self._apart = apart
+        self.changes: dict[tuple[int, int], Change] = {}
+        """By st_dev and st_ino."""
+
+    def contains(self, file: int, status: os.stat_result) -> bool:
+        """Return whether an open file, which stat(2) says this of, is such a one."""
+        # The container's own have an owner that it has a number for, which is 0.
+        if not status.st_uid or os.fstatvfs(file).f_flag & os.ST_RDONLY:
+            return False
+        if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
+            return True
+        return status.st_ino == ROOT_INODE and is_procfs(file)
+
+    def mode(self, status: os.stat_result) -> int:
+        """Return st_mode as it is shown of a file that stat(2) says this of."""
+        change = self.changes.get((status.st_dev, status.st_ino)) if self.changes else None
+        if change is None or change.mode is None:
+            return status.st_mode
+        return status.st_mode & ~_PERMISSIONS | change.mode
+
+    def set_mode(self, status: os.stat_result, mode: int) -> None:
+        """Change the permissions of a file. Raises OSError: ENOSPC."""
+        change = self._of(status)
+        change.mode = mode & _PERMISSIONS
+        change.times[2] = time.time_ns()
+
+    def set_times(self, status: os.stat_result, times: Sequence[int | None]) -> None:
+        """Set st_atime and st_mtime, in nanoseconds, None to keep. Raises OSError: ENOSPC."""
+        change = self._of(status)
+        for index, value in enumerate(times):
+            if value is not None:
+                change.times[index] = value
+        change.times[2] = time.time_ns()
+
+    def _of(self, status: os.stat_result) -> Change:
+        key = status.st_dev, status.st_ino
+        if key not in self.changes and len(self.changes) >= _LIMIT:
+            raise failure(errno.ENOSPC)
+        change = self.changes.setdefault(key, Change())
+        self._apart.add(*key)
+        return change

@@ -1,0 +1,1 @@
+"""Calls about processes: capabilities, limits, signals, priorities, tracing, their /proc files."""

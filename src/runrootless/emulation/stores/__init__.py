@@ -1,0 +1,1 @@
+"""What lasts longer than a process: records in attributes, and files beside the container."""
