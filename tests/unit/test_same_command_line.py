@@ -15,10 +15,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from runrootless.cli import Invocation
 from runrootless.command_line import runc as command_line
 from runrootless.commands import run as run_command
 from runrootless.containers import state
+from runrootless.invocation import Invocation
 from runrootless.runtimes import Runtime
 
 PATH = "/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"

@@ -12,9 +12,9 @@ import sys
 
 from runrootless.agent import control
 from runrootless.agent.confinement import withstand
-from runrootless.agent.launch import CREDENTIALS_NAME, Settings
 from runrootless.agent.ledger import Ledger
 from runrootless.agent.log import Log
+from runrootless.agent.settings import CREDENTIALS_NAME, Settings
 from runrootless.agent.supervisor import Supervisor
 from runrootless.agent.views import Views
 from runrootless.containers import background

@@ -16,8 +16,7 @@ from runrootless.linux.namespaces import CLONE_FS, CLONE_NEWNS, CLONE_NEWUSER, s
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from runrootless.emulation.call import Call
-    from runrootless.emulation.emulator import Handler
+    from runrootless.emulation.call import Call, Handler
 
 
 class ViewLostError(BaseException):

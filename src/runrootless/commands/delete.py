@@ -9,7 +9,7 @@ from runrootless.containers import janitor, state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from runrootless.cli import Invocation
+    from runrootless.invocation import Invocation
 
 
 def prepare(invocation: Invocation) -> list[str]:

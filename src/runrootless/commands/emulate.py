@@ -108,7 +108,7 @@ def _prepare(program: str, options: Parsed) -> None:
 
 def _become(command: list[str]) -> int:
     """Execute a command as execvp(3) does. Raises ``Error``."""
-    from runrootless.cli import restore_signals
+    from runrootless.invocation import restore_signals
 
     restore_signals()
     name = command[0]

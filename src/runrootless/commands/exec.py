@@ -11,18 +11,13 @@ import os
 
 from runrootless import engines, launcher, requirements
 from runrootless.bundle import json_file
-from runrootless.bundle.host import HostFacts
-from runrootless.bundle.identity import Identity
 from runrootless.bundle.process import (
-    clamp_rlimits,
-    drop_oom_score_adj,
     set_home,
-    take_user,
-    use_default_capabilities,
 )
 from runrootless.bundle.program import is_missed_in
 from runrootless.bundle.transform import MEMORY
 from runrootless.command_line import runc as command_line
+from runrootless.command_line.process import process_from_file, process_from_flags
 from runrootless.containers import state
 from runrootless.errors import Error
 from runrootless.runtimes import user_namespace
@@ -31,8 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from runrootless.cli import Invocation
-    from runrootless.command_line.runc import Parsed
+    from runrootless.invocation import Invocation
 
     Process = dict[str, Any]
     Spec = dict[str, Any]
@@ -199,65 +193,6 @@ def _is_running(pid: int) -> bool:
             return file.read(4096).rpartition(b")")[2].split()[:1] != [b"Z"]
     except OSError:
         return False
-
-
-def process_from_file(path: str) -> tuple[Process, Identity]:
-    """Return the process in a file (``exec --process``), and who it wants to be. Raises Error."""
-    from runrootless.bundle.spec import load_process
-
-    process = load_process(path)
-    if process.get("capabilities") is not None:
-        # Without any it gets those of the container.
-        use_default_capabilities(process)
-    host = HostFacts()
-    clamp_rlimits(process, host)
-    drop_oom_score_adj(process, host)
-    return process, take_user(process)
-
-
-def process_from_flags(
-    spec: Spec, parsed: Parsed, arguments: list[str]
-) -> tuple[Process, Identity]:
-    """Return the container's own process, changed by the flags as runc's exec.go does.
-
-    ``spec`` is the derived one of the container.  Also returns who it wants to be.  Raises Error.
-    """
-    process = spec["process"]
-    process["args"] = arguments
-    environment = process.get("env", [])
-    if spec[MEMORY]["homeAdded"]:
-        # It was the home of another user.
-        environment = [entry for entry in environment if not entry.startswith("HOME=")]
-    process["env"] = environment + parsed.get_all("env")
-    for flag, name in (
-        ("cwd", "cwd"),
-        ("apparmor", "apparmorProfile"),
-        ("process-label", "selinuxLabel"),
-    ):
-        if parsed.get(flag):
-            process[name] = parsed.get(flag)
-    process["terminal"] = parsed.is_on("tty")
-    added = parsed.get_all("cap")
-    if added:
-        sets = process["capabilities"]
-        for name in ("bounding", "effective", "permitted"):
-            sets[name] = sets.get(name, []) + added
-    return process, _wanted_identity(spec, parsed)
-
-
-def _wanted_identity(spec: Spec, parsed: Parsed) -> Identity:
-    identity = Identity.of_user(spec[MEMORY]["user"])
-    user = parsed.get("user")
-    if user:
-        from runrootless.bundle.accounts import resolve
-
-        identity = resolve(spec["root"]["path"], user, identity)
-    gids = [command_line.number(gid) or 0 for gid in parsed.get_all("additional-gids")]
-    if gids:
-        identity = Identity(identity.uid, identity.gid, (*identity.additional_gids, *gids))
-        if not identity.is_valid():
-            raise Error("--additional-gids takes numbers from 0 to 4294967294")
-    return identity
 
 
 def _hand_over(process: Process, first: int) -> str:

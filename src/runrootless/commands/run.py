@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from runrootless import interrupts, launcher, requirements
-from runrootless.agent.launch import Settings
+from runrootless.agent.settings import Settings
 from runrootless.command_line import runc as command_line
 from runrootless.containers import state
 from runrootless.derived_bundle import derive, explain
@@ -14,9 +14,9 @@ from runrootless.runtimes import user_namespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from runrootless.cli import Invocation
     from runrootless.command_line.runc import Parsed
     from runrootless.engines import Choice
+    from runrootless.invocation import Invocation
 
 
 def read(invocation: Invocation) -> Parsed | None:

@@ -12,7 +12,7 @@ from runrootless.errors import Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from runrootless.cli import Invocation
+    from runrootless.invocation import Invocation
 
 _COLUMN = "BUNDLE"
 _NEXT_COLUMN = "CREATED"

@@ -8,12 +8,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import TypeAlias
-
-    from runrootless.emulation.call import Call
-
-    Handler: TypeAlias = Callable[[Call], int | None]
+    from runrootless.emulation.call import Call, Handler
 
 INT = 0xFFFFFFFF
 

@@ -11,8 +11,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import select
     from collections.abc import Callable
+    from typing import TypeAlias
 
     from runrootless.linux.memory import Memory
+
+    Handler: TypeAlias = Callable[["Call"], int | None]
+    """What answers a call: it returns the result, or -errno, None where it answers itself."""
+
 _UNPACK = seccomp.CALL.unpack
 
 

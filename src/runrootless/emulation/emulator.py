@@ -43,14 +43,9 @@ from runrootless.linux.syscall_numbers import NUMBERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import TypeAlias
-
-    from runrootless.emulation.call import Call
+    from runrootless.emulation.call import Handler
     from runrootless.emulation.mounting.roots import Views
     from runrootless.emulation.permissions.checks import Checks
-
-    Handler: TypeAlias = Callable[[Call], int | None]
 
 
 class Emulator:

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Protocol
 
-    from runrootless.agent.launch import Settings
+    from runrootless.agent.settings import Settings
     from runrootless.bundle.identity import Identity
     from runrootless.launcher import Words
 

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from runrootless.agent.launch import Settings
+    from runrootless.agent.settings import Settings
     from runrootless.bundle.identity import Identity
     from runrootless.launcher import Words
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 
-from runrootless.agent.launch import CREDENTIALS_NAME
 from runrootless.agent.launch import launch as launch_agent
+from runrootless.agent.settings import CREDENTIALS_NAME
 from runrootless.bundle.profile import require_no_listener
 from runrootless.errors import Error
 
@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from runrootless.agent.launch import Settings
+    from runrootless.agent.settings import Settings
     from runrootless.bundle.identity import Identity
     from runrootless.launcher import Words
 

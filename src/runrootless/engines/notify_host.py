@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 
 from runrootless import interrupts, launcher, requirements
-from runrootless.agent.launch import Settings, launch
+from runrootless.agent.launch import launch
+from runrootless.agent.settings import Settings
 from runrootless.containers import state
 from runrootless.errors import Error
 from runrootless.linux.namespaces import CLONE_NEWNS, CLONE_NEWUSER, unshare

@@ -19,7 +19,7 @@ from runrootless.engines.notify import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from runrootless.agent.launch import Settings
+    from runrootless.agent.settings import Settings
     from runrootless.launcher import Words
 
 __all__ = [

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from runrootless.agent.launch import Settings
+    from runrootless.agent.settings import Settings
     from runrootless.bundle.identity import Identity
     from runrootless.emulation.table import Condition
     from runrootless.launcher import Words

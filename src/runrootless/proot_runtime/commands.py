@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,13 +14,14 @@ from runrootless.errors import Error
 from runrootless.proot.signals import is_for_tracee, number
 from runrootless.proot.tracees import descendants, first_tracee
 from runrootless.proot_runtime import container
+from runrootless.proot_runtime.start import execute, start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from runrootless.cli import Invocation
     from runrootless.command_line.runc import Flags, Parsed
+    from runrootless.invocation import Invocation
     from runrootless.proot_runtime.container import Container
 
 _PATIENCE = 10.0
@@ -66,14 +66,10 @@ def _state(invocation: Invocation, found: Container, parsed: Parsed) -> int:
 
 
 def _start(invocation: Invocation, found: Container, parsed: Parsed) -> int:
-    from runrootless.proot_runtime.start import start
-
     return start(found)
 
 
 def _exec(invocation: Invocation, found: Container, parsed: Parsed) -> int:
-    from runrootless.proot_runtime.start import execute
-
     if not parsed.get("process") and len(parsed.arguments) < 2:
         raise Error('"exec" needs a command', 255)
     return execute(invocation, found, parsed)
@@ -116,16 +112,8 @@ def _delete(invocation: Invocation, found: Container, parsed: Parsed) -> int:
             if time.monotonic() > deadline:
                 raise Error(f"container {found.id} does not end: process {found.pid}")
             time.sleep(0.005)
-    discard(found)
+    found.discard()
     return 0
-
-
-def discard(found: Container) -> None:
-    """Remove all that there is of a container which has stopped."""
-    temporary = f"{found.path}/tmp"
-    if os.path.islink(temporary):
-        shutil.rmtree(os.readlink(temporary), ignore_errors=True)
-    found.remove()
 
 
 def _ps(invocation: Invocation, found: Container, parsed: Parsed) -> int:

@@ -93,6 +93,13 @@ class Container:
             except OSError:
                 return
 
+    def discard(self) -> None:
+        """Remove all that there is of a container which has stopped."""
+        temporary = f"{self.path}/tmp"
+        if os.path.islink(temporary):
+            shutil.rmtree(os.readlink(temporary), ignore_errors=True)
+        self.remove()
+
     def _is_supervised(self) -> bool:
         try:
             lock = os.open(f"{self.path}/{_LOCK}", os.O_RDONLY | os.O_CLOEXEC)

@@ -13,6 +13,7 @@ from runrootless.bundle.host import HostFacts
 from runrootless.bundle.spec import load
 from runrootless.bundle.transform import transform
 from runrootless.command_line import runc as command_line
+from runrootless.command_line.process import process_from_file, process_from_flags
 from runrootless.errors import Error
 from runrootless.proot import command
 from runrootless.proot.download import directory as data_directory
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from runrootless.cli import Invocation
     from runrootless.command_line.runc import Parsed
+    from runrootless.invocation import Invocation
     from runrootless.proot_runtime.container import Container
 
 _OCI_VERSION = "1.0.2"
@@ -110,8 +111,6 @@ def execute(invocation: Invocation, found: Container, parsed: Parsed) -> int:
 
     Raises Error if the container does not run, for an unknown user and an unusable process file.
     """
-    from runrootless.commands.exec import process_from_file, process_from_flags
-
     if found.status() != "running":
         raise Error(f"cannot exec in a {found.status()} container", 255)
     spec = json_file.read(f"{found.path}/{container.CONFIG}")
@@ -209,9 +208,7 @@ def _temporary(made: Container) -> str:
 
 
 def _discard(made: Container) -> None:
-    from runrootless.proot_runtime.commands import discard
-
-    discard(made)
+    made.discard()
 
 
 def _add_home(process: dict[str, Any], root: str, uid: int) -> None:

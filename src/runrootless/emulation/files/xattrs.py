@@ -27,11 +27,22 @@ from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from runrootless.emulation.permissions.attribute_checks import AttributeChecks
+    from typing import Protocol
 
     Place = tuple[int, int | None, int]
     Locate = Callable[[Call], Place]
+
+    class Checks(Protocol):
+        """What decides on permissions to attributes: ``permissions.attribute_checks``."""
+
+        def require_search(self, call: Call, place: Place) -> None:
+            """Require that the caller may look at the attributes' names."""
+
+        def require_attribute(
+            self, call: Call, place: Place, attribute: bytes, want: int, value: bytes | None = None
+        ) -> None:
+            """Require that the caller may read or write (``want``) an attribute."""
+
 
 _NAME_SIZE = NAME_LIMIT + 1
 _VALUE_LIMIT = 65536
@@ -56,7 +67,7 @@ class Xattrs(Handlers):
         shared: Shared,
         attributes: Attributes,
         access_lists: AccessLists,
-        checks: AttributeChecks | None,
+        checks: Checks | None,
     ) -> None:
         super().__init__(shared)
         self._attributes = attributes

@@ -26,7 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from runrootless.emulation.emulator import Handler
+    from runrootless.emulation.call import Handler
 
 _AT_EACCESS = 0x200
 _IN_DONT_FOLLOW = 0x02000000

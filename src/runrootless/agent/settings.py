@@ -1,0 +1,60 @@
+"""What is launched beside a container is told."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CREDENTIALS_NAME = "credentials"
+"""Name of the credential table in a container's private directory."""
+
+
+class Settings:
+    """What the agent, or whatever else an engine launches beside the runtime, is told.
+
+    ``directory`` is the container's private directory, with its derived bundle, and
+    ``lock_fd`` its locked lock file; ``state_directory`` is where the runtime keeps the
+    container's state as long as it exists, and ``rootfs`` its root file system. Without a
+    runtime both are empty. ``side_stores`` is what the paths of the side stores begin with: those
+    that follow count where they cannot be made by the first.
+    With ``thorough`` the permissions of emulated users are checked. ``terminal_group`` is the
+    group of terminals in the bundle's devpts, None where it names none.
+    """
+
+    __slots__ = (
+        "debug",
+        "directory",
+        "lock_fd",
+        "log",
+        "log_format",
+        "rootfs",
+        "side_stores",
+        "state_directory",
+        "terminal_group",
+        "thorough",
+    )
+
+    def __init__(
+        self,
+        directory: str,
+        lock_fd: int,
+        state_directory: str,
+        log: str,
+        log_format: str,
+        debug: bool,
+        side_stores: Sequence[str],
+        rootfs: str = "",
+        thorough: bool = False,
+        terminal_group: int | None = None,
+    ) -> None:
+        self.directory = directory
+        self.lock_fd = lock_fd
+        self.state_directory = state_directory
+        self.log = log
+        self.log_format = log_format
+        self.debug = debug
+        self.side_stores = side_stores
+        self.rootfs = rootfs
+        self.thorough = thorough
+        self.terminal_group = terminal_group
