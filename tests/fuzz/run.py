@@ -5,7 +5,7 @@ from pathlib import Path
 
 import atheris
 
-sys.path.append(str(Path(__file__).parents[1] / "unit"))
+sys.path.append(str(Path(__file__).parents[1]))
 
 with atheris.instrument_imports(include=["runrootless"]):
     from targets import TARGETS

@@ -130,7 +130,7 @@ def config(data: bytes) -> None:
 
 def structures(data: bytes) -> None:
     """struct open_how and struct xattr_args in the memory of a caller."""
-    from emulators import new_emulator
+    from support.emulators import new_emulator
 
     if _emulator[0] is None:
         _emulator[0] = new_emulator()

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from machines import Machine
 
 from runrootless.bundle import mounts
+from support.machines import Machine
 
 SYS = {
     "destination": "/sys",

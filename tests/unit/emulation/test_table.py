@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-from emulators import new_emulator
 
 from runrootless.emulation.permissions.checks import Checks
 from runrootless.emulation.table import (
@@ -19,8 +18,9 @@ from runrootless.emulation.table import (
 )
 from runrootless.linux import seccomp, syscall_numbers
 from runrootless.linux.seccomp import AUDIT_ARCHITECTURES
+from support.emulators import new_emulator
 
-CHECKOUT = Path(__file__).parents[2]
+CHECKOUT = Path(__file__).parents[3]
 GENERATOR = CHECKOUT / "scripts/generate_syscall_numbers.py"
 SEMANTICS = CHECKOUT / "docs/semantics.md"
 

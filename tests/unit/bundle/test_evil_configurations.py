@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_cli import Command
 
 from runrootless.bundle.json_file import parse
 from runrootless.containers import state
 from runrootless.derived_bundle import derive
 from runrootless.errors import Error, one_line
+from support.commands import Command
 from support.processes import eventually
 from support.users import Unprivileged
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from machines import Machine
 
 from runrootless import network
 from runrootless.bundle.spec import NETWORK_ANNOTATION
@@ -14,6 +13,7 @@ from runrootless.derived_bundle import derive
 from runrootless.errors import Error
 from runrootless.network import NAMES, Network
 from runrootless.runtimes import Runtime
+from support.machines import Machine
 
 RUNTIME = Runtime("/nonexistent/runc")
 

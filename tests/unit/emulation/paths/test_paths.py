@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from emulators import new_emulator
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +17,7 @@ from runrootless.emulation.handlers import Shared
 from runrootless.emulation.paths.resolution import Paths
 from runrootless.emulation.paths.walk import Found
 from runrootless.linux.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_PATH
+from support.emulators import new_emulator
 
 pytestmark = pytest.mark.usefixtures("as_an_agent")
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from functools import lru_cache
 from itertools import product
 
-import bpf
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +20,7 @@ from runrootless.linux.seccomp import (
     RETURN_NOTIFY,
 )
 from runrootless.linux.syscall_numbers import NUMBERS
+from support import bpf
 
 ENOSYS = RETURN_ERRNO | 38
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from machines import Machine
 
 from runrootless.bundle.differences import differences
 from runrootless.bundle.transform import transform
+from support.machines import Machine
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from machines import Machine
 
 from runrootless.bundle import transform as concerns
 from runrootless.bundle.host import HostFacts
 from runrootless.bundle.identity import Identity
 from runrootless.bundle.transform import transform
 from runrootless.errors import Error
+from support.machines import Machine
 
 
 @pytest.fixture

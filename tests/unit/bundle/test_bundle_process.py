@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from machines import Machine
 
 from runrootless.bundle.identity import Identity
 from runrootless.bundle.process import (
@@ -15,6 +14,7 @@ from runrootless.bundle.process import (
     use_default_capabilities,
 )
 from runrootless.errors import Error
+from support.machines import Machine
 
 UNDECIDED = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]
 

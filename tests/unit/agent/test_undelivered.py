@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from emulators import new_emulator
 
 from runrootless.agent.answers import Answers
 from runrootless.agent.ledger import INTERRUPTED, Ledger
@@ -35,6 +34,7 @@ from runrootless.linux.limits import RLIMIT_RTTIME, set_soft_limit
 from runrootless.linux.process import set_no_new_privileges
 from runrootless.linux.seccomp import AUDIT_ARCHITECTURES
 from runrootless.linux.syscall_numbers import NUMBERS
+from support.emulators import new_emulator
 
 MACHINE = os.uname().machine
 ROOT, USER = (0, 0), (5, 6)

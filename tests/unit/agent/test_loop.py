@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from callers import SYSTEM_CALLS, Caller, Outcome
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -26,6 +25,7 @@ from runrootless.emulation.stores.record import Record, decode, encode
 from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_PATH
 from runrootless.linux.libc import c_void_p, silent_function
 from runrootless.linux.limits import RLIMIT_RTTIME, set_soft_limit
+from support.callers import SYSTEM_CALLS, Caller, Outcome
 
 OWN = os.getuid(), os.getgid()
 PLAIN = b"/etc/passwd"

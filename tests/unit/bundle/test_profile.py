@@ -5,7 +5,6 @@ import os
 import struct
 from typing import Any
 
-import bpf
 import pytest
 
 from runrootless.bundle.profile import denied, permit_seccomp, require_no_listener
@@ -13,6 +12,7 @@ from runrootless.emulation.seccomp_filter import answering_seccomp
 from runrootless.errors import Error
 from runrootless.linux.seccomp import AUDIT_ARCHITECTURES, RETURN_ALLOW, SYSTEM_CALL
 from runrootless.linux.syscall_numbers import NUMBERS
+from support import bpf
 
 LIBRARY = bpf.load_library()
 ACTIONS = ("ALLOW", "LOG", "ERRNO", "KILL_PROCESS", "TRAP")

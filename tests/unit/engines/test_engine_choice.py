@@ -6,7 +6,6 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import bpf
 import pytest
 
 from runrootless import engines
@@ -16,6 +15,7 @@ from runrootless.engines import nested, none, notify, proot, thorough, zero
 from runrootless.errors import Error
 from runrootless.linux.seccomp import AUDIT_ARCHITECTURES
 from runrootless.linux.syscall_numbers import NUMBERS
+from support import bpf
 
 if TYPE_CHECKING:
     # For mypy: each module has all that the command line needs.
