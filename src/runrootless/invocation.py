@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# The C half of the module "signal", which imports enum.
+import _signal  # type: ignore[import-not-found]
 import os
 
 from runrootless.command_line import runc as command_line
@@ -136,7 +138,5 @@ def become(command: list[str], called: str) -> None:
 
 def restore_signals() -> None:
     """Undo what Python did to signals: ignored ones would stay ignored over execve(2)."""
-    # The C half of the module "signal", which imports enum.
-    _signal = __import__("_signal")
     for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
         _signal.signal(number, _signal.SIG_DFL)

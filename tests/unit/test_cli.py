@@ -569,7 +569,7 @@ class TestInformation:
 SLOW = {
     "re", "enum", "json", "typing", "dataclasses", "collections", "functools", "contextlib",
     "pathlib", "argparse", "socket", "subprocess", "shutil", "tempfile", "logging", "hashlib",
-    "ctypes", "struct", "resource", "signal", "operator", "types",
+    "resource", "signal", "operator",
 }  # fmt: skip
 
 

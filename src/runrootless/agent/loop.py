@@ -9,7 +9,7 @@ import os
 import struct
 
 from runrootless.linux.files import STAT_SIZE
-from runrootless.linux.libc import Library, address, c_void_p, silent_function
+from runrootless.linux.libc import CDLL, address, c_void_p, silent_function
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ TURN, LEFT, _LOOK, ENDED = range(4)
 """What ``serve`` returns: the flag is set; a call is in the slot, for Python; all have ended."""
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_LIBRARY = Library(f"{_PACKAGE}/native/loop.so")
+_LIBRARY = CDLL(f"{_PACKAGE}/native/loop.so")
 _serve = silent_function("serve", _LIBRARY)
 _fall_asleep = silent_function("fall_asleep", _LIBRARY)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# The C half of the module "signal", which imports enum.
+import _signal  # type: ignore[import-not-found]
 import os
 import sys
 
@@ -46,7 +48,6 @@ def _run(command: list[str], called: str) -> tuple[str, int]:
     """Return the standard output and the exit code of a command."""
     reader, writer = os.pipe()
     # Python ignores these two, and an ignored signal stays ignored over execve(2).
-    _signal = __import__("_signal")
     pid = os.posix_spawn(
         command[0],
         [called, *command[1:]],

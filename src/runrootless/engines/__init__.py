@@ -7,6 +7,7 @@ add its name below.
 from __future__ import annotations
 
 import os
+from importlib import import_module
 
 from runrootless.errors import Error
 
@@ -137,5 +138,5 @@ def _best() -> Choice:
 def load(name: str) -> Engine:
     """Return the engine called ``name``, one of ``NAMES`` or nested."""
     # Only the one that is used is worth the time of its import.
-    engine: Engine = __import__(f"{__name__}.{name}", fromlist=("apply",))
+    engine: Engine = import_module(f"{__name__}.{name}")
     return engine

@@ -1,20 +1,19 @@
-"""The C library, its functions, and errno as OSError.
-
-By the C half of ctypes: the Python half takes two milliseconds to import, which an
-agent that is waited for does not have, and adds nothing that is needed here.
-"""
+"""The C library, its functions, and errno as OSError."""
 
 from __future__ import annotations
 
 import os
-from _ctypes import (
-    FUNCFLAG_CDECL,
-    FUNCFLAG_PYTHONAPI,
-    FUNCFLAG_USE_ERRNO,
-    CFuncPtr,
-    _SimpleCData,
+from ctypes import (
+    CDLL,
+    PyDLL,
     addressof,
-    dlopen,
+    c_char,
+    c_char_p,
+    c_int,
+    c_long,
+    c_uint,
+    c_ulong,
+    c_void_p,
     get_errno,
 )
 
@@ -23,106 +22,24 @@ if TYPE_CHECKING:
     from mmap import mmap
     from typing import Any
 
-    Number = _SimpleCData[int]
-    Text = _SimpleCData[bytes]
-    Pointer = _SimpleCData[int]
-else:
-    Number = Text = Pointer = _SimpleCData
-
-
-_RTLD_NOW = 2
-
-
-class c_int(Number):
-    """The type int."""
-
-    _type_ = "i"
-
-
-class c_uint(Number):
-    """The type unsigned int."""
-
-    _type_ = "I"
-
-
-class c_long(Number):
-    """The type long, and as large ssize_t."""
-
-    _type_ = "l"
-
-
-class c_ulong(Number):
-    """The type unsigned long, and as large size_t."""
-
-    _type_ = "L"
-
-
-class c_char(Text):
-    """The type char."""
-
-    _type_ = "c"
-
-
-class c_char_p(Text):
-    """A string that ends with a null byte."""
-
-    _type_ = "z"
-
-
-class c_void_p(Pointer):
-    """Any address."""
-
-    _type_ = "P"
-
-
-class Function(CFuncPtr):
-    """A function of the C library that returns an int and keeps errno for ``get_errno``.
-
-    Other threads of Python run meanwhile, as is a must for what may wait for somebody else:
-    a file system, or another process's memory (FUSE, NFS, userfaultfd(2)).
-    """
-
-    _flags_ = FUNCFLAG_CDECL | FUNCFLAG_USE_ERRNO
-    _restype_ = c_int
-
-
-class QuickFunction(CFuncPtr):
-    """As ``Function``, but no other thread of Python runs meanwhile.
-
-    For calls that take less time than letting go of the interpreter and taking it back.
-    """
-
-    _flags_ = FUNCFLAG_CDECL | FUNCFLAG_USE_ERRNO | FUNCFLAG_PYTHONAPI
-    _restype_ = c_int
-
-
-class SilentFunction(CFuncPtr):
-    """As ``Function``, but errno is not kept, which takes a good part of a call's time."""
-
-    _flags_ = FUNCFLAG_CDECL
-    _restype_ = c_int
-
-
-class Library:
-    """A library by its path, with all that it needs from others; None is this process itself.
-
-    Raises OSError where it cannot be loaded.
-    """
-
-    def __init__(self, path: str | None) -> None:
-        self._handle = dlopen(path, _RTLD_NOW)  # type: ignore[arg-type]
-
-
-_LIBRARY: Any = Library(None)
+_LIBRARY = CDLL(None, use_errno=True)
+# No other thread of Python runs during a call.
+_QUICK = PyDLL(None, use_errno=True)
+# To keep errno takes a good part of a call's time.
+_SILENT = CDLL(None)
 
 
 def function(name: str, *arguments: type, result: type = c_int) -> Any:
     """Return a function of the C library, an object of its own for each call of this.
 
+    It keeps errno for ``get_errno``. Other threads of Python run meanwhile, as is a must for what
+    may wait for somebody else: a file system, or another process's memory (FUSE, NFS,
+    userfaultfd(2)).
+
     ``arguments`` are the types that what is passed is converted to; without any, ctypes
     objects, bytes (a char pointer) and int (an int) are passed as they are, which is quicker.
     """
-    found: Any = Function((name, _LIBRARY))
+    found: Any = _LIBRARY[name]
     found.restype = result
     if arguments:
         found.argtypes = arguments
@@ -130,21 +47,21 @@ def function(name: str, *arguments: type, result: type = c_int) -> Any:
 
 
 def quick_function(name: str) -> Any:
-    """Return a function that is called often and waits for nothing, see ``QuickFunction``.
+    """Return a function that is called often and waits for nothing.
 
-    It takes ctypes objects, bytes (a char pointer) and int (an int).
+    No other thread of Python runs meanwhile: the call takes less time than letting go of the
+    interpreter and taking it back. It takes ctypes objects, bytes (a char pointer) and int
+    (an int).
     """
-    found: Any = QuickFunction((name, _LIBRARY))
-    return found
+    return _QUICK[name]
 
 
-def silent_function(name: str, library: Any = _LIBRARY) -> Any:
-    """Return a function for where that a call has failed is enough to know.
+def silent_function(name: str, library: CDLL = _SILENT) -> Any:
+    """Return a function for where that a call has failed is enough to know: it keeps no errno.
 
-    It takes what ``quick_function`` does, and may wait, see ``SilentFunction``.
+    It takes what ``quick_function`` does, and may wait.
     """
-    found: Any = SilentFunction((name, library))
-    return found
+    return library[name]
 
 
 def address(buffer: bytearray | mmap) -> int:
@@ -161,8 +78,9 @@ def check(result: int, *what: str | bytes) -> int:
 
 
 __all__ = [
-    "Library",
+    "CDLL",
     "address",
+    "c_char",
     "c_char_p",
     "c_int",
     "c_long",

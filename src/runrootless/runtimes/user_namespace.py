@@ -20,15 +20,12 @@ from __future__ import annotations
 
 import os
 import sys
+from ctypes import CDLL
 from fcntl import ioctl
 
 from runrootless.errors import Error
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
+_LIBC = CDLL(None)
 _CLONE_NEWNS = 0x00020000
 _CLONE_NEWUSER = 0x10000000
 # <linux/nsfs.h>: the parent of a user namespace, see ioctl_ns(2).
@@ -66,8 +63,7 @@ def enter_new(runtime: str = "") -> bool:
     if _is_restricted():
         return _has_profile(runtime)
     uid, gid = os.geteuid(), os.getegid()
-    call = _library()
-    if call("unshare", _CLONE_NEWUSER | _CLONE_NEWNS) != 0 and call("unshare", _CLONE_NEWUSER) != 0:
+    if _LIBC.unshare(_CLONE_NEWUSER | _CLONE_NEWNS) != 0 and _LIBC.unshare(_CLONE_NEWUSER) != 0:
         return False
     try:
         # Without that, an unprivileged gid_map is refused: user_namespaces(7).
@@ -78,7 +74,7 @@ def enter_new(runtime: str = "") -> bool:
         raise Error(
             f"cannot map user {uid} in a user namespace: {error.filename}: {error.strerror}"
         ) from None
-    _keep_capabilities(call)
+    _keep_capabilities()
     return True
 
 
@@ -87,7 +83,7 @@ def can_be_made() -> bool:
     child = os.fork()
     if child == 0:
         try:
-            os._exit(0 if _library()("unshare", _CLONE_NEWUSER) == 0 else 1)
+            os._exit(0 if _LIBC.unshare(_CLONE_NEWUSER) == 0 else 1)
         finally:
             os._exit(1)
     return os.waitpid(child, 0)[1] == 0
@@ -121,23 +117,22 @@ def enter_around(pid: int) -> None:
     try:
         if os.path.samestat(os.fstat(outer), os.stat("/proc/self/ns/user")):
             return
-        call = _library()
-        if call("setns", outer, _CLONE_NEWUSER) == 0:
-            call("unshare", _CLONE_NEWNS)
-            _keep_capabilities(call)
+        if _LIBC.setns(outer, _CLONE_NEWUSER) == 0:
+            _LIBC.unshare(_CLONE_NEWNS)
+            _keep_capabilities()
     finally:
         os.close(outer)
 
 
-def _keep_capabilities(call: Callable[..., int]) -> None:
+def _keep_capabilities() -> None:
     """Let the two capabilities survive execve(2): capabilities(7), "Ambient"."""
     header = _words(_LINUX_CAPABILITY_VERSION_3, 0)
     inheritable = sum(1 << capability for capability in _KEPT)
     # Effective, permitted and inheritable, the low half of each, then the high ones.
     every = _EVERY_CAPABILITY
-    if call("capset", header, _words(every, every, inheritable, 0, 0, 0)) == 0:
+    if _LIBC.capset(header, _words(every, every, inheritable, 0, 0, 0)) == 0:
         for capability in _KEPT:
-            call("prctl", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability, 0, 0)
+            _LIBC.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability, 0, 0)
 
 
 def _words(*values: int) -> bytes:
@@ -192,33 +187,3 @@ def _write(path: str, text: str) -> None:
         raise
     finally:
         os.close(file)
-
-
-def _library() -> Callable[..., int]:
-    """Return ``call(name, *arguments)`` for functions of the C library that return an int.
-
-    It goes without ``ctypes``, which takes two milliseconds to import, by its C
-    half; that is private to CPython, so if it is different ``ctypes`` it is.
-    """
-    try:
-        import _ctypes
-
-        half: Any = _ctypes
-        integer = type("integer", (half._SimpleCData,), {"_type_": "i"})
-        flags = half.FUNCFLAG_CDECL
-        function: Any = type("function", (half.CFuncPtr,), {"_flags_": flags, "_restype_": integer})
-        handle = half.dlopen(None, 0)
-
-        def call(name: str, *arguments: int | bytes) -> int:
-            result: int = function(half.dlsym(handle, name))(*arguments)
-            return result
-    except (ImportError, AttributeError, TypeError):
-        import ctypes
-
-        library = ctypes.CDLL(None)
-
-        def call(name: str, *arguments: int | bytes) -> int:
-            result: int = library[name](*arguments)
-            return result
-
-    return call
