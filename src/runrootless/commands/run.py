@@ -7,7 +7,7 @@ import os
 from runrootless import interrupts, launcher, requirements
 from runrootless.agent.settings import Settings
 from runrootless.command_line import runc as command_line
-from runrootless.containers import state
+from runrootless.containers import garbage, state
 from runrootless.derived_bundle import derive, explain
 from runrootless.errors import Error
 from runrootless.runtimes import user_namespace
@@ -53,7 +53,7 @@ def prepare(invocation: Invocation) -> list[str]:
     requirements.require_descriptors()
     options = invocation.options
     base = state.open_base()
-    state.collect_garbage(base)
+    garbage.collect(base)
     root = invocation.state_root()
     interrupts.hold()
     directory = state.create_container_directory(base, container_id, root)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 
-from runrootless.containers import background, state
+from runrootless.containers import background, garbage
 
 
 def attend(directory: str, state_directory: str, lock_fd: int | None = None) -> None:
@@ -25,6 +25,6 @@ def attend(directory: str, state_directory: str, lock_fd: int | None = None) -> 
         poll.poll()
         if lock_fd is not None:
             os.close(lock_fd)
-        state.remove_abandoned_directory(directory, state_directory)
+        garbage.remove_abandoned(directory, state_directory)
 
     background.spawn(run)

@@ -26,7 +26,6 @@ _MAXIMUM_SOCKET_PATH = 107
 _MAXIMUM_NAME = 64
 # NAME_MAX of <linux/limits.h>.
 _MAXIMUM_ID = 255
-_GARBAGE_CHECKS = 32
 # How long the agent of a container that has just ended may take to leave.
 _PATIENCE = 5.0
 _ID_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+,-."
@@ -156,7 +155,8 @@ def _name(container_id: str, root: str) -> str:
     return container_id + suffix
 
 
-def _is_name(name: str) -> bool:
+def is_name(name: str) -> bool:
+    """Return whether a name in a base directory may be that of a container's directory."""
     # Runtimes may have their state roots beside the containers' directories.
     return name[-9:-8] == "-" and not name[-8:].strip("0123456789abcdef")
 
@@ -186,7 +186,7 @@ def container_directories(root: str) -> dict[str, str]:
             continue
         for name in names:
             path = os.path.join(base, name)
-            owner = _owner(path) if _is_name(name) else None
+            owner = _owner(path) if is_name(name) else None
             if owner is not None and owner[0] == root:
                 found.setdefault(owner[1], path)
     return found
@@ -246,23 +246,24 @@ def _make(base_fd: int, path: str, container_id: str, root: str) -> ContainerDir
     except BaseException:
         if lock >= 0:
             os.close(lock)
-        _remove(base_fd, os.path.basename(path))
+        remove_locked(base_fd, os.path.basename(path))
         raise
     return ContainerDirectory(path, lock)
 
 
 def _owner(path: str) -> tuple[str, str] | None:
     """Return the state root and the ID of the container that ``path`` is the directory of."""
-    lock = _open_lock(path)
+    lock = open_lock(path)
     if lock is None:
         return None
     try:
-        return _read_owner(lock)
+        return read_owner(lock)
     finally:
         os.close(lock)
 
 
-def _read_owner(lock: int) -> tuple[str, str]:
+def read_owner(lock: int) -> tuple[str, str]:
+    """Return the state root and the ID that an open lock file names; empty where it is new."""
     root, _, container_id = os.fsdecode(os.read(lock, 1 << 16)).partition("\0")
     return root, container_id
 
@@ -272,25 +273,27 @@ def _remove_if_unlocked(base_fd: int, path: str) -> bool:
 
     The base directory, open as ``base_fd``, must be locked.
     """
-    lock = _open_lock(path)
+    lock = open_lock(path)
     if lock is not None:
         try:
-            if not _try_lock(lock):
+            if not try_lock(lock):
                 return False
         finally:
             os.close(lock)
-    _remove(base_fd, os.path.basename(path))
+    remove_locked(base_fd, os.path.basename(path))
     return True
 
 
-def _open_lock(path: str) -> int | None:
+def open_lock(path: str) -> int | None:
+    """Return a descriptor of the lock file of a container's directory, None where there is none."""
     try:
         return os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_NOFOLLOW)
     except OSError:
         return None
 
 
-def _try_lock(file: int) -> bool:
+def try_lock(file: int) -> bool:
+    """Take the flock(2) of an open file unless somebody has it; return whether it is had now."""
     try:
         flock(file, LOCK_EX | LOCK_NB)
     except OSError as error:
@@ -323,12 +326,13 @@ def remove_from_base(base_fd: int, name: str) -> None:
     """
     flock(base_fd, LOCK_EX)
     try:
-        _remove(base_fd, name)
+        remove_locked(base_fd, name)
     finally:
         flock(base_fd, LOCK_UN)
 
 
-def _remove(base_fd: int, name: str) -> None:
+def remove_locked(base_fd: int, name: str) -> None:
+    """Do as ``remove_from_base`` for who holds the lock of the base directory."""
     try:
         directory = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=base_fd)
     except OSError:
@@ -350,7 +354,7 @@ def is_served(path: str) -> bool:
 
     Who does so has a lock of fcntl(2), which children do not inherit, on the lock file.
     """
-    lock = _open_lock(path)
+    lock = open_lock(path)
     if lock is None:
         return False
     try:
@@ -360,61 +364,3 @@ def is_served(path: str) -> bool:
     finally:
         os.close(lock)
     return False
-
-
-def collect_garbage(base: str) -> None:
-    """Remove the directories in ``base`` that dead containers left.
-
-    Called before a directory is made, so it looks at a few of them only, at
-    others each time, and leaves at once if somebody else is in ``base``.
-    """
-    base_lock = os.open(base, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        if not _try_lock(base_lock):
-            return
-        names = [name for name in os.listdir(base) if _is_name(name)]
-        if len(names) > _GARBAGE_CHECKS:
-            start = os.getpid() % len(names)
-            names = (names + names)[start : start + _GARBAGE_CHECKS]
-        for name in names:
-            if _is_garbage(os.path.join(base, name)):
-                _remove(base_lock, name)
-    except OSError:
-        # It is housekeeping: what stays is tried again next time.
-        pass
-    finally:
-        os.close(base_lock)
-
-
-def _is_garbage(path: str) -> bool:
-    lock = _open_lock(path)
-    if lock is None:
-        # Its maker, or who was to remove it, died in the middle.
-        return not os.listdir(path)
-    try:
-        if not _try_lock(lock):
-            return False
-        root, container_id = _read_owner(lock)
-        return not container_id or not os.path.lexists(os.path.join(root, container_id))
-    finally:
-        os.close(lock)
-
-
-def remove_abandoned_directory(path: str, state_directory: str) -> None:
-    """Remove a container's directory when its agent has left it.
-
-    ``state_directory`` is where the runtime would keep the container's state; if there
-    is one again by then, the directory stays.
-    """
-    if os.path.lexists(state_directory):
-        return
-    lock = _open_lock(path)
-    if lock is None:
-        return
-    try:
-        # Held until the agent has left.
-        flock(lock, LOCK_EX)
-        if os.fstat(lock).st_nlink and not os.path.lexists(state_directory):
-            remove_container_directory(path)
-    finally:
-        os.close(lock)

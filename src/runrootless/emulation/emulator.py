@@ -27,6 +27,7 @@ from runrootless.emulation.other_abis.ids_16 import Ids16
 from runrootless.emulation.owners.devices import Devices
 from runrootless.emulation.processes.capabilities import Capabilities
 from runrootless.emulation.processes.execution import Execution
+from runrootless.emulation.processes.ids import Ids
 from runrootless.emulation.processes.limits import Limits
 from runrootless.emulation.processes.priorities import Priorities
 from runrootless.emulation.processes.process_files import ProcessFiles
@@ -101,12 +102,13 @@ class Emulator:
             self._checks = Checks(shared, self._process_files, access_lists)
             self._components["tracing"] = Tracing(shared)
         sockets = Sockets(shared, creation, self._checks)
+        ids = Ids(shared)
         self._components |= {
-            "identity": shared.identity,
+            "ids": ids,
             "metadata": metadata,
             "limits": Limits(shared),
             "i386": I386(metadata),
-            "ids_16": Ids16(shared, chown),
+            "ids_16": Ids16(shared, chown, ids),
             "checks": self._checks,
             "creation": creation,
             "chown": chown,

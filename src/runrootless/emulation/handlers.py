@@ -47,7 +47,7 @@ class Shared:
         self.ownership = Ownership(self.files, owners, self.apart)
         self.host_files = HostFiles(self.apart)
         self.makers = Makers(self.apart)
-        self.identity = Identity(self.memory, table, self.makers)
+        self.identity = Identity(table, self.makers)
         self.interrupted = Interrupted()
 
 

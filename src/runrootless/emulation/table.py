@@ -134,22 +134,22 @@ TABLE: tuple[Row, ...] = (
     ("recvmsg", "receiving.recvmsg", None),
     ("recvmmsg", "receiving.recvmmsg", None),
     # Who a process is.
-    ("getuid", "identity.getuid", None),
-    ("geteuid", "identity.geteuid", None),
-    ("getgid", "identity.getgid", None),
-    ("getegid", "identity.getegid", None),
-    ("getresuid", "identity.getresuid", None),
-    ("getresgid", "identity.getresgid", None),
-    ("getgroups", "identity.getgroups", None),
-    ("setuid", "identity.setuid", None),
-    ("setgid", "identity.setgid", None),
-    ("setreuid", "identity.setreuid", None),
-    ("setregid", "identity.setregid", None),
-    ("setresuid", "identity.setresuid", None),
-    ("setresgid", "identity.setresgid", None),
-    ("setfsuid", "identity.setfsuid", None),
-    ("setfsgid", "identity.setfsgid", None),
-    ("setgroups", "identity.setgroups", None),
+    ("getuid", "ids.getuid", None),
+    ("geteuid", "ids.geteuid", None),
+    ("getgid", "ids.getgid", None),
+    ("getegid", "ids.getegid", None),
+    ("getresuid", "ids.getresuid", None),
+    ("getresgid", "ids.getresgid", None),
+    ("getgroups", "ids.getgroups", None),
+    ("setuid", "ids.setuid", None),
+    ("setgid", "ids.setgid", None),
+    ("setreuid", "ids.setreuid", None),
+    ("setregid", "ids.setregid", None),
+    ("setresuid", "ids.setresuid", None),
+    ("setresgid", "ids.setresgid", None),
+    ("setfsuid", "ids.setfsuid", None),
+    ("setfsgid", "ids.setfsgid", None),
+    ("setgroups", "ids.setgroups", None),
     ("capget", "capabilities.capget", None),
     ("capset", "capabilities.capset", None),
     *_each(
@@ -210,7 +210,7 @@ I386_TABLE: tuple[Row, ...] = (
     *(
         row
         for name, target, _ in TABLE
-        if target.startswith("identity.") or name in _OWNER_CALLS
+        if target.startswith("ids.") or name in _OWNER_CALLS
         for row in ((name, f"ids_16.{name}", None), (f"{name}32", target, None))
     ),
     ("sendmsg", "sending.sendmsg_32", None),

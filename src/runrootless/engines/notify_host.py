@@ -12,7 +12,7 @@ import os
 from runrootless import interrupts, launcher, requirements
 from runrootless.agent.launch import launch
 from runrootless.agent.settings import Settings
-from runrootless.containers import state
+from runrootless.containers import garbage, state
 from runrootless.errors import Error
 from runrootless.linux.namespaces import CLONE_NEWNS, CLONE_NEWUSER, unshare
 from runrootless.linux.process import set_no_new_privileges
@@ -43,7 +43,7 @@ def enter(
     requirements.require_descriptors()
     side_stores = _side_stores()
     base = state.open_base()
-    state.collect_garbage(base)
+    garbage.collect(base)
     container_id = f"emulate-{os.urandom(4).hex()}"
     interrupts.hold()
     try:

@@ -34,7 +34,7 @@ IN_OWN_NAMESPACE = False
 EXECS_FROM_BUNDLE = True
 
 # The handlers, of those that the notify engine has, whose calls change what only root may.
-_TARGETS = ("chown.", "nodes.", "capabilities.capset", "identity.set")
+_TARGETS = ("chown.", "nodes.", "capabilities.capset", "ids.set")
 # Where mknod(2) and mknodat(2) take the mode; that of a device has the one bit of these that
 # no other type has alone, so that one condition tells both types from all others.
 _MODES = {"mknod": 1, "mknodat": 2}

@@ -12,7 +12,7 @@ import select
 import signal
 import time
 
-from runrootless.containers import background, state
+from runrootless.containers import background, garbage
 from runrootless.proot.tracees import descendants, first_tracee
 
 TYPE_CHECKING = False
@@ -48,7 +48,7 @@ def attend(
         _wait(runtime)
         # This takes the lock itself.
         os.close(lock_fd)
-        state.remove_abandoned_directory(directory, state_directory)
+        garbage.remove_abandoned(directory, state_directory)
 
     background.spawn(run)
 

@@ -258,4 +258,4 @@ def test_ids(place: Place, runtime: str, name: str) -> None:
     if state.is_valid_id(name):
         directory = state._name(name, "/root")
         assert len(directory) <= 64
-        assert state._is_name(directory)
+        assert state.is_name(directory)

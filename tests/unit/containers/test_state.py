@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runrootless.containers import state
+from runrootless.containers import garbage, state
 from runrootless.errors import Error
 
 
@@ -201,12 +201,12 @@ class TestCreate:
         """Of several that want one ID one gets it, and garbage collection harms none."""
         script = (
             "import os, sys\n"
-            "from runrootless.containers import state\n"
+            "from runrootless.containers import garbage, state\n"
             "base, root, own = sys.argv[1:]\n"
             "state._PATIENCE = 0\n"
             "sys.stdin.read(1)\n"
             "for number in range(50):\n"
-            "    state.collect_garbage(base)\n"
+            "    garbage.collect(base)\n"
             "    state.create_container_directory(base, f'{own}-{number}', root)\n"
             "    try:\n"
             "        state.create_container_directory(base, f'all-{number}', root)\n"
@@ -231,7 +231,7 @@ class TestCreate:
         deadline = time.monotonic() + 60
         while len(os.listdir(base)) < 250 and time.monotonic() < deadline:
             time.sleep(0.02)
-        state.collect_garbage(base)
+        garbage.collect(base)
         # All are alive, so nothing is garbage.
         assert len(os.listdir(base)) == 250
         winners: list[int] = []
@@ -276,14 +276,14 @@ class TestGarbage:
         known = state.create_container_directory(base, "known", root)
         os.close(known.lock_fd)
         os.mkdir(f"{root}/known")
-        state.collect_garbage(base)
+        garbage.collect(base)
         assert sorted(os.listdir(base)) == sorted(
             os.path.basename(path) for path in (alive.path, known.path)
         )
 
     def test_what_is_unfinished(self, base: str) -> None:
         os.mkdir(f"{base}/x-0123abcd")
-        state.collect_garbage(base)
+        garbage.collect(base)
         assert os.listdir(base) == []
 
     def test_other_things_stay(self, base: str) -> None:
@@ -294,7 +294,7 @@ class TestGarbage:
         os.mkdir(f"{base}/x-0123abcd/file")
         Path(base, "y-0123abcd").write_text("")
         before = sorted(os.listdir(base))
-        state.collect_garbage(base)
+        garbage.collect(base)
         assert sorted(os.listdir(base)) == before
 
     def test_not_while_somebody_makes_one(self, base: str, root: str) -> None:
@@ -302,19 +302,19 @@ class TestGarbage:
         os.close(dead.lock_fd)
         lock = os.open(base, os.O_RDONLY)
         fcntl.flock(lock, fcntl.LOCK_EX)
-        state.collect_garbage(base)
+        garbage.collect(base)
         assert os.path.exists(dead.path)
         os.close(lock)
-        state.collect_garbage(base)
+        garbage.collect(base)
         assert not os.path.exists(dead.path)
 
     def test_a_few_at_a_time(self, base: str, root: str) -> None:
         for number in range(100):
             os.close(state.create_container_directory(base, str(number), root).lock_fd)
-        state.collect_garbage(base)
-        assert len(os.listdir(base)) == 100 - state._GARBAGE_CHECKS
+        garbage.collect(base)
+        assert len(os.listdir(base)) == 100 - garbage._CHECKS
         for _ in range(4):
-            state.collect_garbage(base)
+            garbage.collect(base)
         assert os.listdir(base) == []
 
 

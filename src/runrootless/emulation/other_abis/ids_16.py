@@ -13,6 +13,7 @@ from runrootless.emulation.call import Call, write
 from runrootless.emulation.callers.credentials import CAP_SETGID, GROUPS_LIMIT
 from runrootless.emulation.files.chown import Chown
 from runrootless.emulation.handlers import Handlers, Shared
+from runrootless.emulation.processes.ids import Ids
 
 _ID = struct.Struct("=H")
 _NO_CHANGE_16 = 0xFFFF
@@ -28,25 +29,26 @@ def shown(id_: int) -> int:
 class Ids16(Handlers):
     """Handlers of these calls: their IDs are widened, and the common rules applied."""
 
-    def __init__(self, shared: Shared, chown: Chown) -> None:
+    def __init__(self, shared: Shared, chown: Chown, ids: Ids) -> None:
         super().__init__(shared)
         self._chown = chown
+        self._ids = ids
 
     def getuid(self, call: Call) -> int:
         """getuid(2)."""
-        return shown(self._identity.getuid(call))
+        return shown(self._ids.getuid(call))
 
     def geteuid(self, call: Call) -> int:
         """geteuid(2)."""
-        return shown(self._identity.geteuid(call))
+        return shown(self._ids.geteuid(call))
 
     def getgid(self, call: Call) -> int:
         """getgid(2)."""
-        return shown(self._identity.getgid(call))
+        return shown(self._ids.getgid(call))
 
     def getegid(self, call: Call) -> int:
         """getegid(2)."""
-        return shown(self._identity.getegid(call))
+        return shown(self._ids.getegid(call))
 
     def getresuid(self, call: Call) -> int:
         """getresuid(2)."""
@@ -70,35 +72,35 @@ class Ids16(Handlers):
 
     def setuid(self, call: Call) -> int:
         """setuid(2)."""
-        return self._identity.setuid(_widened(call, 0, 1))
+        return self._ids.setuid(_widened(call, 0, 1))
 
     def setgid(self, call: Call) -> int:
         """setgid(2)."""
-        return self._identity.setgid(_widened(call, 0, 1))
+        return self._ids.setgid(_widened(call, 0, 1))
 
     def setreuid(self, call: Call) -> int:
         """setreuid(2)."""
-        return self._identity.setreuid(_widened(call, 0, 2))
+        return self._ids.setreuid(_widened(call, 0, 2))
 
     def setregid(self, call: Call) -> int:
         """setregid(2)."""
-        return self._identity.setregid(_widened(call, 0, 2))
+        return self._ids.setregid(_widened(call, 0, 2))
 
     def setresuid(self, call: Call) -> int:
         """setresuid(2)."""
-        return self._identity.setresuid(_widened(call, 0, 3))
+        return self._ids.setresuid(_widened(call, 0, 3))
 
     def setresgid(self, call: Call) -> int:
         """setresgid(2)."""
-        return self._identity.setresgid(_widened(call, 0, 3))
+        return self._ids.setresgid(_widened(call, 0, 3))
 
     def setfsuid(self, call: Call) -> int:
         """setfsuid(2)."""
-        return self._identity.setfsuid(_widened(call, 0, 1))
+        return self._ids.setfsuid(_widened(call, 0, 1))
 
     def setfsgid(self, call: Call) -> int:
         """setfsgid(2)."""
-        return self._identity.setfsgid(_widened(call, 0, 1))
+        return self._ids.setfsgid(_widened(call, 0, 1))
 
     def setgroups(self, call: Call) -> int:
         """setgroups(2)."""

@@ -20,7 +20,6 @@ from runrootless.emulation.callers.executions import Executions
 from runrootless.emulation.callers.identity import Identity
 from runrootless.emulation.callers.makers import Makers
 from runrootless.linux.limits import RLIMIT_RTTIME, get_soft_limit, set_soft_limit
-from runrootless.linux.memory import Memory
 from runrootless.linux.memory_image import executable, layout
 
 BEFORE, NEW, ANY = initial(33, 33), Credentials((33, 0, 0, 0), (33, 33, 33, 33)), initial(34, 34)
@@ -134,7 +133,7 @@ def test_a_program_is_executed(
     wanted = {"cat": file_of(CAT), "sh": file_of("/bin/sh"), "any": (0, 0)}[file]
     number = make_pending(table, caller.pid, wanted, sure)
     # Another agent, which was not there when it began.
-    other = Identity(Memory(), CredentialTable(table), Makers(Apart()))
+    other = Identity(CredentialTable(table), Makers(Apart()))
     caller.tell(b"e")
     child = caller.tell(b"f")
     for pid in (caller.pid, child):
@@ -155,7 +154,7 @@ def test_a_program_is_executed(
 
 def test_what_is_settled_before_is_not_changed_after(caller: Caller, table: int) -> None:
     make_pending(table, caller.pid, file_of(CAT))
-    identity = Identity(Memory(), CredentialTable(table), Makers(Apart()))
+    identity = Identity(CredentialTable(table), Makers(Apart()))
     identity.set_limits(caller.pid, 3, 4, BEFORE)
     caller.execute()
     assert identity.of(caller.pid) == BEFORE
@@ -168,14 +167,14 @@ def test_a_process_that_has_ended_has_executed_nothing(caller: Caller, table: in
     os.kill(pid, 9)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     assert layout(b"%d" % pid) is None
-    identity = Identity(Memory(), CredentialTable(table), Makers(Apart()))
+    identity = Identity(CredentialTable(table), Makers(Apart()))
     assert identity.of_limit(number, b"%d" % pid) == (BEFORE, (1, 2, True))
     assert identity.of_limit(number, b"no such process") == (BEFORE, (1, 2, True))
 
 
 def test_changes_by_several_threads(caller: Caller, table: int) -> None:
     """None of them is lost: each keeps what the others have changed."""
-    identity = Identity(Memory(), CredentialTable(table), Makers(Apart()))
+    identity = Identity(CredentialTable(table), Makers(Apart()))
     set_soft_limit(caller.pid, RLIMIT_RTTIME, INFINITY, INFINITY)
     lost = []
 
