@@ -185,6 +185,8 @@ def ours(place: Place, runtime: str, command: str, words: list[str]) -> tuple[st
         if parsed is None:
             return None, REFUSED
         bundle = parsed.get("bundle") or "."
+        if not os.path.isdir(bundle):
+            return parsed.arguments[0], MISSING
         config = os.path.join(bundle, parsed.get("config") or "config.json")
         return parsed.arguments[0], place.kind(config)
     finally:
@@ -214,6 +216,7 @@ def test_runc(place: Place, command: str, words: list[str]) -> None:
 @example("run", ["--pid", "p", "-b", "b", "x"])
 @example("create", ["--no-subreaper", "-b", "b", "x"])
 @example("run", ["-b", "b", "--config", "other.json", "x"])
+@example("run", ["--bundle=x", "--config", "other.json", "x"])
 def test_crun(place: Place, command: str, words: list[str]) -> None:
     """What crun refuses may be runc's way to say it."""
     found, kind = ours(place, "crun", command, words)
