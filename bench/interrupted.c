@@ -2,8 +2,9 @@
  *
  *   interrupted MICROSECONDS ROUNDS PROCESSES
  *
- * Each process calls stat and mkdir ROUNDS times, with a handler that is installed with SA_RESTART
- * and then with one without it. It prints, for all processes together, a line for each:
+ * One process calls stat and mkdir ROUNDS times, with a handler that is installed with SA_RESTART
+ * and then with one without it. Several call stat without it and nothing else: what they repeated
+ * might never come to an end. It prints, for all processes together, a line for each:
  *
  *   stat      SA_RESTART  made  EINTR
  *   mkdir     SA_RESTART  made  EINTR  EINTR though the directory is there  EEXIST though it was not
@@ -30,10 +31,10 @@ static void handler(int signal)
 	(void)signal;
 }
 
-static void call(struct counts *counts, int restarts, int microseconds, int rounds)
+static void call(struct counts *counts, int makes, int restarts, int microseconds, int rounds)
 {
 	struct sigaction action = {.sa_handler = handler, .sa_flags = restarts ? SA_RESTART : 0};
-	struct itimerval timer = {{0, microseconds}, {0, microseconds}}, off = {{0}};
+	struct itimerval timer = {{0, microseconds}, {0, microseconds}}, off = {{0, 0}, {0, 0}};
 	struct stat status;
 	char path[64];
 
@@ -41,6 +42,8 @@ static void call(struct counts *counts, int restarts, int microseconds, int roun
 	setitimer(ITIMER_REAL, &timer, NULL);
 	for (int round = 0; round < rounds; round++) {
 		counts->stat_eintr += stat("/etc/passwd", &status) && errno == EINTR;
+		if (!makes)
+			continue;
 		snprintf(path, sizeof path, PLACE "/%d-%d", getpid(), round);
 		if (mkdir(path, 0755)) {
 			counts->twice += errno == EEXIST;
@@ -60,7 +63,7 @@ static void call(struct counts *counts, int restarts, int microseconds, int roun
 
 int main(int count, char **words)
 {
-	int microseconds, rounds, processes, status;
+	int microseconds, rounds, processes, is_alone, status;
 	struct counts *counts;
 
 	if (count != 4)
@@ -68,6 +71,7 @@ int main(int count, char **words)
 	microseconds = atoi(words[1]);
 	rounds = atoi(words[2]);
 	processes = atoi(words[3]);
+	is_alone = processes == 1;
 	counts = mmap(NULL, 2 * processes * sizeof *counts, PROT_READ | PROT_WRITE,
 		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (counts == MAP_FAILED)
@@ -79,15 +83,15 @@ int main(int count, char **words)
 		err(2, "setresuid");
 	for (int number = 0; number < processes; number++) {
 		if (fork() == 0) {
-			for (int restarts = 0; restarts < 2; restarts++)
-				call(&counts[2 * number + restarts], restarts, microseconds, rounds);
+			for (int restarts = 0; restarts < (is_alone ? 2 : 1); restarts++)
+				call(&counts[2 * number + restarts], is_alone, restarts, microseconds, rounds);
 			_exit(0);
 		}
 	}
 	for (int number = 0; number < processes; number++)
 		if (wait(&status) < 0 || status)
 			errx(2, "a process failed");
-	for (int restarts = 0; restarts < 2; restarts++) {
+	for (int restarts = 0; restarts < (is_alone ? 2 : 1); restarts++) {
 		struct counts sum = {0};
 		for (int number = 0; number < processes; number++) {
 			const struct counts *one = &counts[2 * number + restarts];
@@ -97,6 +101,8 @@ int main(int count, char **words)
 			sum.twice += one->twice;
 		}
 		printf("stat\t%d\t%d\t%d\n", restarts, processes * rounds, sum.stat_eintr);
+		if (!is_alone)
+			break;
 		printf("mkdir\t%d\t%d\t%d\t%d\t%d\n", restarts, processes * rounds, sum.mkdir_eintr,
 		       sum.half, sum.twice);
 	}
