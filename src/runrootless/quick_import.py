@@ -1,4 +1,4 @@
-"""Imports this package's modules from their compiled files, without looking around for them.
+"""Imports this package's modules from their compiled files, without a search.
 
 The import system asks for each module whether it is a C extension, of four kinds, and in
 which directory it is, before it reads what is always in the same place. That is a good part
