@@ -5,13 +5,13 @@
  * and a process that does little else waits for the agent all the time. Receiving, looking and
  * answering takes the interpreter twice as long as the kernel's two switches between processes,
  * touches ten times the memory, and holds the interpreter's lock, so that threads wait for one
- * another. What takes a decision that is not in here is Python's: the rules are there once, and
- * this is no more than a short cut to the same answers (emulation/files/metadata.py, identity.py,
+ * another. Every decision that is not here is Python's: the rules are there once, and this is
+ * only a short cut to the same answers (emulation/files/metadata.py, identity.py,
  * creation.py).
  *
  * The container may lie, race and flood. So: what it says is copied once, every length is
  * bounded, nothing is allocated, no address of its is followed but by the kernel, and its
- * paths are resolved as emulation/paths/door.py does it, from a descriptor, without magic links;
+ * paths are resolved as emulation/paths/resolution.py does it, from a descriptor, without magic links;
  * what leads through a procfs is left. A descriptor that is opened here is closed here.
  * A result that goes into a caller's memory is written while the caller still waits. */
 #define _GNU_SOURCE

@@ -1,4 +1,4 @@
-/* What a caller names, as a descriptor that is held: the first step of emulation/paths/door.py. */
+/* What a caller names, as a descriptor that is held: the first step of emulation/paths/resolution.py. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>

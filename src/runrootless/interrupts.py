@@ -1,8 +1,8 @@
-"""SIGINT while the command line does its work: it ends that, and leaves nothing behind.
+"""SIGINT while the command works: it ends the command, and nothing is left behind.
 
-An interpreter raises KeyboardInterrupt anywhere, also where it is lost. So SIGINT is left to
-the kernel, which ends the process; it waits while there is something that this process alone
-would remove; and it is raised only out of what may take long.
+Python raises KeyboardInterrupt anywhere, also where it drops it. So the kernel handles SIGINT
+and ends the process. SIGINT is blocked while there is something that only this process would
+remove, and becomes an exception only during what may take long.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What stands before a program that is to be emulated: native/launcher.c, and what it is told.
+"""The launcher, native/launcher.c, which runs before an emulated program, and its orders.
 
 It is a file in memory that the program's process gets as a descriptor, and executes by the
-name of that in /proc. So nothing of it is in a root file system, none of its directories need
-be one that programs can be executed from, and when the program begins it is gone.
+name of that in /proc. So nothing of it is in a root file system, no directory there has to
+allow programs to be executed, and when the program begins the launcher is gone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a container takes of the machine, asked before anything is made for it."""
+"""Checks of what a container needs from the machine, before anything is made for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of one notification: its handler, the caller's view, the answer."""
+"""One notification from dispatch to answer: its handler, the caller's view, the result."""
 
 from __future__ import annotations
 

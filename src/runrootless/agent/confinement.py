@@ -1,4 +1,4 @@
-"""What the agent's processes may do, and what may be done to them."""
+"""The rights of the agent's processes, and their protection from others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the supervisor and a worker tell each other, by a socket that ends when one does."""
+"""The messages between supervisor and worker, on a socket that closes when one of them ends."""
 
 from __future__ import annotations
 

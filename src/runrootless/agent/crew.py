@@ -1,9 +1,9 @@
 """The threads that answer the notifications of one listener.
 
-As a rule that is one, which waits in the ioctl itself: asking poll(2) first takes a system
-call more for each notification, and of several threads the kernel wakes all. What is common is
-answered before Python sees it (``agent/loop.py``). A call may hang, in a file system that does
-not answer; then another thread takes over (``agent/watch.py``).
+Usually that is one, which waits in the ioctl itself: asking poll(2) first takes a system
+call more for each notification, and of several threads the kernel wakes all. The loop in C
+answers common calls before Python sees them (``agent/loop.py``). A call may hang, in a file
+system that does not answer; then another thread takes over (``agent/watch.py``).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Member:
     """One thread of a crew, and where it notes its calls.
 
     ``seen`` is the call that it had in hand when it was last looked at, and ``stuck`` whether
-    that was so before. ``busy`` is held as long as a handler is at it.
+    that was so before. ``busy`` is held while a handler runs.
     """
 
     __slots__ = ("busy", "seen", "slot", "stuck")
@@ -187,7 +187,7 @@ class Crew:
             if not self._left:
                 return False
             slot.note(self._left[-1])
-            # Only now, lest nobody has it if this worker ends.
+            # Only now: if this worker ends, the next one finds it.
             self._left.pop()
             self._unusual.set(len(self.members) > 1 or bool(self._left))
             return True

@@ -1,6 +1,6 @@
 """Starting the agent from the command line, right before it becomes the runtime.
 
-Imported on the start-up path: what the agent alone needs is imported in its process.
+Imported on the start-up path: what only the agent needs is imported in its process.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Which calls are being answered: memory that outlasts the process that answers them.
+"""The calls that are being answered, in memory that outlasts the worker.
 
-The kernel hands a notification over once. Whoever is killed with one in hand would leave its
-caller waiting for ever; so each is received into memory that the supervisor shares, and with
-it stands how far its answer has come. Workers use the two halves in turn: in the one of its
-predecessor somebody may still be dying.
+The kernel hands a notification over once. A worker that is killed with one in hand would leave
+its caller waiting for ever. So each is received into memory that the supervisor shares, which
+also says how far its answer has come. Workers use the two halves in turn: threads of the last
+worker may still be ending in the other half.
 """
 
 from __future__ import annotations

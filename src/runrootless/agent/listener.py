@@ -1,8 +1,8 @@
 """The socket on which a launcher hands over the seccomp listener of its process.
 
 The launcher (native/launcher.c) writes the number that its listener has as a descriptor. The
-kernel says which process that is (SO_PASSCRED, unix(7)), and the listener is taken out of it
-with pidfd_getfd(2). Sending a descriptor would be a call that the filter hands over.
+kernel says which process has written it (SO_PASSCRED, unix(7)), and pidfd_getfd(2) takes the
+listener out of that process. Sending a descriptor would be a call that the filter intercepts.
 """
 
 from __future__ import annotations

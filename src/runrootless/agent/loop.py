@@ -1,6 +1,6 @@
-"""The loop in C that receives calls and answers what is common: ``native/loop.c``.
+"""The loop in C that receives calls and answers the common ones: ``native/loop.c``.
 
-The C library is called without the interpreter's lock, so threads do not wait for one another.
+The library is called without the interpreter's lock, so threads do not wait for one another.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The agent's processes: what they keep open, how they start and what they leave behind."""
+"""The agent's processes: how they start, what they keep open, how they end."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The files of the side stores: found, looked at and made before the container starts.
+"""The files of the side stores: found, checked and made before the container starts.
 
-What is wrong with one of them is said while there is somebody to read it. The agent gets
-them as open descriptors.
+The command reports an error in one of them while somebody reads its output. The agent gets
+the files as open descriptors.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The process that stays: it holds the listeners, and starts whoever answers their calls.
+"""The supervisor: the process that stays, holds the listeners and starts workers.
 
 It reads nothing that the container says, so there is little that could end it. A worker may
-end at any time, of whatever cause; what it had in hand is in the ledger then.
+end at any time, for whatever reason; the calls that it had in hand are in the ledger then.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Answers that could not be delivered: the caller was interrupted after all was done.
+"""Answers that could not be delivered: the caller was interrupted after everything was done.
 
-That is so where the filter does not make calls wait killably, before Linux 5.19. Most handlers
-need nothing: they undo what they have done, or do the same once more (``repetition``). Of the
-rest the answer is remembered, for the same call of the same thread, if that is its next one.
+This happens where the filter does not make calls wait killably, before Linux 5.19. Most calls
+need nothing: their handlers undo what they have done, or do the same again (``repetition``).
+Of the others the answer is remembered for the thread's next call, if that is the same one.
 """
 
 from __future__ import annotations

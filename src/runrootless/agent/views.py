@@ -1,4 +1,4 @@
-"""Whose files a worker sees: joining the container, and following a process elsewhere.
+"""The files that a worker sees: joining the container, and entering a caller's view.
 
 A worker's root is the container's and its working directory is the /proc of its own
 pid namespace, through which it reaches the processes. A process that has changed its

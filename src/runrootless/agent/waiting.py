@@ -1,4 +1,4 @@
-"""Calls that wait for something: a thread of their own waits, so that nobody else has to."""
+"""Calls that wait for something: one thread waits for all of them, and holds up no other call."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Waiter:
     """A call that waits, and where it is noted.
 
     ``signals`` are those of its process that there were at the last look. ``taken`` is whether
-    a thread is at it.
+    a thread works on it.
     """
 
     __slots__ = ("call", "signals", "slot", "taken", "waits")

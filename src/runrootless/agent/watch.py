@@ -1,8 +1,8 @@
-"""Looks out for calls that hang, and has other threads take over from those that are in them.
+"""Watches for calls that hang, and starts other threads in place of those that are in them.
 
-A call hangs in a file system that does not answer (FUSE, NFS), or in memory that is one's
-business to fill (userfaultfd(2)). Who is at it cannot be had back; all others go on. While
-nothing is called, nothing is looked at: who takes a call then wakes this up (``Activity``).
+A call hangs in a file system that does not answer (FUSE, NFS), or in memory that another
+process has to fill (userfaultfd(2)). Its thread is lost until then; all others go on. While
+there are no calls, nothing is watched: the thread that takes a call wakes this (``Activity``).
 """
 
 from __future__ import annotations

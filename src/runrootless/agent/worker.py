@@ -1,4 +1,4 @@
-"""The process that answers the calls of a container: it joins it, and starts the threads."""
+"""The worker: the process that joins a container and answers its calls, in threads."""
 
 from __future__ import annotations
 

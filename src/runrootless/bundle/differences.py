@@ -1,7 +1,7 @@
-"""What a bundle asks for and the bundle derived from it has not, in words.
+"""What a bundle asks for and the derived bundle lacks, in words.
 
 Found by comparing the two, so that nothing which the transformation drops is
-forgotten here. Only looked at for ``--debug``.
+forgotten here. Used only for ``--debug``.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Whether the program of a process is there, as its runtime will find it or not.
+"""Whether the program of a process is there, found as the runtime would find it.
 
-The runtime looks for it at ``create``, and what calls the runtime goes by its words. Where a
-launcher stands before the program, which is always there, the runtime would have nothing to
-say. So it is looked for here as well; where it is sure to be missed, there is no need of a
-launcher, and the runtime can say so itself.
+The runtime looks for the program at ``create``, and its callers go by its error text. With a
+launcher before the program the runtime finds the launcher and reports nothing. So the program
+is looked for here as well. Where it is certainly missing, the launcher is left out, and the
+runtime reports it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Reading the ``config.json`` of a bundle.
 
 Every field that the transformation touches is checked for its type here, once,
-so that a mistake in the file is one line on the terminal and no function after
-this one need ask.  What is not touched is passed on as it is: the runtime knows
-better what it can do with it.
+so that a mistake in the file is one line on the terminal and no later function
+has to check.  Other fields are passed on unchanged: the runtime checks them.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def transform(
     ``spec`` is as ``bundle.spec.load`` returns it from the directory ``bundle``;
     ``systemd_cgroup`` says whether the caller hands its cgroups to systemd, ``real_ids``
     whether all IDs are mapped that the caller has, and not only one to be root, and
-    ``own_network`` whether somebody sees to a new network namespace.
+    ``own_network`` whether somebody connects a new network namespace.
     Raises ``Error`` if the root file system is missing or an ID cannot be.
     """
     bundle = os.path.abspath(bundle)

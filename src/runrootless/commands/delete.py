@@ -1,4 +1,4 @@
-"""``delete``: the runtime's, and then the container's private directory goes as well."""
+"""``delete``: the runtime's, and then the private directory is removed as well."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``doctor``: one screen about what this host can do, and what mends what it cannot."""
+"""``doctor``: one screen about what this host can do, and how to fix the rest."""
 
 from __future__ import annotations
 

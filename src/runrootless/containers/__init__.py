@@ -1,1 +1,1 @@
-"""The private directory of each container, and what stays beside a container."""
+"""The private directory of each container, and the processes that outlive the command."""

@@ -1,4 +1,4 @@
-"""A process that stays beside the runtime: detached from the caller, nobody's child."""
+"""A process that outlives the command: detached from its caller, reparented to init."""
 
 from __future__ import annotations
 

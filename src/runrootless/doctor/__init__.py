@@ -1,1 +1,1 @@
-"""What this host can do for containers without root, found out by trying: a fact a function."""
+"""What this host can do for containers without root: one function tries one fact."""

@@ -1,4 +1,4 @@
-"""What a probe found, and trying things in a process that may be spoilt."""
+"""What a probe found, and running a probe in a child process that it may change."""
 
 from __future__ import annotations
 

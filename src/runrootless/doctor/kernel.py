@@ -1,4 +1,4 @@
-"""The kernel, and what it or whoever set it up keeps from us."""
+"""The kernel: its version, and what it or its configuration refuses."""
 
 from __future__ import annotations
 

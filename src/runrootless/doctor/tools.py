@@ -1,4 +1,4 @@
-"""Programs that are made use of: OCI runtimes, PRoot, newuidmap."""
+"""Programs that runrootless uses: OCI runtimes, PRoot, newuidmap."""
 
 from __future__ import annotations
 

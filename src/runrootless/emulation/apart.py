@@ -1,4 +1,4 @@
-"""Files of which more is to be said than what they carry: the loop in C leaves these alone.
+"""Files whose owner or mode is not what they carry: the loop in C leaves these to Python.
 
 ``struct apart`` of native/loop.c.
 """

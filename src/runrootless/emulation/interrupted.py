@@ -1,10 +1,9 @@
-"""What is remembered of calls that were interrupted when they had had their effect.
+"""What is remembered of calls that were interrupted after they had their effect.
 
 The kernel makes such a call again, or the program does, which has been told EINTR: the same
-thread, from the same place, with the same arguments. So what is remembered is that thread's
-alone, for that call alone, for its next intercepted call at most, and for some seconds. Where
-the filter makes calls wait killably (``SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV``) nothing comes
-here.
+thread, from the same place, with the same arguments. So an answer is remembered only for that
+thread and that call, only until its next intercepted call, and for some seconds. Where the
+filter makes calls wait killably (``SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV``) this is not used.
 """
 
 from __future__ import annotations

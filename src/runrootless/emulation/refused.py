@@ -1,4 +1,4 @@
-"""Calls that the container has not got."""
+"""Calls that fail with ENOSYS in a container."""
 
 from __future__ import annotations
 

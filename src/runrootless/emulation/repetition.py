@@ -90,7 +90,7 @@ class Repetition:
         self._setting: Container[bytes] = keys_of(_SETTING)
 
     def is_harmless(self, notification: bytes) -> bool:
-        """Return whether nothing is amiss if the agent does for a second time what is asked."""
+        """Return whether the agent may carry out the call a second time."""
         _, key = seccomp.KEY.unpack(notification)
         if key in self._setting:
             arguments = seccomp.CALL.unpack(notification)[1:]

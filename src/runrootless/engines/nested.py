@@ -2,7 +2,7 @@
 
 A process can have one seccomp listener only, which its children inherit: seccomp(2). So
 the container gets none of its own. The agent that is there follows its processes into
-their namespaces, and answers the runtime too when that becomes the user who is wanted.
+their namespaces, and also answers the runtime when that becomes the wanted user.
 """
 
 from __future__ import annotations

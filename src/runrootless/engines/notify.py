@@ -1,6 +1,6 @@
 """The notify engine: seccomp hands the calls over, an agent answers them.
 
-The filter is the launcher's, ``runrootless.launcher``; here is what it takes besides.
+The launcher installs the filter, ``runrootless.launcher``; the rest is here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The notify engine without a container: the caller's command comes under the filter.
 
-What an OCI runtime does otherwise is done here: a user namespace in which the caller is
-root, and a mount namespace so that mount(2) works and the agent can follow. The launcher
-stands before the command as in a container.
+This does the work of an OCI runtime: a user namespace in which the caller is root, and a
+mount namespace so that mount(2) works and the agent can follow. The launcher runs before
+the command as in a container.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The PRoot engine: PRoot stands before the container's command and fakes root by ptrace(2).
+"""The PRoot engine: PRoot runs the container's command and fakes root by ptrace(2).
 
 It is in the container on a tmpfs of its own, which is its temporary directory as well.
 """

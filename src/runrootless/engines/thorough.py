@@ -1,8 +1,8 @@
-"""The engine notify with more: all that is done to files is looked at.
+"""The engine notify with more: all calls that use files are intercepted.
 
-So emulated users may do what a file's permissions say and no more, emulated device nodes
-can be opened in any way, and /proc/PID/status shows the emulated IDs to every program. Each
-of these calls takes as long as a stat(2) then.
+So emulated users may do only what a file's permissions allow, emulated device nodes can be
+opened in any way, and /proc/PID/status shows the emulated IDs to every program. Each of
+these calls takes as long as a stat(2) then.
 """
 
 from __future__ import annotations

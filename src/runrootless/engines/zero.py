@@ -1,9 +1,8 @@
-"""The zero engine: what needs root succeeds and does nothing, and the kernel itself says so.
+"""The zero engine: calls that need root succeed and do nothing, by a filter alone.
 
 It is the idea of Charliecloud's ``--force=seccomp``: package managers change owners and
 identities, but hardly ever look at the result. So a seccomp filter answers those calls
-with 0, and there is no agent. What is asked (stat(2), getuid(2)) tells the truth: all is
-root's.
+with 0, and there is no agent. stat(2) and getuid(2) are the kernel's: everything is root's.
 
 apt does look, after it has become the user that downloads. So it is told not to: a file
 with that setting is mounted in the container's /dev, which is no part of the image, and

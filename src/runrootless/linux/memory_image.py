@@ -1,4 +1,4 @@
-"""By what the memory of a process is known, which execve(2) replaces: proc(5)."""
+"""Recognizing the memory of a process, which execve(2) replaces: proc(5)."""
 
 from __future__ import annotations
 

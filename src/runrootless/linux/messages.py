@@ -1,4 +1,4 @@
-"""Receiving messages with all that comes along: recvmsg(2), <sys/socket.h>, <bits/socket.h>."""
+"""Receiving messages with descriptors: recvmsg(2), <sys/socket.h>, <bits/socket.h>."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hook that connects a container's network namespace, and who sees to its helper.
+"""The hook that connects a container's network namespace, and the process that ends the helper.
 
 The runtime executes it as ``createRuntime`` hook, with the container's state on the
 standard input (OCI runtime.md, "State").  It returns when the network is up.  A

@@ -1,1 +1,1 @@
-"""PRoot: which one, where from, and how it is called. ``provision.provide`` is the door."""
+"""PRoot: which one, where from, and how it is called. Others use ``provision.provide``."""

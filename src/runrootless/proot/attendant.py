@@ -1,4 +1,4 @@
-"""Who stays beside a container under PRoot, as long as it exists.
+"""The process that outlives the command of a container under PRoot, and cleans up.
 
 PRoot goes on until all that it traces has ended, and so does the container whose first process
 it is.  When the command ends, the attendant kills what it has left, as the kernel would if the

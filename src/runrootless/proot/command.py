@@ -1,4 +1,4 @@
-"""The words and the environment that PRoot is executed with."""
+"""The arguments and the environment of PRoot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who passes signals on to what runs under PRoot.
+"""The process that passes signals on to the command under PRoot.
 
 PRoot ignores the signals that would end it.  So a runtime that passes on what it gets, as
 ``run`` and ``exec`` do, passes it on to nobody.

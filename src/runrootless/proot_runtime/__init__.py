@@ -3,5 +3,5 @@
 It is not an isolation: there are no namespaces, no cgroups, no seccomp profile, and the
 container sees the host's processes, devices and network.  What it has is another root
 directory, the bind mounts of the bundle, and root that is made up.
-``commands`` is the door.
+Others use ``commands``.
 """

@@ -1,9 +1,9 @@
 """Whether an execve(2) that was let through has replaced a process's program by now.
 
-The agent learns of the call and not of its outcome, and it is the kernel that looks the file
-up again. Until somebody has to know, both are kept in the process's number: what its memory
-was known by before, and what the program makes of it. Such a number is inherited as others
-are: a child that was made before the program was replaced still has the memory of before.
+The agent learns of the call and not of its result, and the kernel looks the file up again.
+Until the result matters, the process's number keeps both: a check of its memory before the
+call, and the credentials that the program gives it. Such a number is inherited as others
+are: a child that was made before the program was replaced still has the old memory.
 
 * The memory is as it was: the call has not happened yet, or has failed.
 * It is another, and the file is the one that was asked for: so are the credentials.

@@ -1,9 +1,9 @@
-"""Whose pipes, sockets and memory files are: those that no file system gives a name.
+"""Owners of pipes, sockets and memory files: those that no file system gives a name.
 
-To the kernel they are the container's user's, and the calls that make them are not
-intercepted. One of which nothing is known belongs to whoever holds it, since fork(2) and
-execve(2) pass descriptors on to processes of the same user. Whoever becomes somebody else, or
-sends a descriptor, has what he holds noted as his before.
+To the kernel they belong to the container's user, and the calls that make them are not
+intercepted. One without a note belongs to the process that holds it, since fork(2) and
+execve(2) pass descriptors on to processes of the same user. Before a process changes its user
+or sends a descriptor, what it holds is noted as its own.
 """
 
 from __future__ import annotations

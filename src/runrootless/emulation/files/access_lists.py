@@ -2,7 +2,7 @@
 
 The kernel refuses a list that names any but those. So it is given the list without its
 named entries: what a list means for the mode, for chmod(2) and for the modes of new files
-is the kernel's as ever. The named entries are kept beside it, in an attribute of their own.
+is up to the kernel. The named entries are kept beside it, in an attribute of their own.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""New files: whose they are.
+"""New files and their owners.
 
 The kernel makes every new file root's, which is right for most. The calls that make
-one are let through unless the creator is somebody else, or the directory passes on its
+one are let through unless the caller is another user, or the directory passes on its
 group (set-group-ID) or named entries of its default access control list: then the agent
 makes the file in the caller's name and records that before anybody sees it.
 """

@@ -1,8 +1,8 @@
-"""Standard streams and terminals: whose they are.
+"""Owners of standard streams and terminals.
 
 A runtime gives the standard streams of a process that it starts, and its terminal, to the
-process's user. A terminal that a program makes belongs to who has opened /dev/ptmx, and to
-the group that devpts was mounted with.
+process's user. A terminal that a program makes belongs to the process that opened /dev/ptmx, and
+to the group that devpts was mounted with.
 """
 
 from __future__ import annotations

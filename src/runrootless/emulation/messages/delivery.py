@@ -1,4 +1,4 @@
-"""A message that the agent has received: how it gets into the memory of its receiver."""
+"""Writing a message that the agent has received into the memory of its receiver."""
 
 from __future__ import annotations
 

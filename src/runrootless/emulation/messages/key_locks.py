@@ -1,4 +1,4 @@
-"""A lock for each of many things, there as long as somebody holds it or waits for it."""
+"""A lock for each key, which exists as long as a thread holds it or waits for it."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 The kernel carries out what it can: all, as long as no process has asked for credentials,
 and each message that root has sent. Only one with other IDs is received here for its
-receiver. It is looked at first, so that all is written before it is taken off the socket,
-and kept if the receiver is interrupted even so.
+receiver. The agent peeks at it first, so that everything is written before the message is
+taken off the socket, and keeps it if the receiver is interrupted nevertheless.
 """
 
 from __future__ import annotations

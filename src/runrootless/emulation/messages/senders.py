@@ -1,8 +1,8 @@
-"""Whose the messages are: what SCM_CREDENTIALS of unix(7) are to tell of a process.
+"""Senders of messages: the IDs that SCM_CREDENTIALS, unix(7), show of a process.
 
-The kernel knows which process has sent a message, and its own IDs of it. The emulated ones
-of a process that lives are asked for. What it has chosen itself is known from its last
-sendmsg(2), and what it had before it ended from that, setuid(2) or execve(2).
+The kernel knows which process has sent a message, and that process's real IDs. The emulated
+IDs of a living process are read from it. The IDs that it chose itself are known from its last
+sendmsg(2), and those it had before it ended from that, setuid(2) or execve(2).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Unix sockets: who the peer is, and whose the file is that bind(2) makes."""
+"""Unix sockets: the credentials of the peer, and the owner of the file that bind(2) makes."""
 
 from __future__ import annotations
 

@@ -1,12 +1,11 @@
-"""Opening device nodes: where the container has the real device, that is what is opened.
+"""Opening device nodes: where the container has the real device, that one is opened.
 
-Nothing can be opened by way of an emulated node, which is a whiteout (a character
-device 0:0, the only one that everybody may make) with a record of what it stands for.
-Two cases are seen to all the same, because so much depends on them, and neither costs
-a call of those that make up most: opening with O_CREAT, which is what a shell's ``>``
-does, or with O_RDWR gets a memory device such as /dev/null; and what a root that is entered by
-chroot(2) has in its /dev is covered by mounts of the devices that the caller has by
-the same names, as long as a process has that root.
+The kernel opens nothing through an emulated node, which is a whiteout (a character device
+0:0, the only one that everybody may make) with a record of the device that it stands for.
+Two cases work nevertheless, because much depends on them, and because common calls stay fast.
+Opening with O_CREAT, as a shell's ``>`` does, or with O_RDWR gets a memory device such as
+/dev/null. And as long as a process has a root that was entered by chroot(2), the nodes in
+its /dev are covered by mounts of the caller's devices of the same names.
 """
 
 from __future__ import annotations
@@ -166,7 +165,7 @@ class Devices:
     def tidy(self) -> None:
         """Remove the mounts of roots that no process has any more, in the current view."""
         if not self._lock.acquire(False):
-            # Another thread is at it, or waits for a file system: the next call will do.
+            # Another thread does it, or waits for a file system: the next call will do.
             return
         try:
             namespace = os.readlink("thread-self/ns/mnt")

@@ -1,9 +1,9 @@
-"""Sockets that the kernel is about to make: whose they are is known before they are there.
+"""Sockets that the kernel is about to make, and their owners.
 
-The kernel carries bind(2) out itself, since the address that it takes is the socket's from then
-on, and tells nobody what became of it. So a copy of the caller's socket is kept for the moment:
-as soon as that is bound to the path, a socket that came into being meanwhile, by that name, is
-the one. What gets the name later, by rename(2) say, is older or younger.
+The kernel carries out bind(2) itself, since the address that it takes is the socket's from then
+on, and tells nobody the result. So a copy of the caller's socket is kept for a moment. Once
+that is bound to the path, the socket of that name that was made meanwhile is the one. A file
+that gets the name later, by rename(2) say, is older or younger.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Files that the container has from the host's kernel, changed for the container alone.
+"""Files of the host's kernel in the container, changed for the container alone.
 
 The device nodes in its /dev are the host's own, and the root of a procfs belongs to the host's
-root. Real root of a container may change the mode, the times and the owner of its own ones. So
-what is said of these changes, as long as the agent lasts, and nothing else does.
+root. Real root of a container may change mode, times and owner of its own nodes. So the
+container is shown such changes as long as the agent lasts, and the files stay as they are.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Which files are of a procfs, and whom its links mean.
+"""Which files are in a procfs, and which process its links mean.
 
-``self`` in a procfs is whoever resolves it, and so are links below it: to the agent they
-would be the agent's own. So what is in a procfs is resolved as the caller would, by number.
+``self`` in a procfs is the process that resolves it, and so are links below it: for the agent
+they would be the agent's own. So paths in a procfs are resolved for the caller, by number.
 """
 
 from __future__ import annotations

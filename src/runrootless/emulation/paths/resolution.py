@@ -1,4 +1,4 @@
-"""The one door between what a caller names and the files that the agent acts on.
+"""The one resolver: it turns what a caller names into the files that the agent acts on.
 
 A path, a directory descriptor and flags become a descriptor (O_PATH) that the agent holds;
 no other code gives a path of the container to the kernel. Resolution begins at the caller's

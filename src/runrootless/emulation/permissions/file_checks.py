@@ -1,8 +1,8 @@
 """What calls that look at files and open them may do on behalf of an emulated user.
 
 And what all checks have in common. A check raises the error that the kernel would give a
-real user, or returns None: then the call goes its way, which may well fail for other
-reasons. Root is never refused.
+real user, or returns None: then the call is carried out, and may fail for other reasons.
+Root is never refused.
 """
 
 from __future__ import annotations

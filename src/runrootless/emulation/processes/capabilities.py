@@ -1,8 +1,8 @@
 """Capabilities of emulated processes: capget(2), capset(2).
 
 The kernel's own capabilities of a process in the container do not change with its
-emulated user ID. What it is shown is what both, the kernel and the emulation, leave it: of
-the kernel's that is the permitted set, and what execve(2) would have given back out of the
+emulated user ID. It is shown what both the kernel and the emulation leave it. For
+the kernel that is the permitted set, and what execve(2) would have given back out of the
 bounding set (``Identity.may``).
 """
 

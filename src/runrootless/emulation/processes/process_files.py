@@ -1,6 +1,6 @@
-"""Whose the files of a process in /proc are: its effective IDs, proc(5).
+"""Owners of the files of a process in /proc: its effective IDs, proc(5).
 
-Those of a process that cannot be dumped are root's.
+The files of a process that is not dumpable are root's.
 """
 
 from __future__ import annotations

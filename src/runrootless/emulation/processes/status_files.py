@@ -2,10 +2,10 @@
 
 To the kernel all are root's, and it is read without a call that is intercepted. But ps(1)
 and its relatives ask stat(2) for PID right before, so that is when a copy with the emulated
-IDs is mounted on the file. From then on all else that the copy says is out of date, and
-the mount may be in somebody's way: it goes when its reader asks for the next process or
-has ended, and after a second. Those who open the file in a way that is intercepted get a
-copy of their own.
+IDs is mounted on the file. From then on everything else in the copy is out of date, and
+the mount may be in the way. So it is removed when its reader asks for the next process or
+has ended, and after a second. A caller that opens the file in a way that is intercepted gets
+a copy of its own.
 """
 
 from __future__ import annotations

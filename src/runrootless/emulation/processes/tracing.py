@@ -1,6 +1,6 @@
 """Looking into other processes: ptrace(2), process_vm_readv(2), kcmp(2), pidfd_getfd(2).
 
-Who may is what ptrace(2) says under "Ptrace access mode checking"; kernel/ptrace.c and
+The rules are in ptrace(2) under "Ptrace access mode checking"; kernel/ptrace.c and
 security/commoncap.c. To the kernel all processes of the container are one user.
 """
 

@@ -1,8 +1,8 @@
 """An append-only file of lines that several processes share, each line found by its text.
 
-A line never changes, is found by where it begins, and is there once. Each says who pays for
-it: what one may have added is limited, so that nobody can use the file up for others. A line
-that did not fit on the disk as a whole is taken away again, by its writer or by the next one.
+A line never changes, is found by its place, and is there once. Each names the user who pays
+for it: each user's lines are limited, so that nobody can use the file up for others. A line
+that did not fit on the disk completely is removed again, by its writer or by the next one.
 
 Where a line begins is counted in units of ``UNIT`` bytes, to which lines are padded.
 """

@@ -1,9 +1,8 @@
-"""A file of lines, each of which says what has changed: the last one about a thing counts.
+"""A file of lines, each of which records a change: the last line about a key counts.
 
-Several agents share it, as containers on one rootfs do. Whoever adds a line locks the file
-(fcntl(2)), so a process that is killed gives its lock back; it has first read what others
-have added. Who only asks looks at the end and at the first line, and reads under a lock
-where these have changed.
+Several agents share it, as containers on one rootfs do. A writer locks the file (fcntl(2): a
+killed process loses its lock) and first reads what others have added. A reader compares the
+end and the first line, and reads under a lock where these have changed.
 
 The file stays one inode, so no directory is needed, and it is compacted while it is in use:
 all that counts is added once more at the end; then the beginning is written over with the

@@ -1,7 +1,7 @@
-"""What the workers of a container take over from each other, beside what files keep.
+"""What a worker takes over from the one before it, besides the records of files.
 
-In memory that the kernel holds (memfd), as a journal: a worker may be killed at any moment, and
-the next one finds all that its predecessor had noted.
+It is a journal in a memfd: a worker may be killed at any moment, and the next one finds all
+that it had noted.
 """
 
 from __future__ import annotations
@@ -112,6 +112,6 @@ class LastingMap:
 
 
 def pack(key: Key, value: Any) -> bytes:
-    """Return a line: between newlines, lest one that was cut short spoils the next one."""
+    """Return a line: between newlines, so that one that was cut short does not spoil the next."""
     line = binascii.b2a_base64(with_checksum(marshal.dumps((key, value))), newline=False)
     return b"\n" + line + b"\n"

@@ -1,7 +1,7 @@
-"""The owners of files that cannot carry them, and what device nodes stand for.
+"""The side store of owners, and of the devices that device nodes stand for.
 
-A line of 48 bytes for each change, each at a multiple of that. One that was cut short by
-whatever does not heed that shifts those that follow, so some are looked for in between.
+A line of 48 bytes for each change, each at a multiple of that. A line that something else has
+cut short shifts those that follow, so lines are also looked for in between.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is kept of a file besides what its file system keeps, and its encoding.
+"""The record of a file: its owner, or the device it stands for; and the encoding.
 
 The encoding is the protobuf message ``Resource { uint32 uid = 1; uint32 gid = 2; }``
 of the extended attribute ``user.rootlesscontainers``: the convention that umoci and

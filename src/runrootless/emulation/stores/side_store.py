@@ -1,12 +1,11 @@
-"""What is kept of files that cannot carry it, in journals (see ``journal.py``).
+"""A side store: records of files that cannot carry them, in journals (see ``journal.py``).
 
-What is to last is in a file beside the rootfs, which the agents of all containers on it
-share. What goes with the container, that is what is kept of files on anonymous devices
-(tmpfs, proc), is in memory that the kernel holds: a worker that is started anew finds it
-there. The store of a user, for what is emulated without a container, keeps all in its file:
-there such a device may be NFS.
+Records that last are in a file beside the rootfs, which the agents of all containers on it
+share. Records that end with the container, those of files on anonymous devices (tmpfs,
+proc), are in a memfd, where a new worker finds them. The store of a user, for ``emulate``,
+keeps all records in its file: there such a device may be NFS.
 
-Keys are device, inode and time of birth: the number of a deleted file is given to new
+Keys are device, inode and time of birth, since new files get the inode numbers of deleted
 ones. The device number of the rootfs itself is kept as 0, since it may be another one
 after the next boot.
 """
