@@ -216,6 +216,44 @@ def test_no_trace(sides: Sides, engine: str, terminal: bool) -> None:
     assert ours == plain
 
 
+LABELS = [
+    ({"apparmorProfile": "unconfined"}, "--apparmor"),
+    ({"apparmorProfile": "no-such-profile"}, "--apparmor"),
+    ({"selinuxLabel": "system_u:system_r:container_t:s0:c1,c2"}, "--process-label"),
+]
+
+
+@both_runtimes
+@pytest.mark.parametrize(("label", "option"), LABELS)
+def test_labels_of_security_modules(
+    sides: Sides, runtime: str, label: dict[str, str], option: str
+) -> None:
+    """What the kernel has no module for, and what it has one for, is the runtime's to say."""
+    script = "cat /proc/self/attr/current 2>&1; cat /proc/self/oom_score_adj"
+
+    def change(config: Config) -> None:
+        config["process"].update(args=["/bin/sh", "-c", script], oomScoreAdj=400, **label)
+
+    sides.change(change)
+    plain, ours = map(said, sides.both("run", "--bundle", "BUNDLE", "c"))
+    assert ours == plain
+    assert plain[1].endswith("400\n") or plain[0] != 0
+
+    def wait(config: Config) -> None:
+        for name in label:
+            del config["process"][name]
+        config["process"]["args"] = ["/bin/sleep", "1000"]
+
+    sides.change(wait)
+    for command, bundle in zip(sides.commands, (sides.plain, sides.ours), strict=True):
+        sides.user.run([*command, "run", "-d", "--bundle", bundle.path, "e"]).check()
+    (value,) = label.values()
+    plain, ours = map(said, sides.both("exec", option, value, "e", "/bin/sh", "-c", script))
+    for command in sides.commands:
+        sides.user.run([*command, "delete", "--force", "e"]).check()
+    assert ours == plain
+
+
 def names_of_calls() -> list[str]:
     """Return the names of all system calls of this machine but seccomp(2)."""
     headers = ["gcc", "-E", "-dM", "-include", "asm/unistd.h", "-x", "c", os.devnull]

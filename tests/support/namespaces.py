@@ -1,4 +1,4 @@
-"""Mount namespaces in which /sys/fs/cgroup is another one than the machine's, and others.
+"""Mount namespaces in which /sys/fs/cgroup, or all of the root, is another than the machine's.
 
 Only root can make them, before commands become the user without privileges.
 """
@@ -28,6 +28,20 @@ LAYOUTS = {
 }
 
 
+# With $0 as the root. What the tests and the kernel share with the machine is mounted in it.
+_TURN_ROOT = """
+set -e
+mount --bind "$0" "$0"
+cd "$0"
+for name in dev proc sys tmp var/tmp; do mount --rbind "/$name" "$name"; done
+for name in group passwd; do mount --bind "/etc/$name" "etc/$name"; done
+# Not chroot(2), after which the kernel makes no user namespace.
+pivot_root . mnt
+umount -l /mnt
+cd /
+"""
+
+
 def is_unified() -> bool:
     """Return whether the machine's own control groups are laid out as version 2 has it."""
     return os.path.exists("/sys/fs/cgroup/cgroup.controllers")
@@ -47,17 +61,7 @@ class MountNamespace:
             self._cgroup = f"/sys/fs/cgroup/runrootless-test-{os.getpid()}"
             script += f'mkdir -p "{self._cgroup}/user" && chown -R {{}}:{{}} "{self._cgroup}" && '
             script = script.format(*delegate_to)
-        script += "echo ready && exec sleep 1000000"
-        self._process = subprocess.Popen(
-            ["unshare", "--mount", "--propagation=private", "sh", "-c", script],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        if read_line(self._process) != "ready\n":
-            _, error = self._process.communicate(timeout=10)
-            raise RuntimeError(f"no cgroups of the layout {layout}: {error}")
+        self._process = _hold(script)
 
     def enter(self, uid: int, gid: int, cwd: str, args: Sequence[str]) -> list[str]:
         """Return the command line for root that runs ``args`` in here, as that user."""
@@ -86,3 +90,31 @@ class MountNamespace:
         path = f"/proc/{self._process.pid}/root{self._cgroup}"
         with os.scandir(path) as entries:
             return [entry.name for entry in entries if entry.is_dir() and entry.name != "user"]
+
+
+class Machine(MountNamespace):
+    """A mount namespace whose root is another one than the machine's, with cgroup version 2.
+
+    /tmp, /var/tmp and the users are the machine's own. ``root`` has the programs mount and
+    umount, and those that commands of users begin with: setpriv and env.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._cgroup = ""
+        self._process = _hold(f"{_TURN_ROOT}{LAYOUTS['v2']}; ", root)
+
+
+def _hold(script: str, *arguments: str) -> "subprocess.Popen[str]":
+    """Return a process that stays in a mount namespace in which it has run a script of sh."""
+    command = ["unshare", "--mount", "--propagation=private", "sh", "-c"]
+    process = subprocess.Popen(
+        [*command, f"{script}echo ready && exec sleep 1000000", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    if read_line(process) != "ready\n":
+        _, error = process.communicate(timeout=10)
+        raise RuntimeError(f"no mount namespace by {script}: {error}")
+    return process

@@ -32,6 +32,13 @@ DATABASE = ("postgresql-15", "postgresql-client-15")
 # What the engines' tests install.
 MESSAGE_BUS = "dbus"
 
+_WITHOUT_UNREAD = [
+    "--dpkgopt=path-exclude=/usr/share/doc/*",
+    "--dpkgopt=path-exclude=/usr/share/locale/*",
+    "--dpkgopt=path-exclude=/usr/share/man/*",
+    "--dpkgopt=path-exclude=/usr/share/zoneinfo/*",
+]
+
 # Options of mmdebstrap for each tree of Debian.
 RECIPES: dict[str, list[str]] = {
     "debian": [],
@@ -52,16 +59,21 @@ RECIPES: dict[str, list[str]] = {
     "jobs": [
         "--include=rpm",
         # There is a copy for each engine.
-        "--dpkgopt=path-exclude=/usr/share/doc/*",
-        "--dpkgopt=path-exclude=/usr/share/locale/*",
-        "--dpkgopt=path-exclude=/usr/share/man/*",
-        "--dpkgopt=path-exclude=/usr/share/zoneinfo/*",
+        *_WITHOUT_UNREAD,
         '--customize-hook=chroot "$1" apt-get clean',
         '--customize-hook=chroot "$1" apt-get install --download-only --yes'
         f" --no-install-recommends {MESSAGE_BUS}",
         '--customize-hook=mkdir "$1"/packages',
         '--customize-hook=mv "$1"/var/cache/apt/archives/*.deb "$1"/packages',
     ],
+    # A machine of its own, for users without privileges: no apt.
+    "host": [
+        "--variant=essential",
+        "--include=crun,mount,passwd,python3,runc",
+        *_WITHOUT_UNREAD,
+    ],
+    # Unpacked only, for other releases' programs and their libraries.
+    "runtimes": ["--variant=extract", "--include=crun,runc"],
 }
 # What no program of the tests reads: half of all files, and trees are copied often. They are
 # not left out for good: packages that are installed later bring theirs.
@@ -88,13 +100,13 @@ def mirror() -> str:
     ).stdout.strip()
 
 
-def debian_archive(recipe: str) -> str:
+def debian_archive(recipe: str, suite: str = SUITE) -> str:
     """Return the tar of a minimal Debian, made with mmdebstrap at the first call."""
-    options = ["--mode=root", "--variant=minbase", *RECIPES[recipe], SUITE]
+    options = ["--mode=root", "--variant=minbase", *RECIPES[recipe], suite]
     key = hashlib.sha256(repr(options).encode()).hexdigest()[:8]
     directory = cache_directory()
     os.makedirs(directory, 0o755, exist_ok=True)
-    archive = os.path.join(directory, f"{SUITE}-{recipe}-{key}.tar")
+    archive = os.path.join(directory, f"{suite}-{recipe}-{key}.tar")
     # Runs at the same time wait for each other here.
     with open(archive + ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
