@@ -41,7 +41,10 @@ def let_through() -> None:
 
 
 class Raised:
-    """A context in which interrupts raise KeyboardInterrupt, also if they are held around it."""
+    """A context in which interrupts raise KeyboardInterrupt, also if they are held around it.
+
+    Not those that the caller has blocked or ignored.
+    """
 
     __slots__ = ("_handler", "_mask")
 
@@ -49,7 +52,9 @@ class Raised:
         self._handler = _signal.getsignal(_signal.SIGINT)
         if self._handler == _signal.SIG_DFL:
             _signal.signal(_signal.SIGINT, _signal.default_int_handler)
-        self._mask = _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _INTERRUPT)
+        self._mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
+        if _signal.SIGINT not in (_before[-1] if _before else self._mask):
+            _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _INTERRUPT)
 
     def __exit__(
         self,

@@ -73,9 +73,10 @@ def built(
     return machine, directory
 
 
-def test_launcher_needs_nothing(built: tuple[str, Path]) -> None:
+@pytest.mark.parametrize("name", ["launcher", "runrootless"])
+def test_programs_need_nothing(built: tuple[str, Path], name: str) -> None:
     machine, directory = built
-    data = (directory / "native" / "launcher").read_bytes()
+    data = (directory / "native" / name).read_bytes()
     launcher = elf.parse(data)
     assert launcher.machine == machine
     assert launcher.type == elf.TYPE_EXECUTABLE
@@ -110,6 +111,28 @@ def test_launcher_called_wrongly(built: tuple[str, Path]) -> None:
     assert "runrootless" in result.stderr
 
 
+def test_command_becomes_the_script_beside_it(built: tuple[str, Path]) -> None:
+    machine, directory = built
+    emulator = [] if machine == os.uname().machine else [f"qemu-{machine}"]
+    script = directory / "native" / "runrootless-python"
+    # No shell: dash unblocks all signals.
+    script.write_text(
+        f"#!{PYTHON} -IS\nimport os, sys\n"
+        "print(os.environ['RUNROOTLESS_COMMAND'], sys.argv[1:])\n"
+        "print(next(line for line in open('/proc/self/status') if 'SigBlk' in line))\n"
+    )
+    script.chmod(0o755)
+    program = str(directory / "native" / "runrootless")
+    result = subprocess.run(
+        [*emulator, program, "a", "b c"], capture_output=True, text=True, check=False
+    )
+    script.unlink()
+    assert (result.returncode, result.stderr) == (0, "")
+    told, blocked = result.stdout.split("\n", 1)
+    assert told == f"-{program} ['a', 'b c']"
+    assert int(blocked.split()[1], 16) & 2
+
+
 def test_wheel_for_another_machine(sources: Path) -> None:
     arguments = cross_file("aarch64")
     output = run(PYTHON, "-c", BUILD_WHEEL, *arguments, directory=sources)
@@ -131,8 +154,15 @@ def test_wheel_for_another_machine(sources: Path) -> None:
                 assert algorithm_and_digest == f"sha256={digest.rstrip('=')}"
                 assert int(size) == len(data)
         assert sorted(path for path, _, _ in rows) == sorted(wheel.namelist())
-        (script,) = [path for path in names if path.endswith(".data/scripts/runrootless")]
-        assert wheel.getinfo(script).external_attr >> 16 & 0o111
+        scripts = sorted(path for path in names if ".data/scripts/" in path)
+        command, script = scripts
+        assert command.endswith(".data/scripts/runrootless")
+        assert script == f"{command}-python"
+        for path in scripts:
+            assert wheel.getinfo(path).external_attr >> 16 & 0o111
+        assert elf.parse(wheel.read(command)).machine == "aarch64"
+        # Installers put the path of the interpreter there.
+        assert wheel.read(script).startswith(b"#!python\n")
     assert elf.parse(native["launcher"]).machine == "aarch64"
     assert native["notify.bpf"] == build("aarch64", RETURN_NOTIFY)
     assert native["thorough.bpf"] == build("aarch64", RETURN_NOTIFY, thorough=True)

@@ -57,3 +57,17 @@ def test_interrupts(script: str, out: str, code: int) -> None:
     lines = sum(line.count("print(") for line in script.splitlines()) - script.count("except")
     done = run(script, ignored=True)
     assert (len(done.stdout.splitlines()), done.stderr, done.returncode) == (lines, "", 0)
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_what_the_caller_has_blocked(held: bool) -> None:
+    hold, let_through = ("interrupts.hold()", "interrupts.let_through()") if held else ("", "")
+    done = run(f"""
+signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+{hold}
+with interrupts.Raised():
+    interrupt()
+{let_through}
+print(signal.sigpending())
+""")
+    assert (done.stdout, done.stderr) == ("{<Signals.SIGINT: 2>}\n", "")
