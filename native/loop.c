@@ -158,6 +158,9 @@ static bool fill(const struct loop *loop, uint64_t address, void *data, size_t s
 	return result(answer, is_whole ? 0 : -EFAULT);
 }
 
+/* The inode of the root of every procfs, which belongs to the host. */
+enum { PROC_ROOT_INO = 1 };
+
 /* What a call of the stat family asks for, and where it is to be written. */
 struct wanted { uint64_t address; bool is_extended; unsigned sync, mask; };
 
@@ -300,6 +303,21 @@ static bool open_path(const struct seccomp_notif *call, int directory, uint64_t 
 	return file == FAILS && make(call, &name, answer);
 }
 
+/* Modes and times of what is open: the kernel's, but for devices, which may stand for emulated
+ * nodes or be the host's, and for what is in a procfs. */
+static bool change(const struct loop *loop, int descriptor, unsigned mode,
+		   struct seccomp_notif_resp *answer)
+{
+	struct stat status;
+	struct handle handle = handle_of(loop->slot->pid, descriptor);
+	if (descriptor < 0 || syscall(SYS_newfstatat, AT_FDCWD, handle.name, &status, 0))
+		return false;
+	bool is_plain = S_ISREG(status.st_mode) ||
+		(S_ISDIR(status.st_mode) && status.st_ino != PROC_ROOT_INO);
+	/* Whether somebody may pass on a group is Python's to say. */
+	return is_plain && !(loop->flags & ROOT_ONLY && mode & S_ISGID) && pass(answer);
+}
+
 static bool tell_id(const struct seccomp_notif *call, int shift, struct seccomp_notif_resp *answer)
 {
 	uint64_t number = identity(call->pid);
@@ -329,6 +347,12 @@ static bool decide(struct loop *loop, struct seccomp_notif_resp *answer)
 	switch (call->data.nr) {
 	case SYS_getuid: case SYS_geteuid: return tell_id(call, 31, answer);
 	case SYS_getgid: case SYS_getegid: return tell_id(call, 0, answer);
+	}
+	if (!(loop->flags & ROOT_ONLY && !is_root(identity(call->pid)))) {
+		if (call->data.nr == SYS_fchmod)
+			return change(loop, descriptor, second, answer);
+		if (call->data.nr == SYS_utimensat && !second)
+			return change(loop, descriptor, 0, answer);
 	}
 	if (__atomic_load_n(loop->varied, __ATOMIC_ACQUIRE) || reads_status(loop->readers, call->pid) ||
 	    (loop->flags & ROOT_ONLY && !is_root(identity(call->pid))))

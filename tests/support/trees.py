@@ -32,13 +32,9 @@ DATABASE = ("postgresql-15", "postgresql-client-15")
 # What the engines' tests install.
 MESSAGE_BUS = "dbus"
 
-_WITHOUT_UNREAD = [
-    "--dpkgopt=path-exclude=/usr/share/doc/*",
-    "--dpkgopt=path-exclude=/usr/share/locale/*",
-    "--dpkgopt=path-exclude=/usr/share/man/*",
-    "--dpkgopt=path-exclude=/usr/share/zoneinfo/*",
+_WITHOUT_DOCUMENTS = [
+    f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "locale", "man", "zoneinfo")
 ]
-
 # Options of mmdebstrap for each tree of Debian.
 RECIPES: dict[str, list[str]] = {
     "debian": [],
@@ -56,10 +52,17 @@ RECIPES: dict[str, list[str]] = {
         # Downloaded by apt outside the tree, and no part of the installation.
         '--customize-hook=rm -f "$1"/var/cache/apt/*.bin',
     ],
+    # What other distributions install packages with, and what else unpacks archives.
+    "packages": [
+        "--include=acl,attr,cpio,createrepo-c,dnf,libarchive-tools,libcap2-bin,makepkg,npm,"
+        "pacman-package-manager,python3-pip,rpm,rsync,ruby,squashfs-tools,systemd,zypper",
+        *_WITHOUT_DOCUMENTS,
+        '--customize-hook=chroot "$1" apt-get clean',
+    ],
     "jobs": [
         "--include=rpm",
         # There is a copy for each engine.
-        *_WITHOUT_UNREAD,
+        *_WITHOUT_DOCUMENTS,
         '--customize-hook=chroot "$1" apt-get clean',
         '--customize-hook=chroot "$1" apt-get install --download-only --yes'
         f" --no-install-recommends {MESSAGE_BUS}",
@@ -70,7 +73,7 @@ RECIPES: dict[str, list[str]] = {
     "host": [
         "--variant=essential",
         "--include=crun,mount,passwd,python3,runc",
-        *_WITHOUT_UNREAD,
+        *_WITHOUT_DOCUMENTS,
     ],
     # Unpacked only, for other releases' programs and their libraries.
     "runtimes": ["--variant=extract", "--include=crun,runc"],

@@ -11,6 +11,7 @@ from runrootless.emulation.files.attributes import Attributes
 from runrootless.emulation.files.chown import Chown
 from runrootless.emulation.files.creation import Creation
 from runrootless.emulation.files.metadata import Metadata
+from runrootless.emulation.files.modes import Modes
 from runrootless.emulation.files.nodes import Nodes
 from runrootless.emulation.files.streams import Streams
 from runrootless.emulation.files.xattrs import Xattrs
@@ -70,7 +71,7 @@ class Emulator:
         self._handlers: dict[bytes, Handler] = {}
         self._identity = shared.identity
         self._procfs = shared.procfs
-        self._devices = Devices(shared.paths, shared.ownership)
+        self._devices = Devices(shared.paths, shared.ownership, shared.stand_ins)
         self._status_files = StatusFiles()
         self._process_files = ProcessFiles(shared.procfs, shared.identity, self._status_files)
         self._expectations = shared.ownership.expectations
@@ -83,6 +84,7 @@ class Emulator:
         creation = Creation(shared, self._devices, self._process_files, access_lists, self._streams)
         metadata = Metadata(shared, self._process_files, self._status_files)
         chown = Chown(shared, self._process_files)
+        modes = Modes(shared, thorough)
         senders = Senders(shared.identity)
         sending, receiving = Sending(shared, senders), Receiving(shared, senders)
         self._senders = senders
@@ -99,7 +101,7 @@ class Emulator:
             from runrootless.emulation.permissions.checks import Checks
             from runrootless.emulation.processes.tracing import Tracing
 
-            self._checks = Checks(shared, self._process_files, access_lists)
+            self._checks = Checks(shared, self._process_files, access_lists, modes)
             self._components["tracing"] = Tracing(shared)
         sockets = Sockets(shared, creation, self._checks)
         ids = Ids(shared)
@@ -113,6 +115,7 @@ class Emulator:
             "creation": creation,
             "chown": chown,
             "nodes": Nodes(shared, creation),
+            "modes": modes,
             "capabilities": Capabilities(shared),
             "process_options": ProcessOptions(shared),
             "execution": Execution(shared, self._devices, self._status_files),

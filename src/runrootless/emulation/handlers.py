@@ -10,6 +10,7 @@ from runrootless.emulation.owners.host_files import HostFiles
 from runrootless.emulation.owners.ownership import Ownership
 from runrootless.emulation.paths.procfs import Procfs
 from runrootless.emulation.paths.resolution import Paths
+from runrootless.emulation.paths.stand_ins import StandIns
 from runrootless.linux.files import Files
 from runrootless.linux.memory import Memory
 
@@ -36,14 +37,16 @@ class Shared:
         "ownership",
         "paths",
         "procfs",
+        "stand_ins",
     )
 
     def __init__(self, table: CredentialTable, owners: OwnerStore) -> None:
         self.memory = Memory()
         self.files = Files()
         self.procfs = Procfs()
-        self.paths = Paths(self.memory, self.files, self.procfs)
         self.apart = Apart()
+        self.stand_ins = StandIns(self.files, self.apart)
+        self.paths = Paths(self.memory, self.files, self.procfs, self.stand_ins)
         self.ownership = Ownership(self.files, owners, self.apart)
         self.host_files = HostFiles(self.apart)
         self.makers = Makers(self.apart)

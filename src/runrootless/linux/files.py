@@ -75,7 +75,8 @@ _BIRTH = struct.Struct("=I76xqI")
 _IDENTITY_MASK = c_long(0x101 | _STATX_BTIME)
 _IDENTITY = struct.Struct("=I24xH2xQ40xqI44xII")
 _AT_STATX_DONT_SYNC = 0x4000
-_PLACE_MASK = c_long(0x1000 | 0x100)
+_STATX_MNT_ID = 0x1000
+_PLACE_MASK = c_long(_STATX_MNT_ID | 0x100)
 # stx_ino, stx_dev_major, stx_dev_minor and stx_mnt_id.
 _PLACE = struct.Struct("=32xQ96xIIQ")
 _OPEN_HOW = struct.Struct("=3Q")
@@ -201,6 +202,12 @@ class Files(_local):
         )
         birth = seconds * 1_000_000_000 + nanoseconds if mask & _STATX_BTIME else 0
         return mode, os.makedev(major, minor), inode, birth
+
+    def mount(self, file: int) -> int:
+        """Return the number of the mount that an open file is on. Raises OSError."""
+        flags, buffer = AT_EMPTY_PATH | _AT_STATX_DONT_SYNC, self._birth_address
+        check(_syscall(_NR_STATX, file, b"", flags, _PLACE_MASK, buffer), "statx")
+        return int(_PLACE.unpack_from(self._birth_buffer)[3])
 
     def getxattr(self, file: int, attribute: bytes) -> bytes | int:
         """Return the attribute's value, or a negative error number.

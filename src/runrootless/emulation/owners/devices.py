@@ -18,6 +18,7 @@ from _thread import allocate_lock
 from runrootless.emulation.call import failure
 from runrootless.emulation.owners.ownership import Ownership
 from runrootless.emulation.paths.resolution import Paths
+from runrootless.emulation.paths.stand_ins import StandIns
 from runrootless.emulation.paths.walk import open_child
 from runrootless.emulation.stores.lasting_map import LastingMap
 from runrootless.linux.files import (
@@ -27,7 +28,14 @@ from runrootless.linux.files import (
     handle,
     open_directory,
 )
-from runrootless.linux.mounts import MNT_DETACH, MS_BIND, mount, mount_points, unmount
+from runrootless.linux.mounts import (
+    MNT_DETACH,
+    MS_BIND,
+    clone_mount,
+    mount,
+    mount_points,
+    unmount,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,9 +52,10 @@ _MOUNTS_LIMIT = 512
 class Devices:
     """Knows the real devices and where they are mounted on emulated nodes."""
 
-    def __init__(self, paths: Paths, ownership: Ownership) -> None:
+    def __init__(self, paths: Paths, ownership: Ownership, stand_ins: StandIns) -> None:
         self._paths = paths
         self._ownership = ownership
+        self._stand_ins = stand_ins
         self._lock = allocate_lock()
         self._directory = -1
         self._processes = -1
@@ -92,7 +101,9 @@ class Devices:
             real = open_child(self._directory, name)
             try:
                 if real >= 0 and _is_device(real, record.device_type, record.device):
-                    return os.open(handle(real), flags)
+                    return self._stand_ins.open(
+                        file, real, lambda: self._mount(pid, real, name), flags
+                    )
             finally:
                 if real >= 0:
                     os.close(real)
@@ -102,6 +113,23 @@ class Devices:
         except OSError:
             return None
         raise failure(errno.EPERM)
+
+    def _mount(self, pid: int, real: int, name: bytes) -> int:
+        """Return a descriptor of a mount of an open device that is attached nowhere.
+
+        Raises OSError.
+        """
+        try:
+            return clone_mount(real)
+        except OSError:
+            # The thread is in another mount namespace: there it has to be that one's.
+            own = self._paths.open_path(pid, AT_FDCWD, b"/dev/" + name, 0)
+            try:
+                if not os.path.samestat(os.fstat(own), os.fstat(real)):
+                    raise
+                return clone_mount(own)
+            finally:
+                os.close(own)
 
     def furnish(self, pid: int, root: int) -> None:
         """Cover the emulated nodes in the /dev of a directory that a thread makes its root.

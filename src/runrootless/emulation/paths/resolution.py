@@ -15,6 +15,7 @@ import stat
 
 from runrootless.emulation.call import Call, failure
 from runrootless.emulation.paths.procfs import Procfs
+from runrootless.emulation.paths.stand_ins import StandIns
 from runrootless.emulation.paths.walk import Found, Nowhere, Walk, open_child, open_root
 from runrootless.linux.files import (
     AT_EMPTY_PATH,
@@ -46,11 +47,12 @@ class Paths:
     A caller is given by the thread's ID, a directory as a descriptor of it or AT_FDCWD.
     """
 
-    def __init__(self, memory: Memory, files: Files, procfs: Procfs) -> None:
+    def __init__(self, memory: Memory, files: Files, procfs: Procfs, stand_ins: StandIns) -> None:
         self._memory = memory
         self._files = files
         self._procfs = procfs
-        self._walk = Walk(files, procfs)
+        self._stand_ins = stand_ins
+        self._walk = Walk(files, procfs, stand_ins)
 
     def on_borrowing(self, borrow: Callable[[int, bytes], None]) -> None:
         """Have called what ``Walk.borrow`` is."""
@@ -99,13 +101,14 @@ class Paths:
     def open_descriptor(self, caller: int, descriptor: int) -> int:
         """Return a descriptor of what one of a thread's refers to, or of its working directory.
 
-        Raises OSError: EBADF.
+        That is the emulated node where it refers to what stands for one. Raises OSError: EBADF.
         """
         if descriptor == AT_FDCWD:
             return os.open(b"%d/cwd" % caller, _OPEN)
         try:
             if descriptor >= 0:
-                return os.open(b"%d/fd/%d" % (caller, descriptor), _OPEN)
+                file = os.open(b"%d/fd/%d" % (caller, descriptor), _OPEN)
+                return self._stand_ins.behind(file)
         except FileNotFoundError:
             pass
         raise failure(errno.EBADF)

@@ -11,6 +11,7 @@ import os
 import stat
 
 from runrootless.emulation.paths.procfs import ROOT_INODE, Procfs
+from runrootless.emulation.paths.stand_ins import StandIns
 from runrootless.linux.capabilities import capabilities, set_effective
 from runrootless.linux.files import (
     O_PATH,
@@ -85,9 +86,10 @@ class Found:
 class Walk:
     """Walks paths in the caller's name."""
 
-    def __init__(self, files: Files, procfs: Procfs) -> None:
+    def __init__(self, files: Files, procfs: Procfs, stand_ins: StandIns) -> None:
         self._files = files
         self._procfs = procfs
+        self._stand_ins = stand_ins
         self.borrow: Callable[[int, bytes], None] | None = None
         """Called before a magic link of another process is followed: its directory and name."""
 
@@ -111,7 +113,7 @@ class Walk:
         steps = _Steps(self._files, self._procfs, caller, start, path, follows)
         try:
             steps.search, steps.follow, steps.jump = search, follow, jump
-            steps.borrow = self.borrow
+            steps.borrow, steps.behind = self.borrow, self._stand_ins.behind
             return steps.run()
         finally:
             steps.close()
@@ -135,6 +137,7 @@ class _Steps:
         self.follow: Follow | None = None
         self.borrow: Callable[[int, bytes], None] | None = None
         self.jump: Jump | None = None
+        self.behind: Callable[[int], int] | None = None
 
     def run(self) -> Found:
         while self._parts:
@@ -231,7 +234,8 @@ class _Steps:
         ):
             # The kernel lets nobody else follow it, and would let the agent.
             raise _nowhere(errno.EACCES)
-        self._move(-1, self._open_magic_link(name))
+        file = self._open_magic_link(name)
+        self._move(-1, self.behind(file) if self.behind is not None else file)
 
     def _open_magic_link(self, name: bytes) -> int:
         """Return a descriptor of what a magic link leads to. Raises OSError."""
