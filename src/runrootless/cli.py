@@ -33,7 +33,7 @@ class Invocation:
     """One call of this command.
 
     ``options`` are the global flags, ``command`` the subcommand, ``arguments``
-    what follows it.  ``directory`` is the container directory that must go if the
+    what follows it.  ``directory`` is the private directory to remove if the
     runtime is not started after all.
     """
 

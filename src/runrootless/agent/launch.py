@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Settings:
-    """What the agent, or whatever else an engine launches beside the runtime, is told.
+    """The settings of the agent, or of another process that an engine starts beside the runtime.
 
     ``directory`` is the container's private directory, with its derived bundle, and
     ``lock_fd`` its locked lock file; ``state_directory`` is where the runtime keeps the

@@ -78,8 +78,8 @@ class c_void_p(Pointer):
 class Function(CFuncPtr):
     """A function of the C library that returns an int and keeps errno for ``get_errno``.
 
-    Other threads of Python run meanwhile, as is a must for what may wait for somebody else:
-    a file system, or another process's memory (FUSE, NFS, userfaultfd(2)).
+    Other threads of Python run meanwhile. That is necessary for calls that may wait for a file
+    system or for another process's memory (FUSE, NFS, userfaultfd(2)).
     """
 
     _flags_ = FUNCFLAG_CDECL | FUNCFLAG_USE_ERRNO
@@ -89,7 +89,7 @@ class Function(CFuncPtr):
 class QuickFunction(CFuncPtr):
     """As ``Function``, but no other thread of Python runs meanwhile.
 
-    For calls that take less time than letting go of the interpreter and taking it back.
+    For calls that take less time than releasing the interpreter's lock and taking it again.
     """
 
     _flags_ = FUNCFLAG_CDECL | FUNCFLAG_USE_ERRNO | FUNCFLAG_PYTHONAPI

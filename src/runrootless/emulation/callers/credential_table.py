@@ -262,7 +262,7 @@ class CredentialTable:
         return found
 
     def key(self) -> bytes:
-        """Return the table's secret, the same for whoever reads it. Raises FullError, OSError."""
+        """Return the table's secret, the same for all its readers. Raises FullError, OSError."""
         if not self._key:
             text = self._file.text(0)
             if text is None:

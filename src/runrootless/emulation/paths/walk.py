@@ -45,7 +45,7 @@ class Nowhere(OSError):
 
 
 class Found:
-    """Where a path leads: O_PATH descriptors, each -1 where there is none. Closed when left.
+    """The end of a path: O_PATH descriptors, -1 where there is none. A context closes them.
 
     ``file`` is what it leads to, and ``parent`` the directory in which that is called
     ``name``; ``slash`` tells that the path ends with one.

@@ -49,7 +49,7 @@ class FullError(OSError):
     """There is no room for a line: in the file, in what its payer may add, or on the disk.
 
     ``errno`` is ENOMEM, which is what the call of a program fails with; ``reason`` is for
-    whoever looks after the machine.
+    the log.
     """
 
     def __init__(self, reason: str) -> None:
