@@ -110,7 +110,7 @@ def choose(option: str, annotation: str) -> Choice:
 
 
 def _nested(choice: Choice) -> Choice:
-    """Return the choice, or the engine nested where an agent of ours serves this process already."""
+    """Return the choice, or the engine nested where an agent already serves this process."""
     if choice.name in WITH_LISTENER:
         from runrootless.engines.notify import is_served
 
