@@ -30,7 +30,7 @@ _ANSWERED, _WAITS = Call.ANSWERED, Call.WAITS
 
 
 def _is_woken_at_the_end() -> bool:
-    """Return whether who waits for a notification learns that no process is left: Linux 6.11."""
+    """Return whether the ioctl that waits returns when no process is left: Linux 6.11."""
     major, minor = os.uname().release.split(".")[:2]
     return (int(major), int("".join(filter(str.isdigit, minor)) or 0)) >= (6, 11)
 

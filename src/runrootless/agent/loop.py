@@ -139,7 +139,7 @@ class Loop:
             try:
                 is_changed = self._look(file, status)
             except Exception:
-                # Whoever handles the call will meet with the same.
+                # The handler of the call will meet the same error.
                 os.close(file)
                 _LOOKED.pack_into(self._memory, _FILE_OFFSET, -1, 0)
                 return LEFT

@@ -156,7 +156,7 @@ class Worker:
         try:
             seccomp.set_flags(listener, seccomp.FD_SYNC_WAKE_UP)
         except OSError:
-            # Before Linux 6.6: slower, and right all the same.
+            # Before Linux 6.6: slower, but correct.
             pass
         crew = Crew(
             listener,

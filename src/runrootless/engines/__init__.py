@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 
 AUTO = "auto"
-# What ``auto`` takes, the best first, and what only who asks for it gets.
+# The engines of ``auto``, the best first; the others must be asked for.
 _AUTOMATIC = ("notify", "proot")
 NAMES = (*_AUTOMATIC, "thorough", "zero", "none")
 WITH_FILTER = ("notify", "thorough", "zero")

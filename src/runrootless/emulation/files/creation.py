@@ -177,7 +177,7 @@ class Creation(Handlers):
                 return None if flags & os.O_EXCL else self._open_existing(call, found.file, flags)
             if found.slash or not found.has_room():
                 return None
-            # Whoever else makes it meanwhile: then this fails, and the kernel opens the other's.
+            # Another process may make it meanwhile: then this fails, and the kernel opens that one.
             flags |= os.O_EXCL
             return self._open_new(call, found.parent, found.name, flags, mode, found)
 

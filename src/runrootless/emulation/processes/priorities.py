@@ -62,7 +62,7 @@ class Priorities(Handlers):
         require_valid(call)
         result = -errno.ESRCH
         for thread in users:
-            # One that cannot be changed is told of, and the others are changed all the same.
+            # A thread that cannot be changed is reported, and the others are changed nevertheless.
             try:
                 if not is_permitted(self._identity.of(thread)):
                     result = -errno.EPERM

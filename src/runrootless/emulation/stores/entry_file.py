@@ -205,7 +205,7 @@ def _account(text: bytes, payer: int) -> tuple[int, bytes]:
 
 
 def _split(line: bytes) -> tuple[bytes, int]:
-    """Return a line's text and who has paid for it."""
+    """Return a line's text and the user who pays for it."""
     text, _, payer = line.rpartition(_PAYER)
     payer = payer.strip()
     return text, int(payer) if payer.isdigit() else ROOT
