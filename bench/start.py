@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -121,6 +122,22 @@ def contenders(stopwatch: Stopwatch, runtime: str, plain: str, regular: str) -> 
     ]
 
 
+def others(stopwatch: Stopwatch, runtime: str, rootfs: str) -> list[Contender]:
+    """Return other programs that run /bin/true in the tree for the same user, if installed."""
+    path = shutil.which(runtime)
+    podman = ["--cgroup-manager=cgroupfs", f"--runtime={path}", "run", "--rm", "--network=host"]
+    commands = {
+        "proot": ["-0", "-r", rootfs, "-w", "/", "/bin/true"],
+        "podman": [*podman, "--rootfs", rootfs, "/bin/true"],
+    }
+    found = []
+    for name, words in commands.items():
+        program = shutil.which(name)
+        if program is not None:
+            found.append(Contender(name, partial(stopwatch.time, [program, *words])))
+    return found
+
+
 def is_unified() -> bool:
     """Return whether the control groups are laid out as crun wants them."""
     return os.path.exists("/sys/fs/cgroup/cgroup.controllers")
@@ -130,6 +147,7 @@ def main() -> None:
     """Measure and print."""
     options = parser(__doc__ or "", rounds=40)
     options.add_argument("--runtime", default="runc", choices=("runc", "crun"))
+    options.add_argument("--others", action="store_true", help="PRoot and podman as well")
     options.add_argument("--in-namespace", action="store_true", help="used by the program itself")
     arguments = options.parse_args()
     if shutil.which(arguments.runtime) is None:
@@ -145,7 +163,10 @@ def main() -> None:
         regular = here.bundle(directory, rootfs, ["/bin/true"])
         plain = here.trees.new_directory("plain", for_user=True)
         rootless_bundle(here, plain, rootfs)
-        ways = contenders(Stopwatch(here), arguments.runtime, plain, regular.path)
+        stopwatch = Stopwatch(here)
+        ways = contenders(stopwatch, arguments.runtime, plain, regular.path)
+        if arguments.others:
+            ways += others(stopwatch, arguments.runtime, rootfs)
         series = report.add(
             as_user(
                 here,

@@ -406,7 +406,7 @@ static void conclude(struct loop *loop)
 
 /* Receives and answers calls until there is something for Python: see the enumeration above.
  * Whenever there is no call in hand, the slot says so before the next one is asked for: else
- * whoever follows this process would answer a call once more. */
+ * the next worker would answer a call once more. */
 int serve(struct loop *loop)
 {
 	struct seccomp_notif *slot = loop->slot;
@@ -433,13 +433,13 @@ int serve(struct loop *loop)
 				return ENDED;
 			continue;
 		}
-		/* Either this is seen, or whoever goes to sleep sees the call in the slot. */
+		/* Either this is seen, or the thread that falls asleep sees the call in the slot. */
 		atomic_thread_fence(memory_order_seq_cst);
 		if (__atomic_load_n(&loop->activity->asleep, __ATOMIC_RELAXED)) {
 			uint64_t one = 1;
 			__atomic_store_n(&loop->activity->asleep, 0, __ATOMIC_RELAXED);
 			ssize_t written = write(loop->activity->wakes, &one, sizeof one);
-			(void)written; /* Whoever waits is awake if it is full. */
+			(void)written; /* If it is full, the main thread is awake. */
 		}
 		struct seccomp_notif_resp answer = {.id = slot->id};
 		if (!decide(loop, &answer))

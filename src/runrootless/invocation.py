@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from runrootless.runtimes import Runtime
 
 _STARTING = ("run", "create")
-# Nothing can be made there. The name is for whoever reads the runtime's error.
+# Nothing can be made there. The name appears in the runtime's error.
 _NO_ROOT = "--root=/proc/runrootless does not know one of these flags"
 
 
@@ -24,7 +24,7 @@ class Invocation:
     """One call of this command.
 
     ``options`` are the global flags, ``command`` the subcommand, ``arguments``
-    what follows it.  ``directory`` is the container directory that must go if the
+    what follows it.  ``directory`` is the private directory to remove if the
     runtime is not started after all.
     """
 
@@ -103,7 +103,7 @@ class Invocation:
     def refused(self) -> list[str]:
         """Return the runtime's command line for what it is to refuse, with whatever mistake.
 
-        Where it finds none it fails all the same: no container is started without an engine.
+        Where it finds none it fails nevertheless: no container is started without an engine.
         """
         words = self.options.without("runtime", "engine", "root")
         return [self.runtime.path, *words, _NO_ROOT, self.command, *self.arguments]

@@ -67,12 +67,12 @@ that the kernel does not know, WAIT_KILLABLE_RECV before Linux 5.19, is done wit
 
 
 class Words:
-    """How a launcher says that a program cannot be executed.
+    """The launcher's error texts and exit codes, for programs that cannot be executed.
 
-    ``texts`` are, for errno numbers and those that the launcher calls by numbers of its own,
-    the exit code, and what is said before and behind the name of the program, which is not said
-    without the latter. ``other`` is the
-    same for all other errors, and ``failed`` the exit code where no filter can be had.
+    ``texts`` maps an errno number, or one of the launcher's own numbers, to the exit code and
+    the texts before and after the program's name; without a text after it the name is left out.
+    ``other`` is the same for all other errors. ``failed`` is the exit code if no filter can be
+    installed.
     """
 
     __slots__ = ("_packed",)

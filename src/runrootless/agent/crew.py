@@ -30,7 +30,7 @@ _ANSWERED, _WAITS = Call.ANSWERED, Call.WAITS
 
 
 def _is_woken_at_the_end() -> bool:
-    """Return whether who waits for a notification learns that no process is left: Linux 6.11."""
+    """Return whether the ioctl that waits returns when no process is left: Linux 6.11."""
     major, minor = os.uname().release.split(".")[:2]
     return (int(major), int("".join(filter(str.isdigit, minor)) or 0)) >= (6, 11)
 
@@ -38,8 +38,8 @@ def _is_woken_at_the_end() -> bool:
 class Member:
     """One thread of a crew, and where it notes its calls.
 
-    ``seen`` is the call that it had in hand when it was last looked at, and ``stuck`` whether
-    that was so before. ``busy`` is held while a handler runs.
+    ``seen`` is the call that it had in hand at the last look of the watch, and ``stuck`` whether
+    it had the same one at the look before. ``busy`` is held while a handler runs.
     """
 
     __slots__ = ("busy", "seen", "slot", "stuck")
@@ -58,7 +58,7 @@ class Member:
 class Crew:
     """The threads of one listener, which has a number. ``ended`` is called when all have ended.
 
-    That is told with what a thread could not deal with, if it was that.
+    Its argument is the exception that ended a thread, or None.
     """
 
     def __init__(

@@ -60,7 +60,7 @@ _USED = 8
 
 
 class Slot:
-    """Where one call is noted as long as it has no answer.
+    """The place where one call is noted until it has an answer.
 
     ``notification`` is what the kernel writes to ``address``, and ``identifier`` its beginning;
     ``call`` is that and what belongs to it, as ``NOTHING`` is; ``begun`` is a byte of it.

@@ -16,7 +16,7 @@ class Log:
 
     def __init__(self, fd: int, form: str, debug: bool) -> None:
         self.fd = fd
-        """The descriptor, for whoever closes all others."""
+        """The descriptor, for code that closes all others."""
         self._form = form
         self._debug = debug
 

@@ -37,7 +37,7 @@ _ROOT_ONLY = 2
 
 
 class Flag:
-    """A byte that the loop looks at: whether a thread is to come back after each call."""
+    """A byte that the loop reads: whether a thread is to return to Python after each call."""
 
     __slots__ = ("_memory", "address")
 
@@ -54,7 +54,7 @@ class Flag:
 
 
 class Activity:
-    """Whether somebody watches over the calls; who takes one while nobody does says so.
+    """Whether the main thread watches the calls: if not, a thread that takes a call wakes it.
 
     ``wakes`` becomes readable then. Reading the clock for each call would cost more.
     """
@@ -67,19 +67,19 @@ class Activity:
 
     @property
     def asleep(self) -> bool:
-        """Whether nobody does."""
+        """Whether the main thread does not watch."""
         return bool(self._memory[0])
 
     def fall_asleep(self) -> None:
-        """Say that nobody does any more. Whatever has begun by now can be seen afterwards."""
+        """Say that it does not watch any more. Calls that have begun by now are seen afterwards."""
         _fall_asleep(self._pointer)
 
     def stay_awake(self) -> None:
-        """Say that somebody does."""
+        """Say that it watches."""
         self._memory[0] = False
 
     def wake(self) -> None:
-        """Say that there is something to watch over."""
+        """Wake the main thread: there is a call to watch."""
         if self.asleep:
             self._memory[0] = False
             os.eventfd_write(self.wakes, 1)
@@ -88,11 +88,11 @@ class Activity:
 class Loop:
     """The loop of one thread.
 
-    ``unusual`` makes it come back, ``readers`` are threads whose calls it leaves, ``apart``
-    files of which it does, and with ``polls`` it asks poll(2) before it receives. It notes each
-    call in the ``slot``, and leaves those that are about files if views vary, or if they are
-    not root's with ``root_only``. ``look`` is given an open file that does not carry its record,
-    and what stat(2) says of it: it changes that and returns whether it has.
+    ``unusual`` makes it return. It leaves to Python the calls of the threads in ``readers`` and
+    about the files in ``apart``. With ``polls`` it asks poll(2) before it receives. It notes each
+    call in the ``slot``. Calls about files it leaves to Python if views vary, and with
+    ``root_only`` if the caller is not root. ``look`` is given an open file that does not carry
+    its record, and what stat(2) says of it: it changes that and returns whether it has.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class Loop:
             try:
                 is_changed = self._look(file, status)
             except Exception:
-                # Whoever handles the call will meet with the same.
+                # The handler of the call will meet the same error.
                 os.close(file)
                 _LOOKED.pack_into(self._memory, _FILE_OFFSET, -1, 0)
                 return LEFT

@@ -183,9 +183,9 @@ def _clone_in_namespace(path: bytes) -> int:
 
 
 class Terminal:
-    """What the runtime's errors are written to, as long as it runs and has it as well.
+    """The runtime's standard error, held as long as the runtime runs.
 
-    Nobody is to wait for its end because of this process.
+    Then it is closed, so that nobody waits for its end because of this process.
     """
 
     def __init__(self) -> None:

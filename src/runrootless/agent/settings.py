@@ -1,4 +1,4 @@
-"""What is launched beside a container is told."""
+"""The settings of what an engine starts beside the runtime."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CREDENTIALS_NAME = "credentials"
 
 
 class Settings:
-    """What the agent, or whatever else an engine launches beside the runtime, is told.
+    """The settings of the agent, or of another process that an engine starts beside the runtime.
 
     ``directory`` is the container's private directory, with its derived bundle, and
     ``lock_fd`` its locked lock file; ``state_directory`` is where the runtime keeps the

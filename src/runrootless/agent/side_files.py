@@ -147,7 +147,7 @@ def _open(directory: int, parent: str, name: str) -> SideFile:
         except BaseException:
             os.close(fd)
             raise
-        # Whoever was the last to use it has removed it in the meantime.
+        # Its last user has removed it in the meantime.
         os.close(fd)
 
 

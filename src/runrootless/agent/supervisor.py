@@ -275,7 +275,7 @@ class Supervisor:
             os._exit(0)
 
     def _bury(self, worker: _Running) -> None:
-        """Deal with the end of a worker: what it had in hand, and who comes after it."""
+        """Deal with the end of a worker: its calls in hand, and the next worker."""
         self._poll.unregister(worker.pidfd)
         self._poll.unregister(worker.socket.fileno())
         self._kill(worker)

@@ -50,7 +50,7 @@ class Views:
     def find(self, pid: int) -> list[int]:
         """Take hold of the namespaces and the root of a container's process.
 
-        Return the descriptors, for whoever closes others. Raises OSError as open(2) says.
+        Return the descriptors, for code that closes others. Raises OSError as open(2) says.
         """
         os.chdir(self.processes)
         self._user = os.open(f"{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)

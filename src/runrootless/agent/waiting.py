@@ -54,7 +54,7 @@ class _Waiter:
 
 
 class Runner:
-    """One of the threads that carry calls on: which one it is at, and was when last seen."""
+    """A thread that carries calls on: the one it works on now, and at the last look."""
 
     __slots__ = ("at", "seen")
 
@@ -89,7 +89,7 @@ class Waiting:
         self._events: select.epoll | None = None
         self._woken = -1
         self.runners: list[Runner] = []
-        """The threads, for whoever watches over them."""
+        """The threads, for the watch."""
 
     def add(self, call: Call, waits: Waits, slot: Slot, listener: int) -> None:
         """Have a call answered once it is time.
@@ -184,7 +184,7 @@ class Waiting:
                 return
 
     def _lets_go(self, runner: Runner) -> bool:
-        """Return whether another thread is at none, so that this one is not needed any more."""
+        """Return whether another thread has no call, so that this one is not needed any more."""
         if len(self.runners) < 2:
             return False
         with self._lock:
@@ -204,7 +204,7 @@ class Waiting:
         return max(0.0, first - time.monotonic())
 
     def _take(self, fd: int, runner: Runner) -> _Waiter | None:
-        """Return a call that nobody else is at, from now on this thread's."""
+        """Take a call that no other thread works on, and return it."""
         with self._lock:
             waiter = self._waiters.get(fd)
             if waiter is None or waiter.taken:

@@ -27,7 +27,7 @@ LIMIT = 256
 _QUIET_LOOKS = 5
 _AT_ONCE = 64
 # A server of files in the container that makes calls itself takes one more thread for each of
-# its answers: whoever had to be called in stays for a while.
+# its answers: a thread that was added stays for a while.
 _SPARE = 8
 _SECONDS = 10.0
 

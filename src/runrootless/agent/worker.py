@@ -33,7 +33,7 @@ PROCESS_NAME = "runrootless-agt"
 class Worker:
     """Serves the listeners of one container, in a process of its own.
 
-    ``socket`` is the end of the supervisor's that ``control`` tells of. ``after_joining`` is
+    ``socket`` is its end of the socket pair that ``control`` describes. ``after_joining`` is
     called when paths lead into the container. ``alone`` is called if the supervisor has ended,
     and ``unheard`` when nobody waits for what the runtime prints any more.
     """
@@ -156,7 +156,7 @@ class Worker:
         try:
             seccomp.set_flags(listener, seccomp.FD_SYNC_WAKE_UP)
         except OSError:
-            # Before Linux 6.6: slower, and right all the same.
+            # Before Linux 6.6: slower, but correct.
             pass
         crew = Crew(
             listener,

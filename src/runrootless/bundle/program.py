@@ -24,7 +24,7 @@ _EARLY_HOOKS = ("prestart", "createRuntime", "createContainer")
 
 
 class _UnsureError(Exception):
-    """What is at a place is known to the runtime alone."""
+    """Only the runtime knows what is at a place."""
 
 
 def is_missed(spec: dict[str, Any]) -> bool:

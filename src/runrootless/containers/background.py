@@ -36,7 +36,7 @@ def spawn(run: Callable[[int], object]) -> None:
 def close_others(keep: Iterable[int]) -> None:
     """Close all descriptors but ``keep``, and put /dev/null on the standard ones.
 
-    Whoever waits for the end of the runtime's output must not wait for this process.
+    A process that waits for the end of the runtime's output must not wait for this one.
     """
     kept = set(keep)
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)

@@ -18,7 +18,7 @@ _LIMIT = 64
 class Apart:
     """Such files by st_dev and st_ino, in memory at ``address``. Any thread may add some.
 
-    None is taken back: then a call takes longer, and that is all.
+    No entry is removed: an old one only makes calls slower.
     """
 
     def __init__(self) -> None:

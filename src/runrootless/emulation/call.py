@@ -122,7 +122,7 @@ def failure(number: int) -> OSError:
 
 
 class Change:
-    """What is asked whether a change is allowed stands in this: a read-only mount comes first.
+    """A context for permission checks of a change: on a read-only mount EROFS comes first.
 
     There EACCES and EPERM become EROFS, as mnt_want_write() in fs/namespace.c is called before
     permissions are looked at. ``file`` is a descriptor of the file or the directory that is to

@@ -136,7 +136,7 @@ class Emulator:
         self._identity.joined(pid)
 
     def _borrow(self, directory: int, name: bytes) -> None:
-        """Have noted whose a file is that is reached by a descriptor of another process."""
+        """Note the maker of a file that is reached by a descriptor of another process."""
         holder = self._process_files.holder(directory)
         if holder is not None:
             self.shared.makers.note_at(directory, name, holder)
@@ -169,7 +169,7 @@ class Emulator:
         return self._status_files.wakes
 
     def tidy(self) -> int | None:
-        """Remove what is to last for a while only; any thread may call this.
+        """Remove temporary mounts and copies whose time is over; any thread may call this.
 
         Return when to call it next, in milliseconds; None is when ``wakes`` says.
         """

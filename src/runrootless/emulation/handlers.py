@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Shared:
-    """Memory, files, who owns them and who processes are, as one container's handlers see them.
+    """What one container's handlers share: memory, files, owners, credentials, paths.
 
     Several threads share it.
     """

@@ -28,7 +28,7 @@ _NOTHING = (0.0, b"", b"", None)
 
 
 class Interrupted:
-    """Something about the last call of each of some threads; any thread may use it."""
+    """A note on the last call of each of some threads; any thread may use it."""
 
     def __init__(self) -> None:
         self._lock = allocate_lock()

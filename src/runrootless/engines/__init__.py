@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 
 
 AUTO = "auto"
-# What ``auto`` takes, the best first, and what only who asks for it gets.
+# The engines of ``auto``, the best first; the others must be asked for.
 _AUTOMATIC = ("notify", "proot")
 NAMES = (*_AUTOMATIC, "thorough", "zero", "none")
 WITH_FILTER = ("notify", "thorough", "zero")
@@ -111,7 +111,7 @@ def choose(option: str, annotation: str) -> Choice:
 
 
 def _nested(choice: Choice) -> Choice:
-    """Return what is to be taken where a choice was made that may have been made outside too."""
+    """Return the choice, or the engine nested where an agent already serves this process."""
     if choice.name in WITH_LISTENER:
         from runrootless.engines.notify import is_served
 

@@ -1,6 +1,6 @@
 """The engine none: the bundle is transformed, and nothing is emulated.
 
-Whoever has subordinate IDs, and newuidmap(1), gets a container with all of them, whose
+A user with subordinate IDs and newuidmap(1) gets a container with all of them, whose
 users are real. For all others there is ID 0 alone.
 """
 

@@ -65,7 +65,7 @@ def enter(
 def become_root() -> None:
     """Enter a user namespace, in which the caller is root, and a mount namespace.
 
-    podman and buildah are told, lest they take it for the real root and look for images in
+    podman and buildah are told, or they would take it for real root and look for images in
     its directories. Raises Error where that is not allowed.
     """
     uid, gid = os.geteuid(), os.getegid()

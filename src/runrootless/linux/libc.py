@@ -32,8 +32,8 @@ _SILENT = CDLL(None)
 def function(name: str, *arguments: type, result: type = c_int) -> Any:
     """Return a function of the C library, an object of its own for each call of this.
 
-    It keeps errno for ``get_errno``. Other threads of Python run meanwhile, as is a must for what
-    may wait for somebody else: a file system, or another process's memory (FUSE, NFS,
+    It keeps errno for ``get_errno``. Other threads of Python run meanwhile. That is necessary
+    for calls that may wait for a file system or for another process's memory (FUSE, NFS,
     userfaultfd(2)).
 
     ``arguments`` are the types that what is passed is converted to; without any, ctypes
@@ -49,8 +49,8 @@ def function(name: str, *arguments: type, result: type = c_int) -> Any:
 def quick_function(name: str) -> Any:
     """Return a function that is called often and waits for nothing.
 
-    No other thread of Python runs meanwhile: the call takes less time than letting go of the
-    interpreter and taking it back. It takes ctypes objects, bytes (a char pointer) and int
+    No other thread of Python runs meanwhile: the call takes less time than releasing the
+    interpreter's lock and taking it again. It takes ctypes objects, bytes (a char pointer) and int
     (an int).
     """
     return _QUICK[name]

@@ -32,7 +32,7 @@ _recvmsg = function("recvmsg")
 
 
 class Received:
-    """A message: how long it is, what of it there was room for, and what came along.
+    """A message: its length, the part there was room for, its control data and descriptors.
 
     ``count`` is what recvmsg(2) returns, ``name`` the sender's address, ``control`` the
     control data and ``flags`` the MSG_* flags, as the kernel hands them over. ``given`` are

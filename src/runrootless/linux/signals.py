@@ -23,7 +23,7 @@ _syscall = function("syscall")
 def ignore_all() -> None:
     """Ignore every signal that can be ignored, but for SIGCHLD, which gets its default.
 
-    Those for faults as well: a fault of this process's own ends it all the same. By the system
+    Those for faults as well: a fault of this process's own ends it nevertheless. By the system
     call, since the C library keeps two of the real-time signals for itself. Children inherit it.
     """
     for number in range(1, _LAST + 1):

@@ -38,7 +38,7 @@ _PASTA_PORTS = ("-t", "-u", "-T", "-U")
 
 
 class Network:
-    """What a container is connected by: one of ``NAMES``, and a helper's own ``options``."""
+    """The connection of a container: one of ``NAMES``, and the helper's own ``options``."""
 
     __slots__ = ("name", "options", "program")
 

@@ -1,4 +1,4 @@
-"""The pseudo-terminal of a container, for who is in the foreground or asked for it."""
+"""The pseudo-terminal of a container, for a foreground command or a console socket."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def make(container_id: str, state_root: str) -> Container:
 
 
 def _is_unfinished(path: str) -> bool:
-    """Return whether whoever made this directory died before there was a container."""
+    """Return whether the maker of this directory died before there was a container."""
     try:
         old = time.time() - os.stat(path).st_mtime > _UNFINISHED_SECONDS
     except FileNotFoundError:

@@ -238,7 +238,7 @@ def _warn(invocation: Invocation, spec: dict[str, Any], obstacle: str) -> None:
 
 
 def _write_pid(path: str, pid: int) -> None:
-    # Whoever waits for the file is to find a number in it.
+    # A process that waits for the file must find a number in it.
     unfinished = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}")
     try:
         with open(unfinished, "w") as file:

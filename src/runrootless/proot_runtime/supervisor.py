@@ -130,7 +130,7 @@ class _Supervisor:
         os.write(self.outcome, b"%d" % code)
 
     def _let_go(self, kept: set[int]) -> None:
-        # Whoever waits for the end of the container's output must not wait for this process.
+        # A process that waits for the end of the container's output must not wait for this one.
         null = os.open("/dev/null", os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(null, descriptor)
@@ -143,7 +143,7 @@ class _Supervisor:
                     pass
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-        # Whoever waited for the outcome may be gone.
+        # The process that waited for the outcome may be gone.
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
     def _wait(self, proot: int, executed: int) -> int:

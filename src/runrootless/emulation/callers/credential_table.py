@@ -20,9 +20,9 @@ With bit 60:
     bits 38 to 59  the place of what it may have become
 
 The table is a file of the container's private directory (``entry_file``), which the command
-line (for ``exec``) and the agent both append to: a number means the same to whoever reads
-it. Standard library modules that cost start-up time are not imported here, since the command
-line needs it.
+line (for ``exec``) and the agent both append to: a number means the same to all its readers.
+Standard library modules that cost start-up time are not imported here, since the command line
+needs it.
 """
 
 from __future__ import annotations
@@ -262,7 +262,7 @@ class CredentialTable:
         return found
 
     def key(self) -> bytes:
-        """Return the table's secret, the same for whoever reads it. Raises FullError, OSError."""
+        """Return the table's secret, the same for all its readers. Raises FullError, OSError."""
         if not self._key:
             text = self._file.text(0)
             if text is None:

@@ -31,7 +31,7 @@ _CHECK_SIZE = 8
 
 
 class SetId:
-    """What the set-user-ID and set-group-ID bits of a file make of who executes it.
+    """The IDs that the set-user-ID and set-group-ID bits of a file give to its caller.
 
     ``owner`` and ``group`` are None where the one or the other bit does not count. ``file`` is
     the device and inode of the file, as stat(2) has them, and ``payer`` whose it is: who pays
@@ -50,7 +50,7 @@ class SetId:
 
 
 class Executions:
-    """Finds out what has become of processes that have pending numbers."""
+    """Finds out whether processes with pending numbers have executed their programs."""
 
     def __init__(self, table: CredentialTable) -> None:
         self._table = table

@@ -50,7 +50,7 @@ class Identity:
         self._table = table
         self._threads = Threads(table)
         self._executions = Executions(table)
-        # Held by whoever changes a number.
+        # Held while a number is changed.
         self._lock = allocate_lock()
         self._bounding = 0
         self.observer: Callable[[int, Credentials], None] | None = None

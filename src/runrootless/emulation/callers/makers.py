@@ -33,7 +33,7 @@ _FILES_LIMIT = 4096
 
 
 class Makers:
-    """Remembers who has made what, by st_dev and st_ino. Any thread may call any method."""
+    """Remembers makers of such files, by st_dev and st_ino. Any thread may call any method."""
 
     def __init__(self, apart: Apart) -> None:
         self._apart = apart
@@ -76,7 +76,7 @@ class Makers:
             self._remember(place, owner)
 
     def note_all(self, pid: int, maker: Credentials) -> None:
-        """Take note of what a thread holds, which is ``maker``'s unless it is known whose."""
+        """Note ``maker`` for all such files that a thread holds and that have no note yet."""
         try:
             names = os.listdir(b"%d/fd" % pid)
         except OSError:

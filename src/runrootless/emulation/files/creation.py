@@ -55,7 +55,7 @@ class Creation(Handlers):
         self._process_files = process_files
 
     def open(self, call: Call) -> int | None:
-        """open(2) that may make a file, and others whose flags are few programs'."""
+        """open(2) that may make a file, or with flags that few programs use."""
         path, flags, mode = call.arguments[:3]
         return self._open(call, AT_FDCWD, path, flags, mode)
 
@@ -66,7 +66,7 @@ class Creation(Handlers):
         return self._open(call, AT_FDCWD, path, flags, mode)
 
     def openat(self, call: Call) -> int | None:
-        """openat(2) that may make a file, and others whose flags are few programs'."""
+        """openat(2) that may make a file, or with flags that few programs use."""
         _, path, flags, mode = call.arguments[:4]
         return self._open(call, call.descriptor(0), path, flags, mode)
 
@@ -177,7 +177,7 @@ class Creation(Handlers):
                 return None if flags & os.O_EXCL else self._open_existing(call, found.file, flags)
             if found.slash or not found.has_room():
                 return None
-            # Whoever else makes it meanwhile: then this fails, and the kernel opens the other's.
+            # Another process may make it meanwhile: then this fails, and the kernel opens that one.
             flags |= os.O_EXCL
             return self._open_new(call, found.parent, found.name, flags, mode, found)
 

@@ -249,7 +249,7 @@ class Xattrs(Handlers):
             return None
 
     def _take_back(self, file: int, attribute: bytes, data: bytes) -> None:
-        """Remove what a call has made whose caller does not know that, if it is still that."""
+        """Undo a call that made an attribute, unless the attribute has changed since."""
         try:
             if is_access_list(attribute) or self._value(file, attribute) != data:
                 return
@@ -259,7 +259,7 @@ class Xattrs(Handlers):
             pass
 
     def _put_back(self, file: int, attribute: bytes, data: bytes) -> None:
-        """Set again what a call has removed whose caller does not know that, if it is gone."""
+        """Undo a call that removed an attribute, unless there is one again."""
         try:
             if not is_access_list(attribute):
                 self._attributes.set(file, attribute, data, os.XATTR_CREATE)

@@ -114,7 +114,7 @@ class Receiving(Handlers):
             # Nobody has touched it since the call was interrupted.
             data = call.remembered.before
         header, image = layout.header(data), data
-        # Who has no room for the user ID does not see it.
+        # A receiver without room for the user ID does not see it.
         if header.control_size <= layout.data_offset + _PID_SIZE:
             return None
         if header.vectors > _VECTORS_LIMIT or header.name_size > _MASK >> 1:

@@ -105,7 +105,7 @@ class Sending(Handlers):
         return None
 
     def _note_sent(self, call: Call, layout: Layout, control: bytes) -> None:
-        """Have noted whose the files are that descriptors of a message refer to."""
+        """Note the makers of the files that a message's descriptors refer to."""
         for level, kind, offset, length in layout.messages(control):
             if (level, kind) == (SOL_SOCKET, SCM_RIGHTS):
                 data = control[offset : offset + length - length % _DESCRIPTOR.size]

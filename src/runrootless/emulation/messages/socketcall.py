@@ -25,7 +25,7 @@ _REGISTERS = 6
 
 
 class Socketcall(Handlers):
-    """The handler of that call: hands it to the one that it stands for."""
+    """The handler of socketcall(2): it passes the call on to the handler of the call meant."""
 
     def __init__(
         self, shared: Shared, sockets: Sockets, sending: Sending, receiving: Receiving

@@ -39,7 +39,7 @@ class Sockets(Handlers):
         self._checks = checks
 
     def bind(self, call: Call) -> None:
-        """bind(2): the kernel makes the file, and whose it is is recorded when it is there."""
+        """bind(2): the kernel makes the file, and its owner is recorded once it is there."""
         _, address, length = call.arguments[:3]
         if not _PATH_OFFSET < length <= _ADDRESS_LIMIT:
             return

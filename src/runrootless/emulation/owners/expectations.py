@@ -98,7 +98,7 @@ class _Expected:
 
 
 class Expectations:
-    """Records whose the sockets are that bind(2) makes. ``keep`` keeps a record of an open file.
+    """Records the owners of sockets that bind(2) makes. ``keep`` keeps a record of an open file.
 
     Several threads may use it.
     """

@@ -37,7 +37,7 @@ _SECOND = 10**9
 
 
 class Change:
-    """What is said of a file: its permissions, None for the true ones, and its times.
+    """What the container sees of a file: permissions, None for the true ones, and times.
 
     These are st_atime, st_mtime and st_ctime, in nanoseconds, None for the true ones.
     """
@@ -68,7 +68,7 @@ class Change:
 
 
 class HostFiles:
-    """Knows such files, and what is said of them. Any thread may call any method."""
+    """Knows such files and their changes. Any thread may call any method."""
 
     def __init__(self, apart: Apart) -> None:
         self._apart = apart

@@ -120,7 +120,7 @@ class Ownership:
             if result != -errno.EOPNOTSUPP:
                 raise failure(-result)
         if os.fstatvfs(file).f_flag & os.ST_RDONLY:
-            # Beside it could be kept all the same.
+            # The side store could keep it nevertheless.
             raise failure(errno.EROFS)
         if self._store.is_anonymous(device) and self._keep_on_it(file, record):
             return

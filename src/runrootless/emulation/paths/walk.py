@@ -46,7 +46,7 @@ class Nowhere(OSError):
 
 
 class Found:
-    """Where a path leads: O_PATH descriptors, each -1 where there is none. Closed when left.
+    """The end of a path: O_PATH descriptors, -1 where there is none. A context closes them.
 
     ``file`` is what it leads to, and ``parent`` the directory in which that is called
     ``name``; ``slash`` tells that the path ends with one.
@@ -241,8 +241,8 @@ class _Steps:
         """Return a descriptor of what a magic link leads to. Raises OSError."""
         if not self._procfs.shows_agent:
             return self._open_as_caller(self._parent, name)
-        # In a mount that nobody else can reach, lest a symlink that is mounted on the link
-        # meanwhile is followed by the agent to what is its own.
+        # In a mount that nobody else can reach: otherwise the agent would follow a symlink that
+        # is mounted on the link meanwhile, to its own files.
         try:
             place = clone_mount(self._parent)
         except OSError as error:

@@ -56,7 +56,7 @@ class Capabilities(Handlers):
         if permitted & ~shown:
             return -errno.EPERM
         to_kernel = not permitted & ~kernel_permitted
-        # Whoever keeps all that is left of "all" has lost nothing.
+        # A process that keeps all that is left of "all" has lost nothing.
         if permitted == shown:
             permitted = old.permitted
             if effective == shown:

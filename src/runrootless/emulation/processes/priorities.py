@@ -40,7 +40,7 @@ class Priorities(Handlers):
     """Handlers of these calls."""
 
     def setpriority(self, call: Call) -> int | None:
-        """setpriority(2): of processes of whoever is not the caller, EPERM."""
+        """setpriority(2): EPERM for processes of other users."""
         which = call.arguments[0]
         nice = max(_HIGHEST, min(_LOWEST, call.descriptor(2)))
         own = self._identity.of(call.pid)
@@ -62,7 +62,7 @@ class Priorities(Handlers):
         require_valid(call)
         result = -errno.ESRCH
         for thread in users:
-            # One that cannot be changed is told of, and the others are changed all the same.
+            # A thread that cannot be changed is reported, and the others are changed nevertheless.
             try:
                 if not is_permitted(self._identity.of(thread)):
                     result = -errno.EPERM

@@ -96,7 +96,7 @@ class ProcessOptions(Handlers):
         return None
 
     def _get_no_new_privileges(self, call: Call) -> int:
-        # The flag is the engine's own, and set-user-ID files work all the same.
+        # The flag is set for the filter, and set-user-ID files work nevertheless.
         return -errno.EINVAL if any(call.arguments[1:5]) else 0
 
     def _set_dumpable(self, call: Call) -> None:

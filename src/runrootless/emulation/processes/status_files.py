@@ -69,7 +69,7 @@ class Readers:
 
 
 class StatusFiles:
-    """Shows a process's emulated IDs in its status file, to those who are about to read it.
+    """Shows a process's emulated IDs in its status file, to threads that are about to read it.
 
     The handlers of one container, and the thread that calls ``tidy``, share it.
     """

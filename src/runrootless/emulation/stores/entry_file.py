@@ -49,7 +49,7 @@ class FullError(OSError):
     """There is no room for a line: in the file, in what its payer may add, or on the disk.
 
     ``errno`` is ENOMEM, which is what the call of a program fails with; ``reason`` is for
-    whoever looks after the machine.
+    the log.
     """
 
     def __init__(self, reason: str) -> None:
@@ -205,7 +205,7 @@ def _account(text: bytes, payer: int) -> tuple[int, bytes]:
 
 
 def _split(line: bytes) -> tuple[bytes, int]:
-    """Return a line's text and who has paid for it."""
+    """Return a line's text and the user who pays for it."""
     text, _, payer = line.rpartition(_PAYER)
     payer = payer.strip()
     return text, int(payer) if payer.isdigit() else ROOT
