@@ -97,7 +97,7 @@ class Roots(Handlers):
         """clone3(2)."""
         packed = self._memory.read(call.pid, call.arguments[0], _FLAGS.size)
         flags = None if packed is None else _FLAGS.unpack(packed)[0]
-        if flags and not may_make_namespaces(self._identity, call, flags):
+        if flags and not may_make_namespaces(self._identity, call, flags & 0xFFFFFFFF):
             return -errno.EPERM
         if flags is None or flags & CLONE_NEWNS:
             self._views.varied = True

@@ -38,7 +38,8 @@ def may_make_namespaces(identity: Identity, call: Call, flags: int) -> bool:
 
     Those of a new user namespace are everybody's. Raises OSError where it is gone.
     """
-    if not flags & _NAMESPACES or flags & CLONE_NEWUSER:
+    # unshare(2) takes no others than these 32.
+    if not flags & _NAMESPACES or flags & CLONE_NEWUSER or flags >> 32:
         return True
     return not lacks(identity, call, CAP_SYS_ADMIN)
 
