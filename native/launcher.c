@@ -4,6 +4,8 @@
  *
  *     /proc/self/fd/N PROGRAM [ARGUMENT ...]
  *
+ * Before a hook of the bundle's all arguments follow the program, its own name as well.
+ *
  * Not Python: it is executed in the container, where there may be no interpreter and no C
  * library, and nothing of it may be left there. So it is freestanding, and its file is one in
  * memory: descriptor N, from which it reads what to do. N + 1 is a connection to the agent, if
@@ -36,6 +38,8 @@ static struct {
 	unsigned filter_size;	/* in bytes, eight an instruction */
 	unsigned words_size;
 	unsigned runs_scripts;	/* whether sh(1) gets what has no format, as execvp(3) does it */
+	unsigned is_named;	/* whether the program's own name follows the program */
+	unsigned first, count;	/* descriptors to close, which are other launchers' */
 } order;
 
 static unsigned long long filter[BPF_MAXINSNS];
@@ -176,7 +180,7 @@ __attribute__((noreturn)) void start(long *stack)
 {
 	char **arguments = (char **)(stack + 1), **environment = arguments + stack[0] + 1;
 	const char *digit = stack[0] > 0 ? arguments[0] : "", *program;
-	long self = 0, error;
+	long self = 0, other, error;
 
 	digit += length(digit);
 	while (digit > arguments[0] && digit[-1] >= '0' && digit[-1] <= '9')
@@ -190,8 +194,13 @@ __attribute__((noreturn)) void start(long *stack)
 		leave(1);
 	}
 	system_call(CLOSE, self, 0, 0, 0, 0, 0);
+	for (other = order.first; other < order.first + order.count; other++)
+		if (other != self + 1)
+			system_call(CLOSE, other, 0, 0, 0, 0, 0);
 	arguments++;
 	program = find(arguments[0], environment);
+	if (order.is_named && stack[0] > 2)
+		arguments++;
 	if (order.flags & NEW_LISTENER)
 		hand_over(self + 1, come_under_filter());
 	else

@@ -26,6 +26,7 @@ LATER = {
     "getxattrat": 464,
     "listxattrat": 465,
     "removexattrat": 466,
+    "open_tree_attr": 467,
 }
 
 HEADER = '''"""System call numbers by machine and name, of the calls that the project names.

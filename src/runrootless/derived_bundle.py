@@ -20,6 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+# Each holds a connection to the agent from the beginning, which has room for some only.
+_HOOKS_LIMIT = 32
 SIDE_STORES = ".rootfs."
 """What the names of the side stores begin with, in the bundle of a container whose root file
 system is not its bundle's."""
@@ -29,10 +31,11 @@ class Derived:
     """The engine of a derived bundle, its root file system (an absolute path), and what the
     paths of the side stores begin with and the group of terminals, as ``Settings`` has it.
 
-    ``filter`` is that for a launcher, None where the process gets none.
+    ``filter`` is that for a launcher, None where the process gets none, and ``hooks`` how many
+    hooks get one as well.
     """
 
-    __slots__ = ("choice", "filter", "rootfs", "side_stores", "terminal_group")
+    __slots__ = ("choice", "filter", "hooks", "rootfs", "side_stores", "terminal_group")
 
     def __init__(
         self,
@@ -41,11 +44,13 @@ class Derived:
         side_stores: list[str],
         filter: bytes | None,
         terminal_group: int | None,
+        hooks: int,
     ) -> None:
         self.choice = choice
         self.rootfs = rootfs
         self.side_stores = side_stores
         self.filter = filter
+        self.hooks = hooks
         self.terminal_group = terminal_group
 
 
@@ -57,6 +62,7 @@ def derive(
     systemd_cgroup: bool,
     network: str = "",
     first: int = 3,
+    hooks_too: bool = False,
 ) -> Derived:
     """Derive a rootless bundle from the one in the directory ``bundle``.
 
@@ -64,7 +70,8 @@ def derive(
     private ``directory``. ``engine`` is the value of ``--engine``, ``systemd_cgroup`` tells
     whether the runtime asks systemd for cgroups, ``network`` is the value of
     ``--network``, empty for the bundle's, and ``first`` is the descriptor that a launcher would
-    be. Raises Error for a bundle that cannot be run.
+    be. ``hooks_too`` tells whether hooks in the container get one. Raises Error for a bundle
+    that cannot be run.
     """
     spec = load(bundle, config)
     annotations = spec.get("annotations", {})
@@ -97,8 +104,9 @@ def derive(
     spec[MEMORY]["engine"] = choice.name
     choice.engine.apply(spec, directory, identity)
     program = put_launcher(spec, first) if choice.name in engines.WITH_FILTER else None
+    hooks = put_before_hooks(spec, first) if hooks_too and program is not None else 0
     json_file.write(f"{directory}/{state.CONFIG}", spec, state.MODE)
-    return Derived(choice, rootfs, side_stores, program, group)
+    return Derived(choice, rootfs, side_stores, program, group, hooks)
 
 
 def put_launcher(spec: dict[str, Any], first: int) -> bytes | None:
@@ -128,6 +136,29 @@ def put_launcher(spec: dict[str, Any], first: int) -> bytes | None:
     memory["seccomp"] = permit_seccomp(profile) if profile else None
     spec["process"]["args"] = [launcher.path(first), *spec["process"]["args"]]
     return filter_program(memory)
+
+
+def put_before_hooks(spec: dict[str, Any], first: int) -> int:
+    """Put launchers before the hooks that the container's first process executes.
+
+    They are the descriptors behind that process's own, which is ``first``. Return how many
+    there are. Raises Error for too many.
+    """
+    hooks = (spec.get("hooks") or {}).get("startContainer") or []
+    if len(hooks) > _HOOKS_LIMIT:
+        raise Error(f"hooks.startContainer has {len(hooks)} entries: at most {_HOOKS_LIMIT} can be")
+    size = launcher.size(spec[MEMORY]["engine"])
+    for number, hook in enumerate(hooks, 1):
+        program = hook.get("path")
+        if not program:
+            # The runtime is to say so.
+            continue
+        # By a path, as the runtimes take it.
+        program = program if "/" in program else f"./{program}"
+        arguments = hook.get("args") or [hook["path"]]
+        hook["path"] = launcher.path(first + number * size)
+        hook["args"] = [hook["path"], program, *arguments]
+    return len(hooks)
 
 
 def filter_program(memory: dict[str, Any]) -> bytes:

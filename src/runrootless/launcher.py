@@ -163,12 +163,15 @@ def make(
     program: bytes = b"",
     runs_scripts: bool = False,
     without: int = 0,
+    is_hook: bool = False,
+    others: tuple[int, int] = (0, 0),
 ) -> int:
     """Return a descriptor of a launcher with the filter of an engine, or that in ``program``.
 
     With ``runs_scripts`` sh(1) runs what has no format, and ``without`` are flags of seccomp(2)
-    that are not asked for. Raises Error where there is no launcher
-    for this machine, and none can be made.
+    that are not asked for. With ``is_hook`` the program's own name follows the program;
+    ``others`` are the first and the number of the descriptors that are to be closed besides its
+    own. Raises Error where there is no launcher for this machine, and none can be made.
     """
     program = program or read(f"{name}.bpf")
     image = read("launcher")
@@ -178,7 +181,14 @@ def make(
     # Without the module "struct", which takes a while to import.
     order = b"".join(
         number.to_bytes(4, sys.byteorder)
-        for number in (FLAGS[name] & ~without, len(program), len(packed), int(runs_scripts))
+        for number in (
+            FLAGS[name] & ~without,
+            len(program),
+            len(packed),
+            int(runs_scripts),
+            int(is_hook),
+            *others,
+        )
     )
     try:
         file = _create_executable()
@@ -230,23 +240,49 @@ def passing(count: int) -> list[str]:
     return [f"--preserve-fds={count}"] if count else []
 
 
+def size(name: str) -> int:
+    """Return how many descriptors a launcher with the filter of an engine is."""
+    return 2 if FLAGS[name] & _NEW_LISTENER else 1
+
+
 def hand_in(
-    name: str, runtime: Runtime, is_exec: bool, socket: str, first: int, program: bytes
+    name: str,
+    runtime: Runtime,
+    is_exec: bool,
+    socket: str,
+    first: int,
+    program: bytes,
+    hooks: int = 0,
 ) -> int:
     """Give the runtime, which this process becomes, a launcher to pass on; return how many files.
 
     It is the descriptor ``first``; ``is_exec`` is whether it is for a further process of a
     container, ``name`` that of its engine, ``program`` its filter, and
-    ``socket`` the path of the agent's. Raises Error.
+    ``socket`` the path of the agent's. Behind it there is one for each of so many hooks that
+    the container's first process executes. Raises Error.
     """
-    files = [make(name, runtime_words(runtime.name, is_exec), program)]
-    if FLAGS[name] & _NEW_LISTENER:
-        files.append(connect(socket))
+    others = (first, (1 + hooks) * size(name)) if hooks else (0, 0)
+    words = runtime_words(runtime.name, is_exec)
+    behind: list[int] = []
     try:
-        put(files, first)
+        if hooks:
+            hook = make(name, words, program, is_hook=True, others=others)
+            place = os.lseek(hook, 0, os.SEEK_CUR)
+        for number in range(hooks):
+            # Each reads for itself.
+            one = os.open(path(hook), os.O_RDONLY | os.O_CLOEXEC) if number else hook
+            os.lseek(one, place, os.SEEK_SET)
+            behind += _with_connection(name, one, socket)
+        # The agent takes connections one after the other, and the hooks come first.
+        launcher = make(name, words, program, others=others)
+        put([*_with_connection(name, launcher, socket), *behind], first)
     except (OSError, OverflowError) as error:
         raise Error(f"no file descriptor {first} for the launcher: {one_line(error)}") from None
-    return len(files)
+    return (1 + hooks) * size(name)
+
+
+def _with_connection(name: str, launcher: int, socket: str) -> list[int]:
+    return [launcher, connect(socket)] if FLAGS[name] & _NEW_LISTENER else [launcher]
 
 
 def connect(path: str) -> int:

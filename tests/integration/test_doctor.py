@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from conftest import MakeBundle
 from runrootless.emulation.seccomp_filter import build
 from runrootless.linux import namespaces, seccomp
 from runrootless.linux.process import set_no_new_privileges
+from support.bundles import make_rootless
 from support.containers import Runrootless
 from support.processes import Result
 from support.users import AS_ROOT
@@ -34,12 +36,38 @@ def test_this_host(runrootless: Runrootless) -> None:
     done = runrootless("doctor").check()
     assert "The engine that auto takes is notify." in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
-    for name in ("kernel", "user namespaces", "/proc", "seccomp notify", "runc", "crun"):
+    for name in ("kernel", "user namespaces", "/proc", "seccomp notify", "runc"):
         line = next(line for line in done.stdout.splitlines() if line.startswith(f"{name} "))
         assert line[18:20] == "ok", line
     assert os.uname().release in done.stdout
     version = subprocess.run(["runc", "--version"], capture_output=True, text=True).stdout
     assert version.split()[2] in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("layout", "is_refused"),
+    [
+        (":", None),
+        ("mount -t cgroup2 none /sys/fs/cgroup", False),
+        ("mount -t tmpfs none /sys/fs/cgroup", False),
+        ("mount -t tmpfs none /sys/fs/cgroup; mkdir /sys/fs/cgroup/unified", False),
+        ("mount -t ramfs none /sys/fs/cgroup", True),
+    ],
+)
+def test_crun_is_ok_where_it_takes_the_layout_of_cgroups(
+    layout: str, is_refused: bool | None, bundle: MakeBundle, runrootless: Runrootless
+) -> None:
+    plain = bundle().script(":")
+    plain.change(lambda config: make_rootless(config, 0, 0))
+    command = shlex.join(runrootless.command("doctor", "--json"))
+    user = runrootless.user
+    prepare = ["unshare", "-rmC", "sh", "-c", f'set -e; {layout}; exec sh -c "$1"', "sh"]
+    found = findings(user.run([*prepare, command]))["crun"]
+    done = user.run([*prepare, f"crun --root {user.home}/crun run --bundle {plain.path} plain"])
+    words = ("hybrid mode not supported", "invalid file system type")
+    refuses = any(word in done.stderr for word in words)
+    assert is_refused in (None, refuses), done.stderr
+    assert (found["status"] == "problem") == refuses, (found, done.stderr)
 
 
 def test_json(runrootless: Runrootless) -> None:

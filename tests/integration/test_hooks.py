@@ -101,17 +101,57 @@ def test_a_hook_that_fails(
     assert "hook" in done.stderr
 
 
-def test_a_hook_in_the_container_comes_before_the_launcher(
+def only_start_container(bundle: Bundle, log: str, *scripts: str) -> Bundle:
+    """Let hooks that the container's first process executes run scripts."""
+    ours = with_hooks(bundle, log)
+
+    def change(config: dict[str, Any]) -> None:
+        (hook,) = config["hooks"].pop("startContainer")
+        config["hooks"] = {
+            "startContainer": [
+                {**hook, "args": ["sh", "-c", script, "of-sh", log]} for script in scripts
+            ]
+        }
+
+    return ours.change(change)
+
+
+@pytest.mark.parametrize(
+    ("script", "words"), [("echo no >&2; exit 3", "no"), ("kill -9 $$", "killed")]
+)
+def test_a_hook_in_the_container_that_fails(
+    script: str, words: str, bundle: MakeBundle, runrootless: Runrootless, runtime: str, log: str
+) -> None:
+    ours = only_start_container(bundle().script("echo it runs"), log, script)
+    done = runrootless.run(ours)
+    assert done.returncode != 0
+    assert "it runs" not in done.stdout
+    assert done.stderr
+    if runtime == "runc":
+        assert words in done.stderr
+
+
+def test_a_hook_in_the_container_that_is_missing(
     bundle: MakeBundle, runrootless: Runrootless, runtime: str, log: str
 ) -> None:
-    """What a hook that the container's first process executes sees of ownership."""
-    hook = 'cat >/dev/null; stat -c "%U:%G" /etc/shadow >"$3/log"; ! chown 5:6 "$3/log"'
-    ours = with_hooks(bundle().script(f"stat -c %u:%g {log}/log"), log, startContainer=hook)
-    ours.change(
-        lambda config: [config["hooks"].pop(kind) for kind in KINDS if kind != "startContainer"]
-    )
+    ours = only_start_container(bundle().script("echo it runs"), log, ":")
+    ours.change(lambda config: config["hooks"]["startContainer"][0].update(path="/no/program"))
     done = runrootless.run(ours)
-    print(done)
+    assert done.returncode != 0
+    assert "it runs" not in done.stdout
+    assert "/no/program" in done.stderr or runtime == "crun"
+
+
+def test_with_crun_a_hook_in_the_container_is_not_emulated(
+    bundle: MakeBundle, runrootless: Runrootless, runtime: str, log: str
+) -> None:
+    """It has no descriptors of what executes it; what it sees of ownership is root's."""
+    hook = 'cat >/dev/null; stat -c "%U:%G" /etc/shadow >"$1/log"; ! chown 5:6 "$1/log"'
+    ours = only_start_container(bundle().script(f"stat -c %u:%g {log}/log"), log, hook)
+    done = runrootless.run(ours)
+    if runtime == "runc":
+        assert done.returncode != 0
+        return
     assert done.check().stdout == "0:0\n"
     with open(f"{log}/log") as file:
         assert file.read() == "root:root\n"

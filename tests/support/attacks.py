@@ -172,7 +172,10 @@ WITHOUT_PATH = {
     "getuid", "geteuid", "getgid", "getegid", "getresuid", "getresgid", "getgroups",
     "setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid",
     "setgroups", "capget", "capset", "prctl", "io_uring_setup", "kill", "prlimit64", "getrlimit",
-    "setrlimit", "fsopen", "setns", "unshare", "clone", "clone3",
+    "setrlimit", "fsopen",
+    # Of these nothing is looked up: whoever may make them is let through.
+    "open_tree", "open_tree_attr", "move_mount", "fspick", "fsmount", "fsconfig", "mount_setattr",
+    "sethostname", "setdomainname", "reboot", "setns", "unshare", "clone", "clone3",
     "setpriority", "getpriority", "ioprio_set", "ioprio_get",
     "ptrace", "process_vm_readv", "process_vm_writev", "kcmp", "pidfd_getfd",
 }  # fmt: skip

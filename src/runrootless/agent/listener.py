@@ -37,10 +37,11 @@ class Connection:
         self._socket = _socket.socket(fileno=fd)
         self._socket.setblocking(False)
 
-    def peer_uid(self) -> int:
-        """Return the user ID of the process at the other end: SO_PEERCRED, unix(7)."""
+    def peer(self) -> tuple[int, int]:
+        """Return process and user ID of what is at the other end: SO_PEERCRED, unix(7)."""
         option = self._socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _CREDENTIALS.size)
-        return int(_CREDENTIALS.unpack(option)[1])
+        pid, uid, _ = _CREDENTIALS.unpack(option)
+        return pid, uid
 
     def receive(self) -> Handover | None:
         """Read what is there; return the handover, None where nobody will hand anything over.

@@ -14,6 +14,7 @@ import time
 
 from runrootless.agent import control
 from runrootless.agent.confinement import confine_supervisor
+from runrootless.agent.connections import Connections
 from runrootless.agent.ledger import CROWDED, HANGING, SERVING, Found, Ledger
 from runrootless.agent.listener import Connection, Handover
 from runrootless.agent.log import Log
@@ -23,13 +24,13 @@ from runrootless.containers import background
 from runrootless.emulation.emulator import Emulator
 from runrootless.emulation.repetition import Repetition
 from runrootless.linux import seccomp
+from runrootless.linux.pidfd import process_of
 from runrootless.linux.processes import has_ended
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_CONNECTION_LIMIT = 64
 _ATTEMPTS = 16
 """With how many workers a call may end before it fails: it may be what ends them."""
 
@@ -90,7 +91,12 @@ class Supervisor:
         self._unheard = unheard
         self._log = log
         self._poll = select.poll()
-        self._connections: dict[int, Connection] = {}
+        try:
+            own = process_of(runtime)
+        except OSError:
+            # It has ended.
+            own = 0
+        self._connections = Connections(socket, self._poll, own)
         self._listeners: dict[int, int] = {}
         self._numbers: dict[int, int] = {}
         self._last_number = 0
@@ -106,8 +112,6 @@ class Supervisor:
 
     def run(self) -> None:
         """Return when the runtime's process has ended and no process is under the filter."""
-        self._socket.setblocking(False)
-        self._poll.register(self._socket.fileno(), select.POLLIN)
         self._poll.register(self._runtime, select.POLLIN)
         runtime_lives = True
         while runtime_lives or self._listeners or self._connections:
@@ -119,9 +123,9 @@ class Supervisor:
                     if self._worker is not None:
                         control.send(self._worker.socket, control.RUNTIME_ENDED)
                 elif fd == self._socket.fileno():
-                    self._accept()
-                elif fd in self._connections:
-                    self._receive(fd)
+                    self._connections.accept()
+                elif (connection := self._connections.get(fd)) is not None:
+                    self._receive(fd, connection)
                 elif fd in self._numbers:
                     self._forget(fd)
                 elif self._worker is not None and (
@@ -132,6 +136,7 @@ class Supervisor:
             if self._worker and self._ledger.header[HANGING] and has_ended(self._worker.pid):
                 self._bury(self._worker)
             self._look_at_remains()
+            self._connections.make_room()
             if self._start_at is not None and time.monotonic() >= self._start_at:
                 self._start()
         if self._worker is not None:
@@ -142,29 +147,16 @@ class Supervisor:
         times = []
         if self._remains or self._ledger.header[HANGING]:
             times.append(_REMAINS_INTERVAL)
+        room = self._connections.timeout()
+        if room is not None:
+            times.append(room)
         if self._start_at is not None:
             times.append(max(0.0, self._start_at - time.monotonic()))
         return 1000 * min(times) + 1 if times else None
 
     # Listeners.
 
-    def _accept(self) -> None:
-        try:
-            fd, _ = self._socket._accept()  # type: ignore[attr-defined]
-        except OSError:
-            return
-        connection = Connection(fd)
-        if connection.peer_uid() != os.geteuid():
-            connection.close()
-            return
-        self._connections[fd] = connection
-        self._poll.register(fd, select.POLLIN)
-        if len(self._connections) >= _CONNECTION_LIMIT:
-            # The others wait: connect(2), "backlog".
-            self._poll.unregister(self._socket.fileno())
-
-    def _receive(self, fd: int) -> None:
-        connection = self._connections[fd]
+    def _receive(self, fd: int, connection: Connection) -> None:
         try:
             handover = connection.receive()
             if handover is not None:
@@ -174,11 +166,7 @@ class Supervisor:
             return
         except Exception as error:
             self._log.exception("handing over a listener", error)
-        self._poll.unregister(fd)
-        connection.close()
-        if len(self._connections) >= _CONNECTION_LIMIT:
-            self._poll.register(self._socket.fileno(), select.POLLIN)
-        del self._connections[fd]
+        self._connections.close(fd)
 
     def _take(self, handover: Handover) -> None:
         listener = handover.fd

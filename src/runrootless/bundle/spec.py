@@ -44,6 +44,7 @@ _SPEC: Any = {
     "process": _PROCESS,
     "root": {"path": str, "readonly": bool},
     "annotations": {ENGINE_ANNOTATION: str, NETWORK_ANNOTATION: str},
+    "hooks": {"startContainer": [{"path": str, "args": [str]}]},
     "mounts": [{"destination": str, "type": str, "source": str, "options": [str]}],
     "linux": {
         "namespaces": [{"type": str, "path": str}],

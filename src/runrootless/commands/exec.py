@@ -18,6 +18,7 @@ from runrootless.bundle.program import is_missed_in
 from runrootless.bundle.transform import MEMORY
 from runrootless.command_line import runc as command_line
 from runrootless.command_line.process import process_from_file, process_from_flags
+from runrootless.commands import inside
 from runrootless.containers import state
 from runrootless.errors import Error
 from runrootless.runtimes import user_namespace
@@ -88,9 +89,14 @@ def prepare(invocation: Invocation) -> list[str]:
             f"nothing more can be executed in {container_id}: the agent that emulates root there "
             "has ended (see --log); what runs in it can be killed, and the container deleted"
         )
+    has_launcher = spec[MEMORY]["engine"] in engines.WITH_FILTER
+    if has_launcher and pid and _is_running(pid) and inside.is_so(pid, inside.has_procfs) is False:
+        raise Error(
+            f"nothing can be executed in {container_id}: at its /proc there is no procfs any more, "
+            "by which processes come under emulation"
+        )
     preserved = command_line.number(parsed.get("preserve-fds", "0")) or 0
     first = launcher.first_free(preserved, invocation.runtime)
-    has_launcher = spec[MEMORY]["engine"] in engines.WITH_FILTER
 
     def hand_in() -> int:
         from runrootless.derived_bundle import filter_program
@@ -112,7 +118,8 @@ def prepare(invocation: Invocation) -> list[str]:
             return None
         # The first process may have changed its root. Of the root that this one gets it takes a
         # moment more to know. There is to be no program in any directory that there could be.
-        return [f"PATH={_NOWHERE}"] if _is_missed_there(pid, process) else None
+        is_missed = inside.is_so(pid, lambda: is_missed_in("/", process))
+        return [f"PATH={_NOWHERE}"] if is_missed else None
 
     if (
         engine.EXECS_FROM_BUNDLE
@@ -163,28 +170,6 @@ def prepare(invocation: Invocation) -> list[str]:
             container_id,
         ]
     )
-
-
-def _is_missed_there(pid: int, process: Process) -> bool:
-    """Return whether a program is missed in the mount namespace of ``pid``, from its root on."""
-    from runrootless.linux.namespaces import CLONE_NEWNS, CLONE_NEWUSER, setns
-
-    child = os.fork()
-    if child:
-        return os.waitpid(child, 0)[1] == 0
-    is_missed = False
-    try:
-        user, mounts = (os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY) for name in ("user", "mnt"))
-        try:
-            setns(user, CLONE_NEWUSER)
-        except OSError:
-            # This process is in it already.
-            pass
-        setns(mounts, CLONE_NEWNS)
-        is_missed = is_missed_in("/", process)
-    finally:
-        # Whatever is in the way: the launcher finds out.
-        os._exit(0 if is_missed else 1)
 
 
 def _is_running(pid: int) -> bool:

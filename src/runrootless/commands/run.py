@@ -71,6 +71,7 @@ def prepare(invocation: Invocation) -> list[str]:
         options.is_on("systemd-cgroup"),
         parsed.get("network"),
         first,
+        invocation.runtime.gives_hooks_descriptors(),
     )
     choice = derived.choice
     requirements.require_room(base)
@@ -108,6 +109,7 @@ def prepare(invocation: Invocation) -> list[str]:
             f"{directory.path}/{state.LISTENER}",
             first,
             derived.filter,
+            derived.hooks,
         )
     interrupts.let_through()
     # These the runtime takes from the bundle on, which is another one by now.

@@ -14,6 +14,15 @@ from runrootless.integrations import podman, toml_text
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import NoReturn
+
+
+class _Parser(argparse.ArgumentParser):
+    """One whose errors are a line, as all others are."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise ``Error`` with what is wrong."""
+        raise Error(f"setup: {message}: `runrootless setup --help` tells more")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -22,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     Returns the exit code. Raises ``Error`` and ``OSError``; then no file is changed, or
     the error was in writing one.
     """
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="runrootless setup",
         description="Write what a program needs to use runrootless into its configuration: the "
         "user's own, and there nothing but these settings. What is changed is shown.",

@@ -59,7 +59,7 @@ def cgroups() -> Finding:
         return Finding(
             name,
             INFO,
-            f"{layout}: limits of bundles are dropped; crun 1.8 refuses a hybrid layout",
+            f"{layout}: limits of bundles are dropped",
         )
     own = next(
         (line[3:] for line in read("/proc/self/cgroup").splitlines() if line.startswith("0::")), "/"

@@ -12,6 +12,7 @@ from runrootless import runtimes
 from runrootless.doctor.finding import INFO, NO, OK, Finding, read
 
 _SECONDS = 10
+_CGROUPS = "/sys/fs/cgroup"
 _SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
@@ -32,7 +33,30 @@ def _runtime(name: str) -> Finding | None:
     output = _output(path, "--version")
     version = output.split("\n", 1)[0].removeprefix(f"{name} version").strip()
     text = f"{version or 'of unknown version'} ({path})"
+    refused = _refused_cgroups() if name == "crun" else ""
+    if refused:
+        return Finding(name, NO, f"{text}: {refused}", "take --runtime runc, or cgroups v2 alone")
     return Finding(name, OK, text)
+
+
+def _refused_cgroups() -> str:
+    """Return what is in crun's way: libcrun_cgroup_enter() and detect_cgroup_mode() there."""
+    kinds = {}
+    for line in read("/proc/self/mountinfo").splitlines():
+        before, _, after = line.partition(" - ")
+        # The last one is on top.
+        kinds[before.split()[4]] = after.split(" ", 1)[0]
+    kind = kinds.get(_CGROUPS)
+    if kind == "cgroup2":
+        return ""
+    if kind != "tmpfs":
+        return f"it needs cgroups at {_CGROUPS}"
+    controllers = ""
+    if kinds.get(f"{_CGROUPS}/unified") == "cgroup2":
+        controllers = read(f"{_CGROUPS}/unified/cgroup.controllers").replace(" ", ", ")
+    if not controllers:
+        return ""
+    return f"it refuses a hybrid layout of cgroups whose v2 has controllers ({controllers})"
 
 
 def proot() -> Finding:

@@ -31,6 +31,7 @@ from runrootless.emulation.processes.execution import Execution
 from runrootless.emulation.processes.ids import Ids
 from runrootless.emulation.processes.limits import Limits
 from runrootless.emulation.processes.priorities import Priorities
+from runrootless.emulation.processes.privileges import Privileges
 from runrootless.emulation.processes.process_files import ProcessFiles
 from runrootless.emulation.processes.process_options import ProcessOptions
 from runrootless.emulation.processes.signals import Signals
@@ -126,6 +127,7 @@ class Emulator:
             "socketcall": Socketcall(shared, sockets, sending, receiving),
             "signals": Signals(shared),
             "priorities": Priorities(shared),
+            "privileges": Privileges(shared),
             "refused": Refused(),
             "mounts": self._mounts,
             "roots": Roots(shared, self._devices, self._status_files, views),

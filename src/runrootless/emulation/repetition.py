@@ -17,7 +17,7 @@ ONCE = frozenset(
         *("mkdir", "mkdirat", "mknod", "mknodat", "symlink", "symlinkat", "bind"),
         *("open", "openat", "openat2", "creat", "pidfd_getfd"),
         *("removexattr", "lremovexattr", "fremovexattr", "removexattrat", "setxattrat"),
-        *("mount", "umount2"),
+        *("mount", "umount", "umount2"),
         # Messages and signals would come twice, or be lost.
         *("sendmsg", "sendmmsg", "recvmsg", "recvmmsg", "recvmmsg_time64", "socketcall", "kill"),
         # The limit before would be the new one.
@@ -38,7 +38,9 @@ UNDONE = frozenset(
 """The calls whose handlers undo what they have done where the answer cannot be delivered: they
 give it themselves. Those that set attributes do so with XATTR_CREATE."""
 
-REMEMBERED = frozenset({"kill", "umount2", "setfsuid", "setfsgid", "setfsuid32", "setfsgid32"})
+REMEMBERED = frozenset(
+    {"kill", "umount", "umount2", "setfsuid", "setfsgid", "setfsuid32", "setfsgid32"}
+)
 """The calls whose answer is remembered then, since nothing can be undone, or nothing was done
 the second time and the answer is another one."""
 
@@ -59,6 +61,8 @@ IDEMPOTENT = frozenset(
             "prctl",
             "capset",
         ),
+        *("open_tree", "open_tree_attr", "move_mount", "fspick", "fsmount", "fsconfig"),
+        *("mount_setattr", "sethostname", "setdomainname", "reboot"),
         # What makes things so, and nothing else: the same the second time.
         *("chown", "lchown", "fchown", "fchownat", "chown32", "lchown32", "fchown32"),
         *("setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setgroups"),

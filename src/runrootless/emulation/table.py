@@ -43,7 +43,9 @@ _O_NOCTTY = 0o400
 _O_RDWR = 2
 _O_TMPFILE = 0o20000000
 _RLIMIT_RTTIME = 15
-_CLONE_NEWNS = 0x00020000
+# CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWPID, NEWNET: <linux/sched.h>.
+_CLONE_NAMESPACES = (0x20000, 0x2000000, 0x4000000, 0x8000000, 0x20000000, 0x40000000)
+_OPEN_TREE_CLONE = 1
 _PRIO_USER = 2
 _IOPRIO_WHO_USER = 3
 _PTRACE_ATTACH = 16
@@ -198,8 +200,19 @@ TABLE: tuple[Row, ...] = (
     ("pivot_root", "roots.pivot_root", None),
     ("setns", "roots.setns", None),
     ("unshare", "roots.unshare", None),
-    ("clone", "roots.unshare", _has_bits(0, _CLONE_NEWNS)),
+    *(("clone", "roots.unshare", _has_bits(0, flag)) for flag in _CLONE_NAMESPACES),
     ("clone3", "roots.clone3", None),
+    # What the bundle may allow, and then to root alone.
+    ("open_tree", "privileges.administer", _has_bits(2, _OPEN_TREE_CLONE)),
+    ("open_tree_attr", "privileges.open_tree_attr", None),
+    ("move_mount", "privileges.administer", None),
+    ("fspick", "privileges.administer", None),
+    ("fsmount", "privileges.administer", None),
+    ("fsconfig", "privileges.administer", None),
+    ("mount_setattr", "privileges.administer", None),
+    ("sethostname", "privileges.administer", None),
+    ("setdomainname", "privileges.administer", None),
+    ("reboot", "privileges.reboot", None),
 )
 """System call, component and method that handle it, and the condition on one argument
 (index, comparison, value, second value: the OCI runtime spec's LinuxSyscallArg)."""
@@ -241,6 +254,7 @@ I386_TABLE: tuple[Row, ...] = (
         SYS_RECVMMSG,
         SYS_SENDMMSG,
     ),
+    ("umount", "mounts.old_umount", None),
     ("ugetrlimit", "limits.getrlimit_32", _equals(0, _RLIMIT_RTTIME)),
     ("getrlimit", "limits.old_getrlimit_32", _equals(0, _RLIMIT_RTTIME)),
     ("setrlimit", "limits.setrlimit_32", _equals(0, _RLIMIT_RTTIME)),

@@ -56,6 +56,13 @@ class Runtime:
         """
         return self.name == "runc"
 
+    def gives_hooks_descriptors(self) -> bool:
+        """Return whether hooks that the container's first process executes have all it has.
+
+        crun closes what is passed on to a container, and its first process is not dumpable.
+        """
+        return self.name == "runc"
+
     def init_pid(self, state_directory: str) -> int | None:
         """Return the process ID of a container's first process, ``None`` if unknown.
 

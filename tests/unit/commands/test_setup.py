@@ -130,6 +130,23 @@ def write(user: Unprivileged, path: Path, text: str) -> None:
 
 
 class TestSetup:
+    @pytest.mark.parametrize(
+        ("words", "what"),
+        [
+            ((), "the following arguments are required: program"),
+            (("docker",), "invalid choice: 'docker'"),
+            (("podman", "--nosuch"), "unrecognized arguments: --nosuch"),
+        ],
+    )
+    def test_a_mistake_is_told_in_a_line(
+        self, setup: Setup, words: tuple[str, ...], what: str
+    ) -> None:
+        done = setup(*words)
+        assert (done.returncode, done.stdout) == (1, "")
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("runrootless: setup: ")
+        assert what in line
+
     def test_writes_what_podman_needs_and_takes_it_back(
         self, setup: Setup, directory: Path
     ) -> None:

@@ -16,6 +16,7 @@ from runrootless.emulation.call import Call, failure, require_valid
 from runrootless.emulation.callers.credentials import CAP_SYS_ADMIN
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.paths.walk import Found, open_child
+from runrootless.emulation.processes.privileges import lacks
 from runrootless.emulation.processes.status_files import StatusFiles
 from runrootless.emulation.stores.record import Record
 from runrootless.linux.capabilities import is_effective
@@ -88,7 +89,7 @@ class Mounts(Handlers):
     def mount(self, call: Call) -> int | None:
         """mount(2)."""
         _, target, kind, flags, data = call.arguments[:5]
-        if not self._identity.of(call.pid).can(CAP_SYS_ADMIN):
+        if lacks(self._identity, call, CAP_SYS_ADMIN):
             return self._denied(call, target)
         if flags & _OTHER_REQUESTS or not kind or not _may_mount(call.pid):
             return None
@@ -101,12 +102,14 @@ class Mounts(Handlers):
 
     def fsopen(self, call: Call) -> int | None:
         """fsopen(2): as on a kernel without it, where mount(2) has a meaning of its own here."""
+        if lacks(self._identity, call, CAP_SYS_ADMIN):
+            return -errno.EPERM
         name = self._memory.read_string(call.pid, call.arguments[0], _NAME_LIMIT)
         return -errno.ENOSYS if name in self._own or name in _WITH_OWNER_OPTIONS else None
 
     def umount(self, call: Call) -> int | None:
         """umount2(2)."""
-        if not self._identity.of(call.pid).can(CAP_SYS_ADMIN):
+        if lacks(self._identity, call, CAP_SYS_ADMIN):
             return -errno.EPERM
         self._status_files.remove()
         target, flags = call.arguments[:2]
@@ -125,6 +128,11 @@ class Mounts(Handlers):
         finally:
             os.close(fd)
         return 0
+
+    def old_umount(self, call: Call) -> int | None:
+        """umount(2) of 32-bit programs, which has no flags."""
+        call.arguments[1] = 0
+        return self.umount(call)
 
     def _denied(self, call: Call, target: int) -> int:
         # The kernel looks for the directory before it looks at the privilege.

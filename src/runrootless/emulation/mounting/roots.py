@@ -11,6 +11,7 @@ from runrootless.emulation.call import Call, require_valid
 from runrootless.emulation.callers.credentials import CAP_SYS_ADMIN, CAP_SYS_CHROOT
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.owners.devices import Devices
+from runrootless.emulation.processes.privileges import lacks, may_join, may_make_namespaces
 from runrootless.emulation.processes.status_files import StatusFiles
 from runrootless.linux.capabilities import is_effective
 from runrootless.linux.files import AT_FDCWD
@@ -62,8 +63,10 @@ class Roots(Handlers):
         self._views.varied = True
         return None
 
-    def pivot_root(self, call: Call) -> None:
+    def pivot_root(self, call: Call) -> int | None:
         """pivot_root(2)."""
+        if lacks(self._identity, call, CAP_SYS_ADMIN):
+            return -errno.EPERM
         self._views.varied = True
         if self._identity.of(call.pid).can(CAP_SYS_ADMIN) and is_effective(call.pid, CAP_SYS_ADMIN):
             directory = self._paths.open(call, AT_FDCWD, call.arguments[0], 0)
@@ -72,20 +75,31 @@ class Roots(Handlers):
                 self._devices.furnish(call.pid, directory)
             finally:
                 os.close(directory)
+        return None
 
-    def setns(self, call: Call) -> None:
+    def setns(self, call: Call) -> int | None:
         """setns(2)."""
+        if not may_join(self._identity, call, *call.arguments[:2]):
+            return -errno.EPERM
         self._views.varied = True
+        return None
 
-    def unshare(self, call: Call) -> None:
-        """unshare(2), and clone(2) with CLONE_NEWNS: both have their flags first."""
+    def unshare(self, call: Call) -> int | None:
+        """unshare(2), and clone(2) with namespaces: both have their flags first."""
+        if not may_make_namespaces(self._identity, call, call.arguments[0]):
+            return -errno.EPERM
         self._views.varied = True
         if call.arguments[0] & CLONE_NEWNS:
             self._status_files.stop()
+        return None
 
-    def clone3(self, call: Call) -> None:
+    def clone3(self, call: Call) -> int | None:
         """clone3(2)."""
-        flags = self._memory.read(call.pid, call.arguments[0], _FLAGS.size)
-        if flags is None or _FLAGS.unpack(flags)[0] & CLONE_NEWNS:
+        packed = self._memory.read(call.pid, call.arguments[0], _FLAGS.size)
+        flags = None if packed is None else _FLAGS.unpack(packed)[0]
+        if flags and not may_make_namespaces(self._identity, call, flags & 0xFFFFFFFF):
+            return -errno.EPERM
+        if flags is None or flags & CLONE_NEWNS:
             self._views.varied = True
             self._status_files.stop()
+        return None

@@ -15,6 +15,7 @@
 #include "identity.h"
 #include "messages.h"
 #include "processes.h"
+#include "privileges.h"
 #include "tracing.h"
 
 static const struct row { const char *name; long number; void (*round)(long); } rows[] = {
@@ -29,10 +30,12 @@ static const char users[] =
     " futimesat utimensat utimensat_time64 truncate truncate64 access faccessat faccessat2 chdir "
     " fchdir readlink readlinkat statfs statfs64 inotify_add_watch setuid setreuid setresuid "
     " setuid32 setreuid32 setresuid32 setfsuid setfsuid32 sendmsg sendmmsg recvmsg recvmmsg "
-    " recvmmsg_time64 socketcall getsockopt setsockopt kill ";
-static const char views[] = " chroot pivot_root setns unshare clone clone3 mount umount2 ";
+    " recvmmsg_time64 socketcall getsockopt setsockopt kill "
+    " open_tree open_tree_attr move_mount fspick fsmount fsconfig mount_setattr sethostname "
+    " setdomainname reboot ";
+static const char views[] = " chroot pivot_root setns unshare clone clone3 mount umount umount2 ";
 static const char slow[] = " execve execveat kill chroot pivot_root setns unshare clone clone3 mount "
-    "umount2 ";
+    "umount umount2 ";
 
 enum { AS_ROOT, AS_USER, WITH_VIEWS, GROUPS };
 

@@ -1,0 +1,54 @@
+"""What is to be known of a container before something is executed in it: as seen from within.
+
+The first process may have changed its root; a runtime begins at that of the mount namespace.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_NO, _UNKNOWN = 1, 2
+_ROOT_INODE = 1
+
+
+def is_so(pid: int, question: Callable[[], bool]) -> bool | None:
+    """Return the answer to a question that is asked in the mount namespace of ``pid``.
+
+    It is asked by another process, from that namespace's root on, and may raise. None is where
+    there is no answer.
+    """
+    from runrootless.linux.namespaces import CLONE_NEWNS, CLONE_NEWUSER, setns
+
+    child = os.fork()
+    if child:
+        return {0: True, _NO: False}.get(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    code = _UNKNOWN
+    try:
+        # Modules that are imported later would be the container's.
+        __import__("runrootless.linux.files")
+        user, mounts = (os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY) for name in ("user", "mnt"))
+        try:
+            setns(user, CLONE_NEWUSER)
+        except OSError:
+            # This process is in it already.
+            pass
+        setns(mounts, CLONE_NEWNS)
+        code = 0 if question() else _NO
+    finally:
+        # Whatever is in the way.
+        os._exit(code)
+
+
+def has_procfs() -> bool:
+    """Return whether the root directory of a procfs is at /proc."""
+    from runrootless.linux.files import is_procfs
+
+    try:
+        file = os.open("/proc", os.O_PATH)
+    except OSError:
+        return False
+    return os.fstat(file).st_ino == _ROOT_INODE and is_procfs(file)
