@@ -18,8 +18,7 @@ from runrootless.bundle.program import is_missed_in
 from runrootless.bundle.transform import MEMORY
 from runrootless.command_line import runc as command_line
 from runrootless.command_line.process import process_from_file, process_from_flags
-from runrootless.commands import inside
-from runrootless.containers import state
+from runrootless.containers import inside, state
 from runrootless.errors import Error
 from runrootless.runtimes import user_namespace
 
