@@ -39,8 +39,14 @@ class NewFile:
         """Give the file its name in the directory, in place of any other. Raises OSError."""
         os.fsync(self.fd)
         if not self._name:
-            self._name = self._new_name()
-            os.link(f"/proc/self/fd/{self.fd}", self._name, follow_symlinks=True)
+            new = self._new_name()
+            directory = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                # Followed only where there is a descriptor of a directory.
+                os.link(f"/proc/self/fd/{self.fd}", new, src_dir_fd=directory)
+            finally:
+                os.close(directory)
+            self._name = new
         os.rename(self._name, os.path.join(self._directory, name))
         self._name = ""
 
