@@ -184,6 +184,12 @@ def servers_tree(trees: Trees) -> Tree:
 
 
 @pytest.fixture(scope="session")
+def jobs_tree(trees: Trees) -> Tree:
+    """A minimal Debian with a package downloaded, and without documentation."""
+    return Tree(debian_archive("jobs"), trees)
+
+
+@pytest.fixture(scope="session")
 def alpine_tree(trees: Trees) -> Tree:
     """Alpine's minirootfs, with musl and busybox."""
     archive = alpine_archive()

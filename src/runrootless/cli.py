@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from runrootless.runtimes import Runtime
 
 
-_WITHOUT_RUNTIME = ("emulate", "doctor", "setup")
+_WITHOUT_RUNTIME = ("emulate", "doctor", "setup", "commit", "export")
 
 
 def run() -> NoReturn:
@@ -179,6 +179,14 @@ def _without_runtime(options: Parsed) -> int:
         from runrootless.commands import setup
 
         return setup.main(options.arguments[1:])
+    if options.arguments[0] == "commit":
+        from runrootless.commands import commit
+
+        return commit.run(options)
+    if options.arguments[0] == "export":
+        from runrootless.commands import export
+
+        return export.run(options)
     from runrootless.commands import doctor as doctor_command
 
     return doctor_command.run(options)

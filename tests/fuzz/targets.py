@@ -65,7 +65,7 @@ def acl(data: bytes) -> None:
     numbers = [int.from_bytes(part, "little") for part in (want, user, group)]
     for name in (access_lists.ACCESS, b"system.posix_acl_default"):
         access_lists.is_refused(name, value, bool(numbers[0] & 8))
-    entries = access_lists._unpack(value)
+    entries = access_lists.unpack(value)
     if entries is not None:
         assert access_lists._pack(entries) == value
         access_lists._is_valid(entries)

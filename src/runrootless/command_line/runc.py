@@ -70,6 +70,8 @@ KILL = Flags(
     switches="all,a regex,r help,h",
 )
 EMULATE = Flags(values="engine", switches="help,h")
+COMMIT = Flags(values="author message", switches="squash tls-verify help,h", lists="config")
+EXPORT = Flags(switches="help,h")
 DOCTOR = Flags(switches="json help,h")
 EXEC = Flags(
     values="console-socket cwd user,u process,p pid-file process-label apparmor pidfd-socket",

@@ -10,6 +10,8 @@ Usage:
   runrootless setup podman [--undo] [--dry-run]
   runrootless [global flags] COMMAND ...
   runrootless emulate [--] [COMMAND ...]  root for a command of the host, as fakeroot has it
+  runrootless commit [flags] BUNDLE IMAGE  an image of what a bundle has become
+  runrootless export BUNDLE -|FILE        a tarball of its root file system
   runrootless doctor [--json]             what this host can do, and what would mend it
 
 In a directory with an unpacked image in rootfs/:

@@ -46,7 +46,7 @@ def is_refused(attribute: bytes, value: bytes | None, is_directory: bool) -> boo
 
     do_set_acl() in fs/posix_acl.c.
     """
-    entries = _unpack(value) if value else []
+    entries = unpack(value) if value else []
     if entries is None:
         return True
     for tag, _, number in entries:
@@ -64,7 +64,7 @@ class AccessLists:
 
     def set(self, file: int, attribute: bytes, value: bytes) -> None:
         """Set a list. Raises OSError as setxattr(2) does."""
-        entries = _unpack(value)
+        entries = unpack(value)
         named = [entry for entry in entries or () if entry[0] in _NAMED]
         if entries is not None and named:
             if _is_valid(entries):
@@ -84,12 +84,12 @@ class AccessLists:
         try:
             if value == -errno.ERANGE:
                 value = os.getxattr(handle(file), attribute)
-            entries = None if isinstance(value, int) else _unpack(value)
+            entries = None if isinstance(value, int) else unpack(value)
             if isinstance(value, int) or not entries:
                 return None
             # Without a mask there is no named entry: somebody else has set another list.
             if any(tag == _MASK for tag, _, _ in entries):
-                named = _unpack(self._attributes.get(file, attribute))
+                named = unpack(self._attributes.get(file, attribute))
                 return _pack(sorted(entries + (named or []), key=lambda entry: entry[0]))
         except OSError:
             # No named entries.
@@ -140,7 +140,7 @@ def permits(
     ``want`` is a sum of 4, 2 and 1, and ``group`` the file's: posix_acl_permission() in
     fs/posix_acl.c.
     """
-    entries = _unpack(value) or []
+    entries = unpack(value) or []
     mask = next((permissions for tag, permissions, _ in entries if tag == _MASK), want)
     in_any = False
     for tag, permissions, number in entries:
@@ -177,7 +177,8 @@ def _with_known_id(entry: Entry) -> Entry:
     return tag, permissions, number if number == _NO_ID else 0
 
 
-def _unpack(value: bytes) -> list[Entry] | None:
+def unpack(value: bytes) -> list[Entry] | None:
+    """Return the entries of a list (tag, permissions, number), None if it is malformed."""
     if value[: len(_VERSION)] != _VERSION or (len(value) - len(_VERSION)) % _ENTRY.size:
         return None
     return list(_ENTRY.iter_unpack(value[len(_VERSION) :]))

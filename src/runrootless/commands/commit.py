@@ -1,0 +1,159 @@
+"""``commit``: an image of what a bundle's root file system has become."""
+
+from __future__ import annotations
+
+import copy
+import os
+import sys
+
+from runrootless import interrupts
+from runrootless.command_line import runc as command_line
+from runrootless.errors import Error
+from runrootless.images import (
+    base,
+    changes,
+    destination,
+    edit_config,
+    layer,
+    own_namespace,
+    snapshot,
+    write_docker_archive,
+    write_layout,
+)
+from runrootless.images.destination import ARCHIVE, LAYOUT
+from runrootless.images.new_file import NewFile
+from runrootless.images.new_image import LAYER, Blob, NewImage
+from runrootless.images.places_of_bundle import root_of, side_stores_of
+from runrootless.images.read_tree import Tree
+from runrootless.images.transports import push
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from runrootless.command_line.runc import Parsed
+    from runrootless.images.base import Base
+    from runrootless.images.destination import Destination
+
+USAGE = """\
+Usage: runrootless commit [flags] BUNDLE IMAGE
+
+Writes an image of a bundle's root file system: the layers that it was made of, and what
+has changed since then as one more. The owners, device nodes and attributes are those that
+its containers see. IMAGE is oci:PATH[:TAG], docker-archive:PATH[:NAME:TAG] or
+docker://HOST/NAME[:TAG].
+
+  --squash              one layer of the whole tree
+  --config KEY=VALUE    change what is to be run: entrypoint, cmd (a list in JSON, or a line for
+                        the shell), workingdir, user, stopsignal, env=NAME=VALUE,
+                        label=NAME=VALUE, port, volume; nothing after = takes it away
+  --author TEXT         who has made the image
+  --message TEXT        a comment in its history
+  --tls-verify=false    do not check the registry's certificate
+
+With SOURCE_DATE_EPOCH nothing in the image is newer than that. Without it the image is as
+new as its newest file: the same tree makes the same image.
+"""
+
+
+def run(options: Parsed) -> int:
+    """Write the image; return the exit code. Raises ``Error``, OSError, KeyboardInterrupt."""
+    parsed = command_line.parse(command_line.COMMIT, _in_order(options.arguments[1:]))
+    if parsed.is_on("help"):
+        sys.stdout.write(USAGE)
+        return 0
+    if parsed.error or len(parsed.arguments) != 2:
+        raise Error("commit takes a bundle and an image: see `runrootless commit --help`")
+    with interrupts.Raised():
+        digest = _commit(parsed)
+    print(digest)
+    return 0
+
+
+def _in_order(words: list[str]) -> list[str]:
+    """Return the words with the flags before the others, where none of them is ambiguous."""
+    return command_line.flags_first(command_line.COMMIT, words)
+
+
+def _commit(parsed: Parsed) -> str:
+    bundle, name = parsed.arguments
+    target = destination.parse(name)
+    latest = edit_config.epoch()
+    bundle = os.path.abspath(bundle)
+    rootfs = root_of(bundle)
+    image = base.read(bundle)
+    squash = parsed.is_on("squash")
+    below = None if squash else image
+    config = copy.deepcopy(image.config) if image is not None else edit_config.new()
+    edit_config.change(config, parsed.get_all("config"))
+    _require(target, below, bundle)
+    # What the layer is written to: beside the others if that is where it goes.
+    with NewFile(_directory_for(target)) as file:
+        made = own_namespace.call(lambda: _write(file.fd, bundle, rootfs, below, latest))
+        layers = []
+        if below is not None:
+            layers = [
+                Blob(one.digest, one.diff_id, one.size, one.media_type, path=one.path)
+                for one in below.layers
+            ]
+        kept, newest = len(layers), 0
+        if made is not None:
+            layers.append(Blob(made["digest"], made["diff_id"], made["size"], LAYER, fd=file.fd))
+            newest = made["newest"]
+        edit_config.finish(
+            config,
+            [one.diff_id for one in layers],
+            kept,
+            newest,
+            parsed.get("author"),
+            parsed.get("message"),
+        )
+        return _put(target, NewImage(config, layers), parsed.get("tls-verify") != "false")
+
+
+def _require(target: Destination, below: Base | None, bundle: str) -> None:
+    """Raise ``Error`` for what is in the way of the image, before anything is read."""
+    if target.transport == LAYOUT:
+        write_layout.require_place(target.path)
+    elif target.transport != ARCHIVE:
+        push.require_transport()
+    if below is not None:
+        below.require_layers()
+        if not os.path.exists(os.path.join(bundle, snapshot.NAME)):
+            raise Error(
+                f"{bundle} has no {snapshot.NAME}, by which changes are found: "
+                "--squash writes the whole tree as one layer"
+            )
+
+
+def _directory_for(target: Destination) -> str:
+    """Return an existing directory with room for a layer."""
+    if target.transport == ARCHIVE:
+        return os.path.dirname(os.path.abspath(target.path))
+    if target.transport == LAYOUT:
+        path = os.path.abspath(target.path)
+        while not os.path.isdir(path):
+            path = os.path.dirname(path)
+        return path
+    return os.environ.get("TMPDIR") or "/var/tmp"
+
+
+def _write(
+    fd: int, bundle: str, rootfs: str, below: Base | None, latest: int | None
+) -> dict[str, Any] | None:
+    tree = Tree(rootfs, side_stores_of(bundle, rootfs))
+    found = None
+    if below is not None:
+        found = changes.find(tree, snapshot.read(bundle), below.contents)
+        if not (found.changed or found.gone):
+            return None
+    return layer.write_layer(fd, "the layer", tree, found, latest)
+
+
+def _put(target: Destination, image: NewImage, verifies: bool) -> str:
+    if target.transport == LAYOUT:
+        return write_layout.write(target.path, target.tag, image)
+    if target.transport == ARCHIVE:
+        reference = target.reference if target.name else ""
+        return write_docker_archive.write(target.path, reference, image)
+    return push.push(target, image, verifies)

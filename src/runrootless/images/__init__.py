@@ -1,0 +1,1 @@
+"""Images: bundles are made of them, and they of bundles."""
