@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from runrootless.runtimes import Runtime
 
 
-_WITHOUT_RUNTIME = ("emulate", "doctor", "setup")
+_WITHOUT_RUNTIME = ("emulate", "doctor", "setup", "bundle")
 _STARTING = ("run", "create")
 # Nothing can be made there. The name is for whoever reads the runtime's error.
 _NO_ROOT = "--root=/proc/runrootless does not know one of these flags"
@@ -305,6 +305,10 @@ def _without_runtime(options: Parsed) -> int:
         from runrootless.commands import setup
 
         return setup.main(options.arguments[1:])
+    if options.arguments[0] == "bundle":
+        from runrootless.commands import bundle
+
+        return bundle.main(options.arguments[1:])
     from runrootless.commands import doctor as doctor_command
 
     return doctor_command.run(options)
