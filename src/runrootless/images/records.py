@@ -30,6 +30,7 @@ STORES = (".rootfs.ownership", ".rootfs.attributes")
 
 # Of the machine that the image was made on: as umoci leaves them out.
 _LEFT_OUT = (b"security.selinux", b"system.nfs4_acl")
+_OVERLAY = b"trusted.overlay."
 _CAPABILITY = b"security.capability"
 _PLAIN = b"user."
 
@@ -99,7 +100,7 @@ class Records:
     def set_attributes(self, file: int, attributes: Mapping[bytes, bytes]) -> None:
         """Give a new file these attributes. Raises OSError, ENOSPC for one that is too large."""
         for name, value in attributes.items():
-            if is_hidden(name) or name in _LEFT_OUT:
+            if is_hidden(name) or name in _LEFT_OUT or name.startswith(_OVERLAY):
                 continue
             try:
                 if is_access_list(name):

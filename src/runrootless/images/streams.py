@@ -108,6 +108,7 @@ class Stream:
         self._rest = b""
         self._at = 0
         self._ended = False
+        self._error: BaseException | None = None
         self.stored = 0
         """How many bytes have been read of the file."""
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -148,6 +149,8 @@ class Stream:
         """Read to the end, and check what is known of it."""
         while not self._ended:
             self._next()
+        if self._error is not None:
+            raise self._error
         if self._size >= 0 and self.stored != self._size:
             raise Error(f"{self._what} has {self.stored} bytes in place of {self._size}")
         for digest, which in ((self._digest, "digest"), (self._diff_id, "diff ID")):
@@ -160,6 +163,7 @@ class Stream:
         part = self._parts.get()
         if isinstance(part, BaseException):
             self._ended = True
+            self._error = part
             raise part
         if not part:
             self._ended = True
