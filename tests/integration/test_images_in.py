@@ -1,12 +1,9 @@
 """``runrootless bundle``: each file as umoci unpacks it as real root, seen from a container."""
 
-import os
-import tarfile
 from collections.abc import Callable
 
 import pytest
 
-from support.bundles import Bundle
 from support.containers import Runrootless
 from support.layers import (
     File,
@@ -15,7 +12,6 @@ from support.layers import (
     hard_link,
     opaque,
     symlink,
-    tar,
     whiteout,
 )
 from support.trees import Tree, Trees

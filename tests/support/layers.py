@@ -163,6 +163,16 @@ class Layout:
         self._write_index()
         return self
 
+    def image(self, name: str) -> dict[str, Any]:
+        """Return the descriptor of the image of a name."""
+        found = next(one for one in self._images if one["annotations"][REFERENCE] == name)
+        return {key: value for key, value in found.items() if key != "annotations"}
+
+    def read(self, descriptor: Mapping[str, Any]) -> bytes:
+        """Return a blob."""
+        with open(self.path_of(descriptor["digest"]), "rb") as file:
+            return file.read()
+
     def add(self, name: str, layers: Sequence[Iterable[File]], **other: Any) -> "Layout":
         """Add an image of these layers."""
         return self.tag(name, self.manifest([tar(layer) for layer in layers], **other))

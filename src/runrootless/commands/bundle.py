@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from runrootless.images.image import Image
+    from runrootless.images.transports import Transport
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _MAXIMUM = 64 << 30
@@ -40,7 +41,12 @@ def main(arguments: Sequence[str]) -> int:
     limit = Limit(options.max_size)
     with interrupts.Raised(), NewDirectory(options.directory, options.force) as directory:
         found = _get(source, platform, options, limit, progress, directory.fd)
-        notes = build.unpack(found, directory.fd, limit, progress)
+        try:
+            notes = build.unpack(found, directory.fd, limit, progress)
+        except Error:
+            found.check()
+            raise
+        found.check()
         rootfs = f"/proc/self/fd/{directory.fd}/{build.ROOTFS}"
         made = config.convert(
             found.config, rootfs, found.source, options.command, options.tty, options.user
@@ -74,17 +80,29 @@ def _get(
 
         return tar_image(where, platform)
     if source.kind == reference.DEBIAN:
-        raise Error("not yet")
-    cache = Cache()
+        from runrootless.images.debian import debian_image
+
+        return debian_image(source.where, options.mirror, platform)
     if source.kind == reference.STORAGE:
-        raise Error("not yet")
+        from runrootless.images.transports.skopeo import storage_image
+
+        return storage_image(source.where, text, directory, progress)
     from runrootless.images import transports
 
+    cache = Cache()
     name = reference.parse_name(source.where)
-    from runrootless.images.transports.skopeo import Skopeo
-
-    transport = Skopeo(name.repository, cache, options.tls_verify, options.cert_dir)
+    transport = _transport(name, cache, options)
     return transports.get(transport, text, name.reference, platform, cache, progress)
+
+
+def _transport(name: reference.Name, cache: Cache, options: argparse.Namespace) -> Transport:
+    from runrootless.images.transports import skopeo
+
+    if options.transport == "oras" or (options.transport == "auto" and not skopeo.is_there()):
+        from runrootless.images.transports.oras import Oras
+
+        return Oras(name, cache, options.tls_verify, options.cert_dir)
+    return skopeo.Skopeo(name.repository, cache, options.tls_verify, options.cert_dir)
 
 
 def _archive(path: str, limit: Limit) -> Archive:
@@ -134,6 +152,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="whether the registry must have a certificate that is known",
     )
     add("--cert-dir", default="", metavar="DIR", help="certificates for the registry")
+    add("--mirror", default="", metavar="URL", help="where debian:SUITE is got")
     add("--quiet", "-q", action="store_true", help="tell nothing but errors")
     return parser.parse_args(arguments)
 

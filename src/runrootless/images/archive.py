@@ -6,6 +6,7 @@ import io
 import os
 import stat
 import tempfile
+from functools import partial
 
 from runrootless.errors import Error
 from runrootless.images import image, tar_stream
@@ -176,7 +177,5 @@ def _compose(archive: Archive, source: str, about: dict[str, object]) -> Image:
     layers = []
     for path, diff_id in zip(paths, diff_ids, strict=True):
         Digest(str(diff_id))
-        layers.append(
-            Layer(Descriptor("", -1), str(diff_id), lambda at=str(path): archive.open(at))  # type: ignore[misc]
-        )
+        layers.append(Layer(Descriptor("", -1), str(diff_id), partial(archive.open, str(path))))
     return Image(source, image.platform_of(document), config, layers)

@@ -12,7 +12,7 @@ import resource
 import signal
 
 from runrootless.errors import Error, one_line
-from runrootless.images.streams import Limit, Stream
+from runrootless.images.streams import DamagedError, Limit, Stream
 from runrootless.images.tar_stream import Tar
 
 TYPE_CHECKING = False
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from runrootless.images.image import Image
     from runrootless.images.progress import Progress
+    from runrootless.images.unpack import Unpacker
 
 ROOTFS = "rootfs"
 IMAGE = "image.json"
@@ -35,7 +36,8 @@ def unpack(image: Image, directory: int, limit: Limit, progress: Progress) -> li
     Returns lines about what could not be kept. Raises Error. No thread may run.
     """
     total = sum(max(layer.descriptor.size, 0) for layer in image.layers)
-    progress.begin(f"unpacking {len(image.layers)} layers", total)
+    count = len(image.layers)
+    progress.begin(f"unpacking {count} layer{'s' if count != 1 else ''}", total or -1)
     reader, writer = os.pipe()
     parent = os.getpid()
     child = os.fork()
@@ -107,7 +109,6 @@ def _unpack_layers(image: Image, directory: int, rootfs: int, limit: Limit, tell
     unpacker = Unpacker(rootfs, records)
     for number, layer in enumerate(image.layers, 1):
         what = f"layer {number} of {image.source}"
-        told = 0
         stream = Stream(
             layer.open(),
             what,
@@ -116,18 +117,12 @@ def _unpack_layers(image: Image, directory: int, rootfs: int, limit: Limit, tell
             diff_id=layer.diff_id,
             size=layer.descriptor.size,
         )
-        with stream:
-            try:
-                for count in unpacker.unpack(Tar(stream, what)):
-                    if count % _TELL_EVERY == 0:
-                        tell(advance=stream.stored - told)
-                        told = stream.stored
-            except Error as error:
-                # What is damaged is no proper tar either: that is to be said first.
-                stream.finish()
-                raise Error(f"{what}: {error}" if what not in str(error) else str(error)) from None
-            stream.finish()
-        tell(advance=stream.stored - told)
+        try:
+            with stream:
+                _unpack_layer(unpacker, stream, what, tell)
+        except DamagedError:
+            layer.discard()
+            raise
     unpacker.finish()
     records.close()
     notes = []
@@ -137,6 +132,21 @@ def _unpack_layers(image: Image, directory: int, rootfs: int, limit: Limit, tell
             "namespace can be had: `runrootless doctor` says what is in the way"
         )
     return notes
+
+
+def _unpack_layer(unpacker: Unpacker, stream: Stream, what: str, tell: Any) -> None:
+    told = 0
+    try:
+        for count in unpacker.unpack(Tar(stream, what)):
+            if count % _TELL_EVERY == 0:
+                tell(advance=stream.stored - told)
+                told = stream.stored
+    except Error as error:
+        # What is damaged is no proper tar either: that is to be said first.
+        stream.finish()
+        raise Error(f"{what}: {error}" if what not in str(error) else str(error)) from None
+    stream.finish()
+    tell(advance=stream.stored - told)
 
 
 def describe(image: Image) -> dict[str, Any]:

@@ -27,7 +27,9 @@ class Cache:
         self.path = os.path.join(base, "runrootless")
         """An absolute path."""
         try:
-            os.makedirs(os.path.join(self.blobs, "sha256"), 0o700, exist_ok=True)
+            os.makedirs(base, 0o700, exist_ok=True)
+            for path in (self.path, self.blobs, f"{self.blobs}/sha256"):
+                os.makedirs(path, 0o700, exist_ok=True)
         except OSError as error:
             raise Error(
                 f"cannot make the cache {self.path}: {error.strerror}: "

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 
 from runrootless.errors import Error
 from runrootless.images.streams import Digest
@@ -93,11 +94,15 @@ class Descriptor:
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer: ``open`` returns what is stored, of which ``digest`` is (empty where unknown)."""
+    """A layer: ``open`` returns what is stored, of which ``digest`` is (empty where unknown).
+
+    ``discard`` is called when it is found to be damaged.
+    """
 
     descriptor: Descriptor
     diff_id: str
     open: Callable[[], BinaryIO]
+    discard: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,8 @@ class Image:
     """An image that can be unpacked.
 
     ``manifest`` and ``config`` are as they are stored; without a manifest the first is empty.
+    ``check`` is called when it was unpacked, or could not be: it raises Error where what makes
+    it has failed.
     """
 
     source: str
@@ -114,7 +121,7 @@ class Image:
     manifest: bytes = b""
     manifest_descriptor: Descriptor | None = None
     config_descriptor: Descriptor | None = None
-    details: dict[str, Any] = field(default_factory=dict)
+    check: Callable[[], None] = lambda: None
 
 
 def parse_json(data: bytes, what: str) -> dict[str, Any]:
@@ -192,10 +199,12 @@ def compose(
     digest: str,
     get: Callable[[Descriptor], bytes],
     opener: Callable[[Descriptor], BinaryIO],
+    discard: Callable[[str], None] = lambda digest: None,
 ) -> Image:
     """Return the image of a manifest: ``get`` returns a small blob, ``opener`` opens one.
 
-    Raises Error for what is no image's manifest.
+    ``discard`` is told the digest of a layer that is found to be damaged. Raises Error for what
+    is no image's manifest.
     """
     what = f"the manifest of {source}"
     document = parse_json(manifest, what)
@@ -219,7 +228,14 @@ def compose(
     layers = []
     for descriptor, diff_id in zip(descriptors, diff_ids, strict=True):
         Digest(str(diff_id))
-        layers.append(Layer(descriptor, str(diff_id), lambda of=descriptor: opener(of)))  # type: ignore[misc]
+        layers.append(
+            Layer(
+                descriptor,
+                str(diff_id),
+                partial(opener, descriptor),
+                partial(discard, descriptor.digest),
+            )
+        )
     kind = document.get("mediaType")
     return Image(
         source,

@@ -11,6 +11,7 @@ from runrootless.images.image import Descriptor, Image, Layer, Platform
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import BinaryIO
 
 
@@ -29,12 +30,24 @@ def tar_image(path: str, platform: Platform) -> Image:
             return os.fdopen(os.dup(0), "rb", buffering=0)
         return open(path, "rb", buffering=0)
 
+    return image_of("standard input" if path == "-" else path, platform, open_tar)
+
+
+def image_of(
+    source: str,
+    platform: Platform,
+    open_tar: Callable[[], BinaryIO],
+    check: Callable[[], None] = lambda: None,
+) -> Image:
+    """Return the image of a tar that ``open_tar`` opens, of which nothing is known.
+
+    ``check`` is as an image has it.
+    """
     config = {
         "architecture": platform.architecture,
         "os": platform.os,
         "config": {},
         "rootfs": {"type": "layers", "diff_ids": []},
     }
-    source = "standard input" if path == "-" else path
     layer = Layer(Descriptor("", -1), "", open_tar)
-    return Image(source, platform, json.dumps(config).encode(), [layer])
+    return Image(source, platform, json.dumps(config).encode(), [layer], check=check)

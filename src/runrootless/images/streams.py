@@ -41,6 +41,10 @@ _ZSTD_WINDOW = 1 << 27
 _XZ_MEMORY = 100 << 20
 
 
+class DamagedError(Error):
+    """What is read is not what it should be."""
+
+
 class Digest:
     """A digest as OCI writes it, ``algorithm:hex``, and what it is of, as far as it is read."""
 
@@ -152,10 +156,10 @@ class Stream:
         if self._error is not None:
             raise self._error
         if self._size >= 0 and self.stored != self._size:
-            raise Error(f"{self._what} has {self.stored} bytes in place of {self._size}")
+            raise DamagedError(f"{self._what} has {self.stored} bytes in place of {self._size}")
         for digest, which in ((self._digest, "digest"), (self._diff_id, "diff ID")):
             if digest is not None and not digest.is_right():
-                raise Error(
+                raise DamagedError(
                     f"{self._what} has not the {which} {digest.text}: it is damaged, get it again"
                 )
 
@@ -195,7 +199,7 @@ class Stream:
         while data := self._file.read(_CHUNK):
             self.stored += len(data)
             if self._size >= 0 and self.stored > self._size:
-                raise Error(f"{self._what} has more than {self._size} bytes")
+                raise DamagedError(f"{self._what} has more than {self._size} bytes")
             if self._digest is not None:
                 self._digest.update(data)
             yield data
@@ -213,12 +217,12 @@ class Stream:
         try:
             yield from self._members(first, parts, make)
         except (zlib.error, EOFError, ValueError, OSError) as error:
-            raise Error(f"{self._what} is damaged: {error}: get it again") from None
+            raise DamagedError(f"{self._what} is damaged: {error}: get it again") from None
         except Exception as error:
             # lzma and zstandard have errors of their own, which have no common base.
             if type(error).__name__ not in ("LZMAError", "ZstdError"):
                 raise
-            raise Error(f"{self._what} is damaged: {error}: get it again") from None
+            raise DamagedError(f"{self._what} is damaged: {error}: get it again") from None
 
     def _members(self, first: bytes, parts: Iterator[bytes], make: Any) -> Iterator[bytes]:
         """Yield what comes of one compressed member after the other."""

@@ -55,7 +55,7 @@ def get(
             cache.add(descriptor.digest, config)
         return cache.read(descriptor)
 
-    found = image.compose(source, data, digest, small, cache.open)
+    found = image.compose(source, data, digest, small, cache.open, cache.discard)
     missing = {
         layer.descriptor.digest: layer.descriptor
         for layer in found.layers

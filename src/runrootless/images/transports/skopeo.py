@@ -7,9 +7,12 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from dataclasses import replace
 
 from runrootless.errors import Error
-from runrootless.images import image
+from runrootless.images import image, tree
+from runrootless.images.image import Image, Platform
+from runrootless.images.layout import Directory, Layout
 from runrootless.linux.process import set_parent_death_signal
 
 TYPE_CHECKING = False
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from runrootless.images.progress import Progress
 
 _PROGRAM = "skopeo"
+_COPY = ".image"
 
 
 def is_there() -> bool:
@@ -119,3 +123,18 @@ def _reason(text: str) -> str:
     if found:
         last = message.removesuffix('"').replace('\\"', '"').replace("\\n", " ")
     return last
+
+
+def storage_image(name: str, source: str, directory: int, progress: Progress) -> Image:
+    """Return an image of podman's or buildah's, which is copied out of their storage.
+
+    It is in the directory that is open as ``directory`` until ``check`` is called. Raises Error.
+    """
+    if not is_there():
+        raise Error(f"{source} takes skopeo: apt-get install skopeo")
+    progress.begin(f"copying {name}", of=_PROGRAM)
+    # By a path, and the process that unpacks has another /proc/self.
+    path = os.path.join(os.readlink(f"/proc/self/fd/{directory}"), _COPY)
+    run("copy", "--quiet", f"containers-storage:{name}", f"oci:{path}:image")
+    found = Layout(Directory(path), source).image("image", Platform.here())
+    return replace(found, check=lambda: tree.remove(_COPY, directory))
