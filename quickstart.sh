@@ -82,10 +82,8 @@ fi
 script="apt-get update && apt-get install -y cowsay && /usr/games/cowsay hello rootless world"
 if [ ! -d "$bundle" ]; then
     step "making a minimal Debian as $(id -un): about half a minute"
-    tty=()
-    ! { [ -t 0 ] && [ -t 1 ]; } || tty=(--tty)
     # A regular bundle, as for real root: nothing in its config.json is rootless.
-    "$venv/bin/runrootless" bundle --quiet "${tty[@]}" --mirror "$(debian_mirror)" \
+    "$venv/bin/runrootless" bundle --quiet --mirror "$(debian_mirror)" \
         debian:bookworm "$bundle" sh -c "$script" || die "the bundle could not be made"
 fi
 
