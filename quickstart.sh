@@ -55,7 +55,7 @@ if [ "$(id -u)" -eq 0 ]; then
         step "$user can't work in $PWD: copying it to $directory"
         as_user "$user" mkdir -p "$directory"
         as_user "$user" rm -rf "$directory/src" "$directory/native"
-        tar --exclude='./.*' --exclude=./build --exclude=./examples/debian/rootfs -cf - . |
+        tar --exclude='./.*' --exclude=./build --exclude=./examples/debian/bundle -cf - . |
             as_user "$user" tar -C "$directory" -xf - --no-same-owner
     fi
     step "going on as the user $user: $(as_user "$user" id)"
@@ -64,8 +64,7 @@ if [ "$(id -u)" -eq 0 ]; then
 fi
 
 venv=$PWD/.venv
-bundle=$PWD/examples/debian
-mkdir -p "$bundle"
+bundle=$PWD/examples/debian/bundle
 if has_subordinate_ids "$(id -un)"; then
     step "$(id -un) has subordinate IDs; they are not used here"
 fi
@@ -80,33 +79,13 @@ if [ "$installed" != "$(cat "$venv/installed" 2>/dev/null)" ]; then
     printf '%s\n' "$installed" >"$venv/installed"
 fi
 
-if [ ! -d "$bundle/rootfs" ]; then
+script="apt-get update && apt-get install -y cowsay && /usr/games/cowsay hello rootless world"
+if [ ! -d "$bundle" ]; then
     step "making a minimal Debian as $(id -un): about half a minute"
-    trap 'rm -rf "$bundle/rootfs.new"' EXIT
-    # As root, which is emulated: the owners of all files are recorded as they should be.
-    quietly "$venv/bin/runrootless" emulate -- mmdebstrap --mode=root --variant=minbase \
-        bookworm "$bundle/rootfs.new" "$(debian_mirror)" || die "mmdebstrap failed"
-    mv "$bundle/rootfs.new" "$bundle/rootfs"
+    # A regular bundle, as for real root: nothing in its config.json is rootless.
+    "$venv/bin/runrootless" bundle --quiet --mirror "$(debian_mirror)" \
+        debian:bookworm "$bundle" sh -c "$script" || die "the bundle could not be made"
 fi
-
-# A regular bundle, as for real root: nothing in it is rootless.
-[ -e "$bundle/config.json" ] || runc spec --bundle "$bundle"
-if [ -t 0 ] && [ -t 1 ]; then terminal=true; else terminal=false; fi
-/usr/bin/python3 -I - "$bundle/config.json" "$terminal" <<'PYTHON'
-import json
-import sys
-
-path, terminal = sys.argv[1:]
-with open(path) as file:
-    config = json.load(file)
-config["root"]["readonly"] = False
-config["process"]["terminal"] = terminal == "true"
-script = "apt-get update && apt-get install -y cowsay && /usr/games/cowsay hello rootless world"
-config["process"]["args"] = ["sh", "-c", script]
-with open(path, "w") as file:
-    json.dump(config, file, indent="\t")
-    file.write("\n")
-PYTHON
 
 step "plain runc refuses the bundle:"
 state=$(mktemp -d)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 
 from runrootless import interrupts, runtimes
 from runrootless.command_line import runc as command_line
@@ -18,13 +19,13 @@ from runrootless.invocation import Invocation, become
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
     from runrootless.command_line.runc import Parsed
     from runrootless.runtimes import Runtime
 
 
-_WITHOUT_RUNTIME = ("emulate", "doctor", "setup", "commit", "export")
+_WITHOUT_RUNTIME = ("bundle", "commit", "doctor", "emulate", "export", "setup")
 
 
 def run() -> NoReturn:
@@ -171,25 +172,9 @@ def _proot_command(invocation: Invocation) -> int | None:
 
 def _without_runtime(options: Parsed) -> int:
     """Do a command that needs no runtime; return its exit code. Raises ``Error``, ``OSError``."""
-    if options.arguments[0] == "emulate":
-        from runrootless.commands import emulate as emulate_command
-
-        return emulate_command.run(options)
-    if options.arguments[0] == "setup":
-        from runrootless.commands import setup
-
-        return setup.main(options.arguments[1:])
-    if options.arguments[0] == "commit":
-        from runrootless.commands import commit
-
-        return commit.run(options)
-    if options.arguments[0] == "export":
-        from runrootless.commands import export
-
-        return export.run(options)
-    from runrootless.commands import doctor as doctor_command
-
-    return doctor_command.run(options)
+    command: Any = import_module(f"runrootless.commands.{options.arguments[0]}")
+    code: int = command.run(options)
+    return code
 
 
 def _help() -> int:

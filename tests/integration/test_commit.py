@@ -74,7 +74,8 @@ def small(committing: Committing, runrootless: Runrootless) -> Bundle:
     """A bundle of an image of busybox."""
     directory = committing.new_directory()
     archive = busybox_layer(
-        f"{directory}/layer.tar", [File("srv/", mode=0o755), File("srv/mine", 12, 34), File("srv/other")]
+        f"{directory}/layer.tar",
+        [File("srv/", mode=0o755), File("srv/mine", 12, 34), File("srv/other")],
     )
     os.mkdir(f"{directory}/rootfs")
     subprocess.run(["tar", "-C", f"{directory}/rootfs", "-xf", archive], check=True)

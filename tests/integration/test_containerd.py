@@ -12,7 +12,7 @@ import pytest
 from support.containers import COMMAND
 from support.images import File, busybox_layer, docker_archive, layer
 from support.processes import Result, eventually
-from support.trees import UNPACK, Trees
+from support.trees import Trees
 from support.users import Account, Unprivileged
 
 CONFIG = """\
@@ -82,10 +82,10 @@ def containerd(request: pytest.FixtureRequest, account: Account) -> Iterator[Con
 def rootfs(containerd: Containerd, trees: Trees) -> str:
     directory = trees.new_directory("containerd", for_user=True)
     archive = busybox_layer(f"{directory}/layer.tar", FILES)
-    with open(UNPACK) as script, open(archive, "rb") as source:
-        command = ["/usr/bin/python3", "-I", "-c", script.read(), "-", f"{directory}/rootfs"]
+    with open(archive, "rb") as source:
+        command = [COMMAND, "bundle", "-", f"{directory}/bundle"]
         containerd.user.run(command, stdin=source.fileno()).check()
-    return f"{directory}/rootfs"
+    return f"{directory}/bundle/rootfs"
 
 
 def ctr_run(*words: str) -> list[str]:

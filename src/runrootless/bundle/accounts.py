@@ -12,7 +12,7 @@ def home(root: str, uid: int) -> str:
 
     ``/`` if there is no such user or no passwd(5) file, as the runtimes do it.
     """
-    for fields in _records(root, "/etc/passwd", 7):
+    for fields in records(root, "/etc/passwd", 7):
         if fields[2] == str(uid):
             return fields[5] or "/"
     return "/"
@@ -42,11 +42,11 @@ def resolve(root: str, wanted: str, default: Identity) -> Identity:
 
 
 def _named_user(root: str, name: str, with_groups: bool) -> Identity:
-    for fields in _records(root, "/etc/passwd", 7):
+    for fields in records(root, "/etc/passwd", 7):
         if fields[0] == name and _is_number(fields[2]) and _is_number(fields[3]):
             gids = []
             if with_groups:
-                for group in _records(root, "/etc/group", 4):
+                for group in records(root, "/etc/group", 4):
                     if name in group[3].split(",") and _is_number(group[2]):
                         gids.append(int(group[2]))
             return Identity(int(fields[2]), int(fields[3]), tuple(gids))
@@ -54,7 +54,7 @@ def _named_user(root: str, name: str, with_groups: bool) -> Identity:
 
 
 def _named_group(root: str, name: str) -> int:
-    for fields in _records(root, "/etc/group", 4):
+    for fields in records(root, "/etc/group", 4):
         if fields[0] == name and _is_number(fields[2]):
             return int(fields[2])
     raise Error(f"--user: the container's /etc/group has no group {name!r}: give the number")
@@ -64,11 +64,11 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit()
 
 
-def _records(root: str, path: str, count: int) -> list[list[str]]:
+def records(root: str, path: str, count: int) -> list[list[str]]:
     """Return the records with at least ``count`` fields of a colon-separated file."""
     try:
         text = rootfs.read_text(root, path)
     except OSError:
         return []
-    records = (line.split(":") for line in text.split("\n"))
-    return [fields for fields in records if len(fields) >= count]
+    lines = (line.split(":") for line in text.split("\n"))
+    return [fields for fields in lines if len(fields) >= count]

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 # What `runc spec` writes: nobody's decision, and too little for a package manager.
 _UNDECIDED_CAPABILITIES = {"CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"}
-# Docker's default set (moby, oci/caps/defaults.go).  They are worth something in
-# the container's user namespace only.
-_DEFAULT_CAPABILITIES = (
+DEFAULT_CAPABILITIES = (
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
     "CAP_FSETID",
@@ -33,6 +31,10 @@ _DEFAULT_CAPABILITIES = (
     "CAP_KILL",
     "CAP_AUDIT_WRITE",
 )
+"""Docker's default set (moby, oci/caps/defaults.go).
+
+They are worth something in the container's user namespace only.
+"""
 
 
 def fit_process(process: Process, host: HostFacts) -> None:
@@ -73,7 +75,7 @@ def use_default_capabilities(process: Process) -> None:
     ):
         return
     process["capabilities"] = {
-        name: list(_DEFAULT_CAPABILITIES) for name in ("bounding", "effective", "permitted")
+        name: list(DEFAULT_CAPABILITIES) for name in ("bounding", "effective", "permitted")
     }
 
 

@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import os
 import sys
 import tempfile
 
+from runrootless.command_line.own import Parser
 from runrootless.errors import Error
 from runrootless.integrations import podman, toml_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import NoReturn
+    from runrootless.command_line.runc import Parsed
 
 
-class _Parser(argparse.ArgumentParser):
-    """One whose errors are a line, as all others are."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise ``Error`` with what is wrong."""
-        raise Error(f"setup: {message}: `runrootless setup --help` tells more")
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Change the files that ``arguments`` ask for, and print what was changed.
+def run(options: Parsed) -> int:
+    """Change the files that the command line asks for, and print what was changed.
 
     Returns the exit code. Raises ``Error`` and ``OSError``; then no file is changed, or
     the error was in writing one.
     """
-    parser = _Parser(
+    parser = Parser(
         prog="runrootless setup",
         description="Write what a program needs to use runrootless into its configuration: the "
         "user's own, and there nothing but these settings. What is changed is shown.",
@@ -39,15 +30,15 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("program", choices=["podman"], help="podman stands for buildah as well")
     parser.add_argument("--undo", action="store_true", help="take the settings out again")
     parser.add_argument("--dry-run", action="store_true", help="only show what would be changed")
-    options = parser.parse_args(arguments)
+    chosen = parser.parse_args(options.arguments[1:])
 
     changes = {}
     texts = {}
     for path, make in podman.files(os.path.abspath(sys.argv[0])).items():
         text = _read(path)
         toml_text.parse(text, path)
-        new = toml_text.undo(text) if options.undo else make(text)
-        if new != text and not options.undo:
+        new = toml_text.undo(text) if chosen.undo else make(text)
+        if new != text and not chosen.undo:
             # Not on top of what an earlier version has written.
             new = make(toml_text.undo(text))
         texts[os.path.basename(path)] = new
@@ -57,10 +48,10 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.writelines(_difference(path, old, new))
     if not changes:
         print("nothing to change")
-    elif not options.dry_run:
+    elif not chosen.dry_run:
         for path, (_, new) in changes.items():
             _write(path, new)
-    if not options.undo:
+    if not chosen.undo:
         for note in podman.notes(texts["storage.conf"]):
             print(f"note: {note}")
     return 0

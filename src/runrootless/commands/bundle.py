@@ -1,0 +1,172 @@
+"""``bundle``: a bundle of an image, of a root file system's tar, or of a distribution."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+
+from runrootless import interrupts
+from runrootless.command_line.own import Parser
+from runrootless.errors import Error
+from runrootless.images import build, config, image, reference
+from runrootless.images.archive import Archive, docker_image
+from runrootless.images.cache import Cache
+from runrootless.images.layout import Directory, Layout
+from runrootless.images.new_directory import NewDirectory
+from runrootless.images.progress import Progress
+from runrootless.images.streams import Limit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from runrootless.command_line.runc import Parsed
+    from runrootless.images.image import Image
+    from runrootless.images.transports import Transport
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_MAXIMUM = 64 << 30
+"""What an image may come to, in bytes, unless the user says otherwise."""
+
+
+def run(command_line: Parsed) -> int:
+    """Make the bundle that the command line asks for; return the exit code.
+
+    Raises ``Error`` and ``OSError``; then there is no bundle.
+    """
+    options = _parse(command_line.arguments[1:])
+    source = reference.parse(options.source)
+    platform = image.Platform.parse(options.platform) if options.platform else image.Platform.here()
+    progress = Progress(options.quiet)
+    limit = Limit(options.max_size)
+    with interrupts.Raised(), NewDirectory(options.directory, options.force) as directory:
+        found = _get(source, platform, options, limit, progress, directory.fd)
+        try:
+            notes = build.unpack(found, directory.fd, limit, progress)
+        except Error:
+            found.check()
+            raise
+        found.check()
+        rootfs = f"/proc/self/fd/{directory.fd}/{build.ROOTFS}"
+        made = config.convert(
+            found.config, rootfs, found.source, options.command, options.tty, options.user
+        )
+        build.write_json(directory.fd, "config.json", made.spec)
+        build.write_json(directory.fd, build.IMAGE, build.describe(found))
+        directory.finish()
+    for note in (*notes, *made.notes):
+        sys.stderr.write(f"runrootless: {note}\n")
+    return 0
+
+
+def _get(
+    source: reference.Source,
+    platform: image.Platform,
+    options: argparse.Namespace,
+    limit: Limit,
+    progress: Progress,
+    directory: int,
+) -> Image:
+    where, text = os.path.expanduser(source.where), source.text
+    if source.kind == reference.OCI:
+        return Layout(Directory(where), text).image(source.name, platform)
+    if source.kind in (reference.OCI_ARCHIVE, reference.DOCKER_ARCHIVE):
+        archive = _archive(where, limit)
+        if source.kind == reference.OCI_ARCHIVE:
+            return Layout(archive, text).image(source.name, platform)
+        return docker_image(archive, text, source.name)
+    if source.kind == reference.TAR:
+        from runrootless.images.rootfs_tar import tar_image
+
+        return tar_image(where, platform)
+    if source.kind == reference.DEBIAN:
+        from runrootless.images.debian import debian_image
+
+        return debian_image(source.where, options.mirror, platform)
+    if source.kind == reference.STORAGE:
+        from runrootless.images.transports.skopeo import storage_image
+
+        return storage_image(source.where, text, directory, progress)
+    from runrootless.images import transports
+
+    cache = Cache()
+    name = reference.parse_name(source.where)
+    transport = _transport(name, cache, options)
+    return transports.get(transport, text, name.reference, platform, cache, progress)
+
+
+def _transport(name: reference.Name, cache: Cache, options: argparse.Namespace) -> Transport:
+    from runrootless.images.transports import skopeo
+
+    if options.transport == "oras" or (options.transport == "auto" and not skopeo.is_there()):
+        from runrootless.images.transports.oras import Oras
+
+        return Oras(name, cache, options.tls_verify, options.cert_dir)
+    return skopeo.Skopeo(name.repository, cache, options.tls_verify, options.cert_dir)
+
+
+def _archive(path: str, limit: Limit) -> Archive:
+    try:
+        return Archive(path, Cache().path, Limit(limit.maximum))
+    except OSError as error:
+        raise Error(f"{path}: {error.strerror}") from None
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = Parser(
+        prog="runrootless bundle",
+        usage="%(prog)s [options] SOURCE DIR [COMMAND [ARGUMENT ...]]",
+        description="Make a bundle, as `runrootless run` takes it, in the new directory DIR. "
+        "Owners, modes, devices and attributes of all files are kept as records.",
+        epilog=f"SOURCE is one of:\n{reference.KINDS}\n\n"
+        "COMMAND stands in the place of the image's.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("source", metavar="SOURCE", help=argparse.SUPPRESS)
+    add("directory", metavar="DIR", help=argparse.SUPPRESS)
+    add("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    add("--force", action="store_true", help="replace a bundle that is there")
+    add("--platform", default="", help="os/architecture[/variant] (default: this machine's)")
+    add("--user", default="", help="whom to run as: USER or USER:GROUP (default: the image's)")
+    add("--tty", action="store_true", help="the process is to have a terminal")
+    add(
+        "--max-size",
+        type=_size,
+        default=_MAXIMUM,
+        metavar="SIZE",
+        help="what the image may come to, in bytes, or with K, M, G or T (default: 64G)",
+    )
+    add(
+        "--transport",
+        choices=("auto", "skopeo", "oras"),
+        default="auto",
+        help="what fetches docker:// (default: skopeo where it is installed)",
+    )
+    add(
+        "--tls-verify",
+        type=_truth,
+        default=None,
+        metavar="true|false",
+        help="whether the registry must have a certificate that is known",
+    )
+    add("--cert-dir", default="", metavar="DIR", help="certificates for the registry")
+    add("--mirror", default="", metavar="URL", help="where debian:SUITE is got")
+    add("--quiet", "-q", action="store_true", help="tell nothing but errors")
+    return parser.parse_args(arguments)
+
+
+def _size(text: str) -> int:
+    found = re.fullmatch(r"(\d{1,18})([kKmMgGtT]?)(?:i?[bB])?", text)
+    if found is None or not int(found[1]):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: 500M or 20G, say")
+    return int(found[1]) * _UNITS[found[2].lower()]
+
+
+def _truth(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text == "true"

@@ -1,0 +1,128 @@
+"""What a user may say an image is made of: the SOURCE of ``runrootless bundle``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from runrootless.errors import Error
+
+DOCKER, OCI, OCI_ARCHIVE, DOCKER_ARCHIVE, STORAGE, DEBIAN, TAR = (
+    "docker",
+    "oci",
+    "oci-archive",
+    "docker-archive",
+    "containers-storage",
+    "debian",
+    "tar",
+)
+"""The kinds of sources."""
+
+KINDS = """\
+  docker://NAME[:TAG|@DIGEST]     an image of a registry, Docker Hub unless NAME begins with a host
+  oci:PATH[:NAME]                 an OCI image layout in a directory
+  oci-archive:PATH[:NAME]         the same in a tar
+  docker-archive:PATH[:NAME]      what `docker save` writes
+  containers-storage:NAME         an image of podman's or buildah's (with skopeo alone)
+  debian:SUITE                    a minimal Debian or Ubuntu, made by mmdebstrap
+  PATH, or - for standard input   the tar of a root file system, compressed or not\
+"""
+"""The kinds of sources, for a user."""
+
+_WITH_PATHS = (OCI, OCI_ARCHIVE, DOCKER_ARCHIVE)
+# The reference grammar of github.com/distribution/reference.
+_HOST = re.compile(r"(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?")
+_PATH = re.compile(
+    r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*"
+)
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_DIGEST = re.compile(r"sha(?:256:[0-9a-f]{64}|384:[0-9a-f]{96}|512:[0-9a-f]{128})")
+_SUITE = re.compile(r"[a-z0-9][a-z0-9.-]*")
+_HUB = "docker.io"
+
+
+@dataclass(frozen=True)
+class Name:
+    """An image in a registry: ``host`` may have a port, ``reference`` is a tag or a digest."""
+
+    host: str
+    path: str
+    reference: str
+
+    @property
+    def repository(self) -> str:
+        """The name without tag and digest."""
+        return f"{self.host}/{self.path}"
+
+    def at(self, reference: str) -> str:
+        """Return the name with another tag or digest."""
+        return f"{self.repository}{'@' if ':' in reference else ':'}{reference}"
+
+    def __str__(self) -> str:
+        return self.at(self.reference)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What an image is made of: ``text`` as the user has said it.
+
+    ``where`` is a path, or the name of an image or a suite, and ``name`` which image of an
+    archive or a layout is meant, empty for the only one.
+    """
+
+    kind: str
+    text: str
+    where: str
+    name: str = ""
+
+
+def parse(text: str) -> Source:
+    """Return what a user's word means. Raises Error that says what may be said."""
+    kind, colon, rest = text.partition(":")
+    if text == "-":
+        return Source(TAR, text, text)
+    if kind == DOCKER and rest.startswith("//"):
+        parse_name(rest[2:])
+        return Source(DOCKER, text, rest[2:])
+    if kind in _WITH_PATHS and rest:
+        path, _, name = rest.partition(":")
+        return Source(kind, text, path, name)
+    if kind == STORAGE and rest:
+        return Source(kind, text, rest)
+    if kind == DEBIAN and rest:
+        if not _SUITE.fullmatch(rest):
+            raise Error(f"{rest!r} is no suite of Debian: say bookworm, say, or stable")
+        return Source(kind, text, rest)
+    if not colon or text.startswith(("/", "./", "../")):
+        if not text:
+            raise Error("the source is empty: see `runrootless bundle --help`")
+        return Source(TAR, text, text)
+    raise Error(
+        f"{text} is no source of an image: for one of a registry say docker://{text}, "
+        "for others see `runrootless bundle --help`"
+    )
+
+
+def parse_name(text: str) -> Name:
+    """Return the image of a registry that a name means, as Docker takes it. Raises Error."""
+    rest, at, digest = text.partition("@")
+    if at and not _DIGEST.fullmatch(digest):
+        raise Error(f"{text}: {digest!r} is no digest")
+    first, slash, others = rest.partition("/")
+    if slash and (set(first) & set(".:") or first == "localhost"):
+        host, path = first, others
+    else:
+        host, path = _HUB, rest
+    path, colon, tag = path.partition(":")
+    if colon and not _TAG.fullmatch(tag):
+        raise Error(f"{text}: {tag!r} is no tag")
+    if not _HOST.fullmatch(host) or not _PATH.fullmatch(path) or len(path) > 255:
+        raise Error(
+            f"{text!r} is no name of an image: it is like debian:bookworm, or "
+            "registry.example.org/team/app:1.0, in lower case"
+        )
+    if host in ("index.docker.io", "registry-1.docker.io"):
+        host = _HUB
+    if host == _HUB and "/" not in path:
+        path = f"library/{path}"
+    return Name(host, path, digest or tag or "latest")

@@ -1,0 +1,127 @@
+"""Who the user is to a registry: containers-auth.json(5), which is Docker's config.json as well."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+
+from runrootless.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+# As whom Docker Hub is entered in these files.
+_HUB = ("docker.io", "https://index.docker.io/v1/", "index.docker.io", "registry-1.docker.io")
+_PATIENCE = 60
+
+
+def find(host: str, path: str) -> tuple[str, str] | None:
+    """Return the user and password for an image of a registry, None where none are kept.
+
+    What is kept for a part of a registry counts before what is kept for the whole. Raises Error
+    where a credential helper fails.
+    """
+    for file in _files():
+        document = _read(file)
+        auths = _table(document, "auths")
+        for key in _keys(host, path):
+            helper = _table(document, "credHelpers").get(key)
+            if isinstance(helper, str):
+                found = _ask(helper, key)
+                if found is not None:
+                    return found
+            entry = auths.get(key)
+            if isinstance(entry, dict) and entry.get("auth"):
+                return _decode(str(entry["auth"]), file)
+        store = document.get("credsStore")
+        if isinstance(store, str) and store:
+            for key in _names(host):
+                found = _ask(store, key)
+                if found is not None:
+                    return found
+    return None
+
+
+def _files() -> Iterator[str]:
+    named = os.environ.get("REGISTRY_AUTH_FILE")
+    if named:
+        yield named
+        return
+    home = os.path.expanduser("~")
+    configuration = os.environ.get("XDG_CONFIG_HOME") or f"{home}/.config"
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    runtime = runtime or f"/run/containers/{os.getuid()}"
+    yield f"{runtime}/containers/auth.json"
+    yield f"{configuration}/containers/auth.json"
+    yield os.path.join(os.environ.get("DOCKER_CONFIG") or f"{home}/.docker", "config.json")
+
+
+def _keys(host: str, path: str) -> Iterator[str]:
+    for name in _names(host):
+        parts = path.split("/")
+        while parts:
+            yield f"{name}/{'/'.join(parts)}"
+            parts.pop()
+        yield name
+        yield f"https://{name}"
+        yield f"https://{name}/v1/"
+
+
+def _names(host: str) -> tuple[str, ...]:
+    return _HUB if host in _HUB else (host,)
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            document = json.load(file)
+    except OSError:
+        return {}
+    except ValueError as error:
+        raise Error(f"{path} is not valid JSON: {error}: mend it, or log in again") from None
+    return document if isinstance(document, dict) else {}
+
+
+def _table(document: dict[str, Any], name: str) -> dict[str, Any]:
+    value = document.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _decode(value: str, file: str) -> tuple[str, str]:
+    try:
+        user, colon, password = base64.b64decode(value).decode().partition(":")
+    except ValueError:
+        colon = ""
+    if not colon:
+        raise Error(f"{file} has something that is no user and password: log in again")
+    return user, password.strip("\0")
+
+
+def _ask(helper: str, server: str) -> tuple[str, str] | None:
+    """Return what a credential helper says: docker-credential-helpers' protocol."""
+    program = f"docker-credential-{helper}"
+    if "/" in helper:
+        raise Error(f"{helper!r} is no name of a credential helper")
+    try:
+        done = subprocess.run(
+            [program, "get"], input=server.encode(), capture_output=True, timeout=_PATIENCE
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Error(f"the credential helper {program} does not answer: {error}") from None
+    if done.returncode:
+        said = (done.stdout + done.stderr).decode("utf-8", "replace").strip()
+        if "not found" in said:
+            return None
+        raise Error(f"the credential helper {program} fails: {said}")
+    try:
+        answer = json.loads(done.stdout)
+        user, secret = str(answer["Username"]), str(answer["Secret"])
+    except (ValueError, KeyError, TypeError):
+        raise Error(f"the credential helper {program} answers with no user and secret") from None
+    if user == "<token>":
+        raise Error(f"{program} has an identity token for {server}, which takes skopeo")
+    return user, secret

@@ -1,0 +1,140 @@
+"""Images by skopeo(1), which knows registries, their configuration and credentials."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from dataclasses import replace
+
+from runrootless.errors import Error
+from runrootless.images import image, tree
+from runrootless.images.image import Image, Platform
+from runrootless.images.layout import Directory, Layout
+from runrootless.linux.process import set_parent_death_signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from runrootless.images.cache import Cache
+    from runrootless.images.image import Descriptor
+    from runrootless.images.progress import Progress
+
+_PROGRAM = "skopeo"
+_COPY = ".image"
+
+
+def is_there() -> bool:
+    """Return whether skopeo is installed."""
+    return shutil.which(_PROGRAM) is not None
+
+
+class Skopeo:
+    """The images of a name: ``repository`` in skopeo's words, without tag and digest.
+
+    ``options`` are flags for what they are read from. ``tls_verify`` is None where the
+    configuration is to say.
+    """
+
+    def __init__(
+        self, repository: str, cache: Cache, tls_verify: bool | None, certificates: str
+    ) -> None:
+        self._repository = repository
+        self._cache = cache
+        self._tls_verify = tls_verify
+        self._certificates = certificates
+
+    def manifest(self, reference: str) -> bytes:
+        """Return a manifest or an index as it is stored. Raises Error."""
+        return self._run("inspect", "--raw", *self._flags(""), self._name(reference))
+
+    def config(self, manifest: str) -> bytes:
+        """Return the configuration of a manifest. Raises Error."""
+        words = ["inspect", "--config", "--raw", *self._flags("")]
+        return self._run(*words, self._name(manifest))
+
+    def fetch(self, manifest: str, blobs: Sequence[Descriptor], progress: Progress) -> None:
+        """Put layers into the cache. Raises Error."""
+        progress.begin("fetching", sum(blob.size for blob in blobs), of="skopeo")
+        document = image.parse_json(
+            self._cache.read(image.Descriptor(manifest, -1)), f"the manifest of {self._repository}"
+        )
+        is_oci = document.get("mediaType", image.MANIFESTS[0]) == image.MANIFESTS[0]
+        with tempfile.TemporaryDirectory(prefix="skopeo-", dir=self._cache.path) as directory:
+            # Blobs that are there are not fetched again.
+            to = f"oci:{directory}/layout:image"
+            words = ["--dest-shared-blob-dir", self._cache.blobs, *self._flags("src-")]
+            if is_oci:
+                # Else layers that are not compressed would be.
+                words.append("--preserve-digests")
+            self._run("copy", "--quiet", *words, self._name(manifest), to)
+            if all(map(self._cache.has, blobs)):
+                return
+            # Docker's manifests cannot be in a layout, which changes such layers.
+            to = f"dir:{directory}/files"
+            words = ["--preserve-digests", *self._flags("src-")]
+            self._run("copy", "--quiet", *words, self._name(manifest), to)
+            for blob in blobs:
+                path = os.path.join(directory, "files", blob.digest.partition(":")[2])
+                if os.path.exists(path):
+                    os.rename(path, self._cache.path_of(blob.digest))
+
+    def _name(self, reference: str) -> str:
+        return f"docker://{self._repository}{'@' if ':' in reference else ':'}{reference}"
+
+    def _flags(self, prefix: str) -> list[str]:
+        flags = []
+        if self._tls_verify is not None:
+            flags.append(f"--{prefix}tls-verify={'true' if self._tls_verify else 'false'}")
+        if self._certificates:
+            flags.append(f"--{prefix}cert-dir={self._certificates}")
+        return flags
+
+    def _run(self, *words: str) -> bytes:
+        return run(*words)
+
+
+def run(*words: str) -> bytes:
+    """Run skopeo and return what it prints. Raises Error with what it says otherwise."""
+    try:
+        done = subprocess.run(
+            [_PROGRAM, *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            preexec_fn=lambda: set_parent_death_signal(signal.SIGTERM),
+        )
+    except OSError as error:
+        raise Error(
+            f"cannot execute skopeo: {error.strerror}: install it, or say --transport oras"
+        ) from None
+    if done.returncode:
+        raise Error(f"skopeo: {_reason(done.stderr.decode('utf-8', 'replace'))}")
+    return done.stdout
+
+
+def _reason(text: str) -> str:
+    """Return what skopeo's log says that is wrong."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    last = lines[-1] if lines else "it failed, and says nothing"
+    _, found, message = last.partition(' msg="')
+    if found:
+        last = message.removesuffix('"').replace('\\"', '"').replace("\\n", " ")
+    return last
+
+
+def storage_image(name: str, source: str, directory: int, progress: Progress) -> Image:
+    """Return an image of podman's or buildah's, which is copied out of their storage.
+
+    It is in the directory that is open as ``directory`` until ``check`` is called. Raises Error.
+    """
+    if not is_there():
+        raise Error(f"{source} takes skopeo: apt-get install skopeo")
+    progress.begin(f"copying {name}", of=_PROGRAM)
+    # By a path, and the process that unpacks has another /proc/self.
+    path = os.path.join(os.readlink(f"/proc/self/fd/{directory}"), _COPY)
+    run("copy", "--quiet", f"containers-storage:{name}", f"oci:{path}:image")
+    found = Layout(Directory(path), source).image("image", Platform.here())
+    return replace(found, check=lambda: tree.remove(_COPY, directory))

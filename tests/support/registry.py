@@ -1,0 +1,100 @@
+"""Registries on loopback, Debian's docker-registry, and images put into them by skopeo."""
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from support.layers import Layout
+from support.processes import eventually
+
+_NOBODY = 65534
+USER, PASSWORD = "somebody", "a secret: of theirs"
+
+
+class Registry:
+    """A registry at ``address``; ``authority`` is its certificate's, empty for plain HTTP."""
+
+    def __init__(self, directory: str, *, tls: bool, auth: bool) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.address = f"127.0.0.1:{free.getsockname()[1]}"
+        self.authority = f"{directory}/ca.crt" if tls else ""
+        self._auth = auth
+        http = f"addr: '{self.address}'"
+        if tls:
+            _make_certificate(directory)
+            http += f", tls: {{certificate: {directory}/ca.crt, key: {directory}/key.pem}}"
+        text = (
+            "version: 0.1\nlog: {level: error}\n"
+            f"storage: {{filesystem: {{rootdirectory: {directory}/data}}}}\n"
+            f"http: {{{http}}}\n"
+        )
+        if auth:
+            command = ["htpasswd", "-Bbc", f"{directory}/htpasswd", USER, PASSWORD]
+            subprocess.run(command, check=True, capture_output=True)
+            os.chmod(f"{directory}/htpasswd", 0o644)
+            text += f"auth: {{htpasswd: {{realm: here, path: {directory}/htpasswd}}}}\n"
+        with open(f"{directory}/config.yml", "w") as file:
+            file.write(text)
+        self._log = open(f"{directory}/log", "w")  # noqa: SIM115
+        log = self._log.fileno()
+        # Nobody's process: what the tests' user has running is counted.
+        os.mkdir(f"{directory}/data")
+        os.chown(f"{directory}/data", _NOBODY, _NOBODY)
+        self._process = subprocess.Popen(
+            ["docker-registry", "serve", file.name],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            user=_NOBODY,
+            group=_NOBODY,
+            extra_groups=[],
+        )
+        eventually(self._answers, "the registry listens", 30)
+
+    def push(self, layout: Layout, name: str, to: str) -> str:
+        """Put an image of a layout into the registry, all its platforms; return its name."""
+        image = f"{self.address}/{to}"
+        words = ["skopeo", "copy", "--quiet", "--all", "--preserve-digests"]
+        words += ["--dest-tls-verify=false"]
+        if self._auth:
+            words += ["--dest-creds", f"{USER}:{PASSWORD}"]
+        done = subprocess.run(
+            [*words, f"oci:{layout.path}:{name}", f"docker://{image}"],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return image
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait(60)
+        self._log.close()
+
+    def _answers(self) -> bool:
+        host, _, port = self.address.partition(":")
+        with socket.socket() as client:
+            return client.connect_ex((host, int(port))) == 0
+
+
+@contextmanager
+def registry(directory: str, *, tls: bool = False, auth: bool = False) -> Iterator[Registry]:
+    """Have a registry as long as the context lasts; ``directory`` is empty."""
+    running = Registry(directory, tls=tls, auth=auth)
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+def _make_certificate(directory: str) -> None:
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    command += ["-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1"]
+    command += ["-keyout", f"{directory}/key.pem", "-out", f"{directory}/ca.crt"]
+    subprocess.run(command, check=True, capture_output=True)
+    for name in ("key.pem", "ca.crt"):
+        os.chmod(f"{directory}/{name}", 0o644)
