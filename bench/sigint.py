@@ -1,7 +1,7 @@
 """How often SIGINT in the first milliseconds of the command shows a traceback.
 
-That is the interpreter's own start, before the first line of the command: docs/limits.md. Each
-start gets one SIGINT, at a random time of its first 30 milliseconds.
+With the command, which blocks it until the interpreter has begun, and without. Each start gets
+one SIGINT, at a random time of its first 30 milliseconds.
 """
 
 import json
@@ -21,10 +21,9 @@ LONGEST = 0.030
 SEED = 1
 PYTHON = os.path.join(os.path.dirname(COMMAND), "python")
 WAYS = {
-    "the command is installed by pip": [COMMAND],
-    "with -I": [PYTHON, "-I", COMMAND],
-    "with -I -S, without site": [PYTHON, "-I", "-S", COMMAND],
-    "with SIGINT blocked until the first line": ["env", "--block-signal=INT", COMMAND],
+    "the command": [COMMAND],
+    "its Python script alone": [f"{COMMAND}-python"],
+    "python -m runrootless": [PYTHON, "-m", "runrootless"],
 }
 
 
