@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from types import TracebackType
 
 from support.processes import eventually
@@ -42,10 +43,18 @@ def the_supervisor(account: Account) -> int:
     return pid
 
 
+def waited(pid: int) -> float:
+    """Return the seconds that a process was ready to run and did not. Raises OSError."""
+    with open(f"/proc/{pid}/schedstat") as file:
+        return int(file.read().split()[1]) / 1e9
+
+
 class Killer:
     """Kills the user's worker again and again, as long as the context lasts.
 
-    ``kills`` counts the workers that it has killed.
+    Each lives for ``interval`` seconds, not counting those in which the machine did not let it
+    run: else none would ever do anything on a busy one. ``kills`` counts the workers that it
+    has killed.
     """
 
     def __init__(self, account: Account, interval: float) -> None:
@@ -70,15 +79,19 @@ class Killer:
 
     def _run(self) -> None:
         supervisor = 0
+        seen: dict[int, float] = {}
         while not self._end.wait(self._interval):
             try:
                 if not supervisor:
                     (supervisor,) = named(self._account, SUPERVISOR)
                 children = f"/proc/{supervisor}/task/{supervisor}/children"
                 with open(children) as file:
-                    pids = file.read().split()
-                for pid in pids:
-                    os.kill(int(pid), signal.SIGKILL)
-                    self.kills += 1
+                    pids = [int(word) for word in file.read().split()]
+                now = time.monotonic()
+                seen = {pid: seen.get(pid, now - self._interval) for pid in pids}
+                for pid, since in seen.items():
+                    if now - since - waited(pid) >= self._interval:
+                        os.kill(pid, signal.SIGKILL)
+                        self.kills += 1
             except (OSError, ValueError):
                 supervisor = 0

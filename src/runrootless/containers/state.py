@@ -352,7 +352,8 @@ def remove_locked(base_fd: int, name: str) -> None:
 def is_served(path: str) -> bool:
     """Return whether somebody listens for more processes in the container of this directory.
 
-    Who does so has a lock of fcntl(2), which children do not inherit, on the lock file.
+    Who does so has a lock of fcntl(2), which children do not inherit, on the lock file. Before it
+    has that, it has the socket, and the container may have begun meanwhile.
     """
     lock = open_lock(path)
     if lock is None:
@@ -363,4 +364,22 @@ def is_served(path: str) -> bool:
         return True
     finally:
         os.close(lock)
-    return False
+    return _is_listened_to(f"{path}/{LISTENER}")
+
+
+def _is_listened_to(path: str) -> bool:
+    """Return whether a process has the listening socket of that path."""
+    import _socket
+
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        connection.setblocking(False)
+        connection.connect(path)
+    except BlockingIOError:
+        # Many wait there: connect(2), EAGAIN.
+        return True
+    except OSError:
+        return False
+    finally:
+        connection.close()
+    return True

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -322,3 +323,16 @@ def test_systemd_tmpfiles_leaves_the_files_alone(base: str, root: str) -> None:
     """It removes old files of /tmp unless their sticky bit is set."""
     made = state.create_container_directory(base, "x", root)
     assert os.stat(f"{made.path}/lock").st_mode & 0o7777 == 0o1600 == state.MODE
+
+
+def test_an_agent_that_begins_serves_already(base: str, root: str) -> None:
+    """The container may have begun before the agent has its lock."""
+    made = state.create_container_directory(base, "x", root)
+    assert not state.is_served(made.path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{made.path}/{state.LISTENER}")
+        assert not state.is_served(made.path)
+        # As many as may wait, and one more.
+        listener.listen(0)
+        assert [state.is_served(made.path) for _ in range(3)] == [True] * 3
+    assert not state.is_served(made.path)
