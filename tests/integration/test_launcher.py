@@ -135,9 +135,7 @@ def test_programs_that_cannot_be_executed(sides: Sides, programs: str, runtime: 
 
     template = sides.ours.read()
     template["mounts"].append(mount)
-    for place, (path, name) in enumerate(
-        itertools.product((*PATHS, *RELATIVE_PATHS), COMMANDS)
-    ):
+    for place, (path, name) in enumerate(itertools.product((*PATHS, *RELATIVE_PATHS), COMMANDS)):
         if "/" in name and path != PATHS[0]:
             continue
         # crun makes absolute ones of these, and does not find them at exec.

@@ -11,6 +11,7 @@ from conftest import MakeBundle
 from support.agents import the_worker
 from support.bundles import Bundle
 from support.containers import Runrootless
+from support.trees import Tree
 
 TELL = """
 import os, stat, sys
@@ -45,9 +46,11 @@ def program(bundle: Bundle, before: str, told: str) -> Bundle:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_it_takes_over(case: str, bundle: MakeBundle, runrootless: Runrootless) -> None:
+def test_it_takes_over(
+    case: str, bundle: MakeBundle, runrootless: Runrootless, tools_tree: Tree
+) -> None:
     before, told, expected = CASES[case]
-    ours = program(bundle(), before, told)
+    ours = program(bundle(tools_tree), before, told)
     if not before:
         ours.set(user=(33, 33, []))
     words = runrootless.command(
