@@ -40,12 +40,10 @@ LINKS = {
     "b/outside": "../../../../srv/b/other",
 }
 PATHS = ("/srv/a:/srv/b", "/srv/b:/none:/srv/b/plain/x:/srv/a", "")
-# As the runtimes' libraries take them: from the process's directory on, or not at all.
-RELATIVE_PATHS = ("a:b", "none:.:/srv/a", "/srv/b::/srv/a", "./a:../srv/b", "b:/srv/a")
 COMMANDS = ["", "srv", "none", "plain", "text", "script", "other", "nowhere", "link", "x" * 256]
 COMMANDS += ["/srv/a", "/srv/nowhere/x", "/srv/a/text/x", "/srv/a/none", "/srv/a/plain", "a/script"]
 COMMANDS += ["/srv/a/itself", "/srv/a/loop", "/srv/a/dangling", "/srv/b/absolute", "./b/outside"]
-COMMANDS += ["/etc/passwd", "/bin", "/bin/false", "/no/such/file", "/dev/null"]
+COMMANDS += ["/etc/passwd", "/bin", "/bin/false", "/no/such/file"]
 
 # Those with a path of which the runtime finds out itself that they cannot be executed.
 MISSED = ["/srv/a", "/srv/nowhere/x", "/srv/a/text/x", "/srv/a/plain", "/srv/a/loop"]
@@ -135,7 +133,7 @@ def test_programs_that_cannot_be_executed(sides: Sides, programs: str, runtime: 
 
     template = sides.ours.read()
     template["mounts"].append(mount)
-    for place, (path, name) in enumerate(itertools.product((*PATHS, *RELATIVE_PATHS), COMMANDS)):
+    for place, (path, name) in enumerate(itertools.product(PATHS, COMMANDS)):
         if "/" in name and path != PATHS[0]:
             continue
         # crun makes absolute ones of these, and does not find them at exec.
@@ -163,9 +161,7 @@ def test_programs_that_cannot_be_executed(sides: Sides, programs: str, runtime: 
     )
     for command, bundle in zip(sides.commands, (sides.plain, sides.ours), strict=True):
         sides.user.run([*command, "run", "-d", "--bundle", bundle.path, "e"], stdin=None).check()
-    for path, name in itertools.product((PATHS[0], *RELATIVE_PATHS), COMMANDS):
-        if "/" in name and path != PATHS[0]:
-            continue
+    for path, name in itertools.product(PATHS[:1], COMMANDS):
         if runtime == "crun" and "/" in name[1:] and name[:1] != "/":
             continue
         if runtime == "crun" and (not name or len(name) > 255):
