@@ -192,4 +192,10 @@ def explain(bundle: str, config: str, directory: str) -> list[str]:
     """
     from runrootless.bundle.differences import differences
 
-    return differences(load(bundle, config), json_file.read(f"{directory}/{state.CONFIG}"))
+    before, after = load(bundle, config), json_file.read(f"{directory}/{state.CONFIG}")
+    lines = differences(before, after)
+    hooks = before.get("hooks", {}).get("startContainer")
+    has_filter = after[MEMORY]["engine"] in engines.WITH_FILTER
+    if has_filter and hooks and hooks == after["hooks"]["startContainer"]:
+        lines.append("hooks.startContainer are not emulated: this runtime gives them no launcher")
+    return lines

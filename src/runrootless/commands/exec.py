@@ -83,6 +83,7 @@ def prepare(invocation: Invocation) -> list[str]:
         and pid is not None
         and _is_running(pid)
         and not state.is_served(directory)
+        and not _is_listened_to(directory)
     ):
         raise Error(
             f"nothing more can be executed in {container_id}: the agent that emulates root there "
@@ -169,6 +170,15 @@ def prepare(invocation: Invocation) -> list[str]:
             container_id,
         ]
     )
+
+
+def _is_listened_to(directory: str) -> bool:
+    """Return whether somebody has the agent's socket, who may still be about to take the lock."""
+    try:
+        os.close(launcher.connect(f"{directory}/{state.LISTENER}"))
+    except Error:
+        return False
+    return True
 
 
 def _is_running(pid: int) -> bool:

@@ -152,6 +152,9 @@ class Emulator:
         if not is_first:
             self._status_files.remove_left()
         self._senders.take_over()
+        self.shared.ownership.take_over()
+        self.shared.host_files.take_over()
+        self.shared.makers.take_over()
         self._procfs.look()
         self.shared.makers.look()
         self._status_files.look()
@@ -163,7 +166,14 @@ class Emulator:
 
     def descriptors(self) -> list[int]:
         """Return the descriptors that it needs, of those that are open by now."""
-        return [self.wakes, self._senders.kept.fd, self._devices.kept.fd]
+        lasting = (
+            self._senders,
+            self._devices,
+            self.shared.ownership,
+            self.shared.host_files,
+            self.shared.makers,
+        )
+        return [self.wakes, *(one.kept.fd for one in lasting)]
 
     @property
     def wakes(self) -> int:

@@ -208,7 +208,8 @@ TABLE: tuple[Row, ...] = (
     ("move_mount", "privileges.administer", None),
     ("fspick", "privileges.administer", None),
     ("fsmount", "privileges.administer", None),
-    ("fsconfig", "privileges.administer", None),
+    # FSCONFIG_CMD_CREATE, RECONFIGURE, CREATE_EXCL.
+    *_each("fsconfig", "privileges.fsconfig", 1, 6, 7, 8),
     ("mount_setattr", "privileges.administer", None),
     ("sethostname", "privileges.administer", None),
     ("setdomainname", "privileges.administer", None),

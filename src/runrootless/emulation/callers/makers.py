@@ -13,6 +13,7 @@ import os
 from _thread import allocate_lock
 
 from runrootless.emulation.apart import Apart
+from runrootless.emulation.stores.lasting_map import LastingMap
 from runrootless.linux.files import handle
 
 TYPE_CHECKING = False
@@ -30,6 +31,8 @@ _PIPE, _SOCKET, _MEMORY = b"pipe:[", b"socket:[", b"/memfd:"
 _DESCRIPTORS_LIMIT = 4096
 _USERS_LIMIT = 256
 _FILES_LIMIT = 4096
+# How many of all the next worker gets to know of, should this one be killed.
+_KEPT_LIMIT = 65536
 
 
 class Makers:
@@ -41,9 +44,17 @@ class Makers:
         self._known: dict[Place, Owner] = {}
         # By user: the same places, the oldest first.
         self._places: dict[int, dict[Place, None]] = {}
+        self.kept = LastingMap("makers", _KEPT_LIMIT)
         self._pipes = self._sockets = self._memory = -1
         self.devices: frozenset[int] = frozenset()
         """st_dev of all such files."""
+
+    def take_over(self) -> None:
+        """Begin with what the worker before has kept, if there was one. Raises OSError."""
+        self.kept.take_over()
+        with self._lock:
+            for (device, inode), (uid, gid) in self.kept.items():
+                self._add((int(device), int(inode)), (uid, gid))
 
     def look(self) -> None:
         """Find out on which devices the kernel has such files. Raises OSError."""
@@ -120,6 +131,21 @@ class Makers:
         return None
 
     def _remember(self, place: Place, owner: Owner) -> None:
+        self._add(place, owner)
+        try:
+            self.kept.set(place, owner)
+        except OSError:
+            # Without memory this worker alone knows of it.
+            pass
+
+    def _forget(self, place: Place) -> None:
+        del self._known[place]
+        try:
+            self.kept.set(place, None)
+        except OSError:
+            pass
+
+    def _add(self, place: Place, owner: Owner) -> None:
         user = owner[0]
         places = self._places.get(user)
         if places is None:
@@ -127,10 +153,11 @@ class Makers:
                 # Not root's, which are most.
                 oldest = next(other for other in self._places if other)
                 for forgotten in self._places.pop(oldest):
-                    del self._known[forgotten]
+                    self._forget(forgotten)
             places = self._places[user] = {}
         elif len(places) >= _FILES_LIMIT:
             forgotten = next(iter(places))
-            del places[forgotten], self._known[forgotten]
+            del places[forgotten]
+            self._forget(forgotten)
         places[place] = None
         self._known[place] = owner

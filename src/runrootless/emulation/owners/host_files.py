@@ -16,6 +16,7 @@ import time
 from runrootless.emulation.apart import Apart
 from runrootless.emulation.call import failure
 from runrootless.emulation.paths.procfs import ROOT_INODE
+from runrootless.emulation.stores.lasting_map import LastingMap
 from runrootless.linux.files import MODE_OFFSET, is_procfs
 
 TYPE_CHECKING = False
@@ -74,6 +75,15 @@ class HostFiles:
         self._apart = apart
         self.changes: dict[tuple[int, int], Change] = {}
         """By st_dev and st_ino."""
+        self.kept = LastingMap("host-files", _LIMIT)
+
+    def take_over(self) -> None:
+        """Begin with what the worker before has kept, if there was one. Raises OSError."""
+        self.kept.take_over()
+        for (device, inode), (mode, *times) in self.kept.items():
+            change = self.changes[int(device), int(inode)] = Change()
+            change.mode, change.times = mode, times
+            self._apart.add(int(device), int(inode))
 
     def contains(self, file: int, status: os.stat_result) -> bool:
         """Return whether an open file, which stat(2) says this of, is such a one."""
@@ -92,18 +102,25 @@ class HostFiles:
         return status.st_mode & ~_PERMISSIONS | change.mode
 
     def set_mode(self, status: os.stat_result, mode: int) -> None:
-        """Change the permissions of a file. Raises OSError: ENOSPC."""
+        """Change the permissions of a file. Raises OSError: ENOSPC, ENOMEM."""
         change = self._of(status)
         change.mode = mode & _PERMISSIONS
-        change.times[2] = time.time_ns()
+        self._keep(status, change)
 
     def set_times(self, status: os.stat_result, times: Sequence[int | None]) -> None:
-        """Set st_atime and st_mtime, in nanoseconds, None to keep. Raises OSError: ENOSPC."""
+        """Set st_atime and st_mtime, in nanoseconds, None to keep.
+
+        Raises OSError: ENOSPC, ENOMEM.
+        """
         change = self._of(status)
         for index, value in enumerate(times):
             if value is not None:
                 change.times[index] = value
+        self._keep(status, change)
+
+    def _keep(self, status: os.stat_result, change: Change) -> None:
         change.times[2] = time.time_ns()
+        self.kept.set((status.st_dev, status.st_ino), (change.mode, *change.times))
 
     def _of(self, status: os.stat_result) -> Change:
         key = status.st_dev, status.st_ino

@@ -17,6 +17,7 @@ from _thread import allocate_lock
 from runrootless.emulation.apart import Apart
 from runrootless.emulation.call import failure
 from runrootless.emulation.owners.expectations import Expectations
+from runrootless.emulation.stores.lasting_map import LastingMap
 from runrootless.emulation.stores.owner_store import OwnerStore
 from runrootless.emulation.stores.record import NOTHING, Record, decode, encode
 from runrootless.linux.files import Files
@@ -46,6 +47,14 @@ class Ownership:
         self._lock = allocate_lock()
         # By st_dev and st_ino: the time of birth, and the record.
         self._given: dict[tuple[int, int], tuple[int, Record]] = {}
+        self.kept = LastingMap("given", _GIVEN_LIMIT)
+
+    def take_over(self) -> None:
+        """Begin with what the worker before was given, if there was one. Raises OSError."""
+        self.kept.take_over()
+        for (device, inode), (birth, packed) in self.kept.items():
+            self._given[int(device), int(inode)] = birth, decode(packed)
+            self._apart.add(int(device), int(inode))
 
     def find(self, file: int, mode: int, device: int, inode: int) -> Record | None:
         """Return the record of an open file, or None.
@@ -86,9 +95,13 @@ class Ownership:
     def give(self, device: int, inode: int, birth: int, record: Record) -> None:
         """Have a file that is somebody's in the container alone, as long as that lasts.
 
-        Until its owner is changed, the record counts before what is kept of the file.
+        Until its owner is changed, the record counts before what is kept of the file. Raises
+        OSError: ENOSPC, ENOMEM.
         """
         with self._lock:
+            # The oldest go there as here.
+            self.kept.set((device, inode), None)
+            self.kept.set((device, inode), (birth, encode(record)))
             self._given.pop((device, inode), None)
             while len(self._given) >= _GIVEN_LIMIT:
                 del self._given[next(iter(self._given))]
@@ -101,9 +114,10 @@ class Ownership:
         Raises OSError as chown(2) would: EROFS, EPERM, ENOSPC.
         """
         self._keep(file, mode, device, inode, record)
-        if self._given:
+        if (device, inode) in self._given:
             with self._lock:
                 self._given.pop((device, inode), None)
+                self.kept.set((device, inode), None)
 
     def _keep(self, file: int, mode: int, device: int, inode: int, record: Record) -> None:
         if stat.S_IFMT(mode) in _FILE_TYPES_WITH_ATTRIBUTES:

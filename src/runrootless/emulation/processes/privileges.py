@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from runrootless.emulation.callers.identity import Identity
 
 _OPEN_TREE_CLONE = 1
+_CONTEXT = "anon_inode:[fscontext]"
 # CLONE_NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWPID, NEWNET.
 _NAMESPACES = 0x80 | 0x20000 | 0x2000000 | 0x4000000 | 0x8000000 | 0x20000000 | 0x40000000
 
@@ -64,6 +65,15 @@ class Privileges(Handlers):
     def administer(self, call: Call) -> int | None:
         """Any that takes CAP_SYS_ADMIN, whatever its arguments."""
         return -errno.EPERM if lacks(self._identity, call, CAP_SYS_ADMIN) else None
+
+    def fsconfig(self, call: Call) -> int | None:
+        """fsconfig(2) where it makes or changes a file system."""
+        try:
+            link = os.readlink(f"{call.pid}/fd/{call.descriptor(0)}")
+        except OSError:
+            # EBADF.
+            return None
+        return self.administer(call) if link == _CONTEXT else None
 
     def open_tree_attr(self, call: Call) -> int | None:
         """open_tree_attr(2), which takes a privilege with OPEN_TREE_CLONE and to set attributes."""

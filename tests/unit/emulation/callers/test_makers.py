@@ -91,3 +91,32 @@ def test_nobody_has_others_files_forgotten(makers: Makers) -> None:
     assert makers.owner(device, 1 << 40, ALICE) == (1000, 1000)
     assert makers.owner(device, 1 << 40, ROOT) == (0, 0)
     assert makers.owner(device, 1 << 41, ROOT) == (2499, 0)
+
+
+def test_the_next_worker_knows_them(makers: Makers) -> None:
+    """In the same order, and within the same bounds."""
+    first = os.pipe()[0]
+    makers.note(os.getpid(), [b"%d" % first], ALICE)
+    second = os.pipe()[0]
+    makers.note(os.getpid(), [b"%d" % second], ALICE)
+    place = os.fstat(second)
+    makers.give(place.st_dev, place.st_ino, (7, 8))
+    for number in range(300):
+        makers.give(place.st_dev, 1 << 40 | number, (10000 + number, 0))
+    answers: list[tuple[int, int]] = []
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            # What it has in memory is that of its predecessor's beginning: nothing.
+            other = Makers(makers._apart)
+            other.kept = makers.kept
+            other.look()
+            other.take_over()
+            answers = [other.owner(place.st_dev, 1 << 40 | n, ALICE) for n in range(300)]
+            given = [answer for answer in answers if answer[0] >= 10000]
+            code = 0 if given == [(10000 + n, 0) for n in range(300)][-len(given) :] else 2
+            code = code or (3 if len(given) > 256 or len(given) < 250 else 0)
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
