@@ -14,11 +14,11 @@ umask 022
 # Not gcc-multilib, which can't be installed beside a cross compiler: what it depends on.
 install_packages gcc
 install_packages "gcc-$(/usr/bin/gcc -dumpversion)-multilib" \
-    attr buildah busybox-static ca-certificates containerd crun dbus-daemon debian-archive-keyring \
+    apache2-utils attr buildah busybox-static ca-certificates containerd crun dbus-daemon debian-archive-keyring \
     debootstrap docker-registry dpkg-dev e2fsprogs gcc-aarch64-linux-gnu iproute2 \
-    libc6-dev libc6-dev-arm64-cross libglib2.0-bin make mmdebstrap munge passt passwd podman procps \
+    libc6-dev libc6-dev-arm64-cross libglib2.0-bin make mmdebstrap munge openssl passt passwd podman procps \
     proot python3 python3-mesonpy python3-venv qemu-user runc skopeo slirp4netns slurm-client slurmctld \
-    slurmd uidmap umoci util-linux
+    slurmd uidmap umoci util-linux xz-utils zstd
 
 if world_readable .; then
     venv=$PWD/.venv

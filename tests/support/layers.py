@@ -168,6 +168,11 @@ class Layout:
         found = next(one for one in self._images if one["annotations"][REFERENCE] == name)
         return {key: value for key, value in found.items() if key != "annotations"}
 
+    def manifest_of(self, name: str) -> dict[str, Any]:
+        """Return the manifest of a name."""
+        manifest: dict[str, Any] = json.loads(self.read(self.image(name)))
+        return manifest
+
     def read(self, descriptor: Mapping[str, Any]) -> bytes:
         """Return a blob."""
         with open(self.path_of(descriptor["digest"]), "rb") as file:

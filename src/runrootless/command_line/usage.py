@@ -9,15 +9,16 @@ Usage:
   runrootless [global flags] exec [flags] CONTAINER COMMAND [ARGUMENT ...]
   runrootless setup podman [--undo] [--dry-run]
   runrootless [global flags] COMMAND ...
+  runrootless bundle SOURCE DIR           a bundle of an image, a tar or a distribution
   runrootless emulate [--] [COMMAND ...]  root for a command of the host, as fakeroot has it
   runrootless bundle [flags] SOURCE DIR   a bundle of an image or a root file system's tar
   runrootless commit [flags] BUNDLE IMAGE  an image of what a bundle has become
   runrootless export BUNDLE -|FILE        a tarball of its root file system
   runrootless doctor [--json]             what this host can do, and what would mend it
 
-In a directory with an unpacked image in rootfs/:
-  runrootless spec
-  runrootless run CONTAINER
+From an image to a container:
+  runrootless bundle docker://debian:bookworm web
+  runrootless run --bundle web CONTAINER
 
 Global flags of its own, before the command:
   --runtime NAME_OR_PATH  the OCI runtime (default: $RUNROOTLESS_RUNTIME, runc, crun)

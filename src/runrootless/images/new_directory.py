@@ -49,21 +49,30 @@ class NewDirectory:
             ) from None
         self._check()
         self._collect()
-        self.name = f"{_MARK}{os.urandom(6).hex()}"
+        self.name = ""
         """The name that it has until it is finished."""
 
     def __enter__(self) -> NewDirectory:
-        try:
-            os.mkdir(self.name, 0o700, dir_fd=self._parent)
-        except OSError as error:
-            raise Error(
-                f"{self.path} cannot be made: {error.strerror}: choose another directory"
-            ) from None
-        self.fd = os.open(self.name, _OPEN, dir_fd=self._parent)
+        while True:
+            name = f"{_MARK}{os.urandom(6).hex()}"
+            try:
+                os.mkdir(name, 0o700, dir_fd=self._parent)
+                self.fd = os.open(name, _OPEN, dir_fd=self._parent)
+            except FileNotFoundError:
+                # Taken for one that was left, before it is locked.
+                continue
+            except OSError as error:
+                raise Error(
+                    f"{self.path} cannot be made: {error.strerror}: choose another directory"
+                ) from None
+            self.name = name
+            fcntl.flock(self.fd, fcntl.LOCK_EX)
+            if os.fstat(self.fd).st_nlink:
+                break
+            os.close(self.fd)
         # Neither the group nor the bit that passes it on is to come from above.
         os.fchown(self.fd, -1, os.getegid())
         os.fchmod(self.fd, 0o755)
-        fcntl.flock(self.fd, fcntl.LOCK_EX)
         return self
 
     def __exit__(

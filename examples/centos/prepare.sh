@@ -1,0 +1,8 @@
+#!/bin/bash
+# Makes the bundle of this example in ./bundle, as any user. SOURCE= takes it from elsewhere:
+# see `runrootless bundle --help`.
+set -euo pipefail
+cd "$(dirname "$(readlink -f "$0")")"
+# shellcheck source=examples/lib.sh
+. ../lib.sh
+prepare docker://quay.io/centos/centos:stream9 bash

@@ -1,0 +1,263 @@
+"""``runrootless bundle``: all that a bundle may be made of, and what is in its configuration."""
+
+import bz2
+import gzip
+import hashlib
+import io
+import json
+import lzma
+import os
+import subprocess
+import tarfile
+from typing import Any
+
+import pytest
+
+from support.bundles import Bundle
+from support.containers import Runrootless
+from support.layers import File, Layout, compress, directory, symlink, tar, whiteout
+from support.trees import Trees, alpine_archive
+from support.users import AS_ROOT
+
+FILES = [directory("etc"), File("etc/which", content=b"this one", uid=5, gid=6)]
+SECOND = [File("etc/second", content=b"2"), whiteout("etc/nothing")]
+
+
+class Place:
+    """Where bundles are made."""
+
+    def __init__(self, runrootless: Runrootless, trees: Trees) -> None:
+        self.runrootless = runrootless
+        self.path = trees.new_directory("place", for_user=True)
+        self.layout = Layout(trees.new_directory("layout", for_user=False))
+        self._count = 0
+
+    def make(self, source: str, *words: str, input: str | None = None) -> str:
+        """Make a bundle; return its path."""
+        self._count += 1
+        bundle = f"{self.path}/{self._count}"
+        options = [word for word in words if word.startswith("--")]
+        command = [word for word in words if not word.startswith("--")]
+        self.runrootless("bundle", *options, source, bundle, *command, input=input).check()
+        return bundle
+
+    def refused(self, source: str, *options: str) -> str:
+        """Return what is said of a source of which no bundle is made."""
+        done = self.runrootless("bundle", *options, source, f"{self.path}/none").check(1)
+        assert not os.path.exists(f"{self.path}/none")
+        lines = done.stderr.splitlines()
+        assert len(lines) == 1, done
+        return lines[0]
+
+    def config(self, config: dict[str, Any], files: list[File], *words: str) -> dict[str, Any]:
+        """Return the config.json that becomes of an image's configuration."""
+        self.layout.add(f"image{self._count}", [files], config=config)
+        bundle = self.make(f"oci:{self.layout.path}:image{self._count}", *words)
+        with open(f"{bundle}/config.json") as file:
+            made: dict[str, Any] = json.load(file)
+        return made
+
+
+@pytest.fixture
+def place(runrootless: Runrootless, trees: Trees) -> Place:
+    return Place(runrootless, trees)
+
+
+def which(bundle: str) -> str:
+    with open(f"{bundle}/rootfs/etc/which") as file:
+        return file.read()
+
+
+PACKS: dict[str, Any] = {
+    "plain": lambda data: data,
+    "gzip": gzip.compress,
+    "xz": lzma.compress,
+    "bzip2": bz2.compress,
+    "zstd": lambda data: compress(data, "zstd")[0],
+    "members": lambda data: gzip.compress(data[:1000]) + gzip.compress(data[1000:]) + bytes(512),
+    "no end": lambda data: data[: len(data.rstrip(b"\0")) + 511 & ~511],
+}
+
+
+@pytest.mark.parametrize(
+    ("pack", "form"),
+    [
+        *((pack, tarfile.PAX_FORMAT) for pack in PACKS),
+        ("plain", tarfile.GNU_FORMAT),
+        ("plain", tarfile.USTAR_FORMAT),
+    ],
+)
+def test_the_tar_of_a_root_file_system(place: Place, pack: str, form: int) -> None:
+    path = f"{place.path}/rootfs.tar"
+    with open(path, "wb") as file:
+        file.write(PACKS[pack](tar([*FILES, File("e" * 90 + "/" + "f" * 60)], form)))
+    bundle = place.make(path)
+    assert which(bundle) == "this one"
+    assert os.path.exists(f"{bundle}/rootfs/{'e' * 90}/{'f' * 60}")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--format=gnu"],
+        ["--format=posix", "--sparse-version=0.0"],
+        ["--format=posix", "--sparse-version=0.1"],
+        ["--format=posix", "--sparse-version=1.0"],
+    ],
+    ids=["gnu", "0.0", "0.1", "1.0"],
+)
+def test_sparse_files(place: Place, options: list[str]) -> None:
+    made = f"{place.path}/made"
+    os.mkdir(made)
+    for name, parts in {"holes": range(0, 60, 3), "end": [5], "hole": []}.items():
+        with open(f"{made}/{name}", "wb") as file:
+            for part in parts:
+                file.seek(part << 20)
+                file.write(b"%d" % part * 1000)
+            file.truncate(100 << 20)
+    archive = f"{place.path}/sparse.tar"
+    subprocess.run(["tar", "--sparse", *options, "-C", made, "-cf", archive, "."], check=True)
+    assert os.stat(archive).st_size < 2 << 20
+    bundle = place.make(archive)
+    for name in os.listdir(made):
+        found = f"{bundle}/rootfs/{name}"
+        subprocess.run(["cmp", f"{made}/{name}", found], check=True)
+        assert os.stat(found).st_blocks < 4096
+
+
+def test_archives_of_images(place: Place) -> None:
+    place.layout.add("image", [FILES, SECOND])
+    if not AS_ROOT:
+        pytest.skip("skopeo's policy is root's")
+    for kind in ("oci-archive", "docker-archive"):
+        archive = f"{place.path}/{kind}.tar"
+        copy = ["skopeo", "copy", "--quiet", f"oci:{place.layout.path}:image"]
+        subprocess.run([*copy, f"{kind}:{archive}:some/name:1"], check=True, capture_output=True)
+        assert which(place.make(f"{kind}:{archive}")) == "this one"
+        name = "some/name:1"
+        bundle = place.make(f"{kind}:{archive}:{name}")
+        with open(f"{bundle}/image.json") as file:
+            about = json.load(file)
+        config = json.loads(about["config"]["raw"])
+        assert [one["diff_id"] for one in about["layers"]] == config["rootfs"]["diff_ids"]
+        assert "name" in place.refused(f"{kind}:{archive}:other:1")
+        with open(archive, "rb") as plain, gzip.open(f"{archive}.gz", "wb") as packed:
+            packed.write(plain.read())
+        assert which(place.make(f"{kind}:{archive}.gz")) == "this one"
+
+
+def test_what_docker_saves(place: Place) -> None:
+    """As older versions do it, with layers that are symlinks; two images in one archive."""
+    layer = tar(FILES)
+    config = {"rootfs": {"type": "layers", "diff_ids": []}}
+    buffer = io.BytesIO()
+    entries: list[File] = [File("one/layer.tar", content=layer), directory("two")]
+    entries.append(symlink("two/layer.tar", "../one/layer.tar"))
+    listed = []
+    for name in ("one", "two"):
+        config["rootfs"]["diff_ids"] = [f"sha256:{hashlib.sha256(layer).hexdigest()}"]
+        entries.append(File(f"{name}.json", content=json.dumps(config).encode()))
+        listed.append(
+            {"Config": f"{name}.json", "RepoTags": [f"{name}:1"], "Layers": [f"{name}/layer.tar"]}
+        )
+    entries.append(File("manifest.json", content=json.dumps(listed).encode()))
+    buffer.write(tar(entries))
+    path = f"{place.path}/saved.tar"
+    with open(path, "wb") as file:
+        file.write(buffer.getvalue())
+    assert which(place.make(f"docker-archive:{path}:two:1")) == "this one"
+    assert which(place.make(f"docker-archive:{path}:@0")) == "this one"
+    assert "one:1, two:1" in place.refused(f"docker-archive:{path}")
+
+
+def test_names_in_a_layout(place: Place) -> None:
+    place.layout.add("one", [FILES])
+    assert which(place.make(f"oci:{place.layout.path}")) == "this one"
+    place.layout.add("two", [[directory("etc"), File("etc/which", content=b"another")]])
+    assert "one, two" in place.refused(f"oci:{place.layout.path}")
+    assert "'three'" in place.refused(f"oci:{place.layout.path}:three")
+    assert which(place.make(f"oci:{place.layout.path}:two")) == "another"
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("debian", "debian: No such file"),
+        ("alpine:3.20", "docker://alpine:3.20"),
+        ("docker://Debian", "in lower case"),
+        ("docker://debian:a b", "no tag"),
+        ("docker://debian@sha256:1", "no digest"),
+        ("debian:no/suite", "no suite"),
+        ("oci:/nowhere", "index.json"),
+        ("docker-archive:/nowhere", "/nowhere"),
+        ("/", "oci:/"),
+    ],
+)
+def test_what_is_no_source(place: Place, source: str, said: str) -> None:
+    assert said in place.refused(source)
+
+
+def test_what_the_image_says_becomes_the_configuration(place: Place) -> None:
+    accounts = [
+        directory("etc"),
+        symlink("etc/passwd", "/data/passwd"),
+        symlink("etc/group", "../../../data/group"),
+        directory("data"),
+        File("data/passwd", content=b"root:x:0:0::/root:/bin/sh\nweb:x:33:44::/srv:/bin/sh\n"),
+        File("data/group", content=b"root:x:0:\nweb:x:44:\nextra:x:50:other,web\n"),
+    ]
+    image = {
+        "User": "web",
+        "Entrypoint": ["/entry", "-x"],
+        "Cmd": ["serve"],
+        "Env": ["A=1", "PATH=/bin"],
+        "WorkingDir": "/srv",
+        "Labels": {"a.label": "of ours", "org.runrootless.engine": "none", "run.oci.handler": "x"},
+        "StopSignal": "SIGQUIT",
+        "ExposedPorts": {"80/tcp": {}, "443/tcp": {}},
+    }
+    made = place.config(image, accounts)
+    process = made["process"]
+    assert process["user"] == {"uid": 33, "gid": 44, "additionalGids": [50]}
+    assert process["args"] == ["/entry", "-x", "serve"]
+    assert process["env"] == ["A=1", "PATH=/bin"]
+    assert (process["cwd"], process["terminal"]) == ("/srv", False)
+    assert made["root"] == {"path": "rootfs", "readonly": False}
+    assert made["annotations"] == {
+        "a.label": "of ours",
+        "org.opencontainers.image.os": "linux",
+        "org.opencontainers.image.architecture": "amd64",
+        "org.opencontainers.image.created": "2024-01-02T03:04:05Z",
+        "org.opencontainers.image.stopSignal": "SIGQUIT",
+        "org.opencontainers.image.exposedPorts": "443/tcp,80/tcp",
+    }
+    for user, expected in {
+        "0": {"uid": 0, "gid": 0},
+        "33": {"uid": 33, "gid": 44},
+        "1234": {"uid": 1234, "gid": 0},
+        "web:50": {"uid": 33, "gid": 50},
+        "1234:extra": {"uid": 1234, "gid": 50},
+    }.items():
+        assert place.config({"User": user}, accounts)["process"]["user"] == expected
+    changed = place.config(image, accounts, "--user=0:7", "--tty", "other", "command")
+    assert changed["process"]["args"] == ["/entry", "-x", "other", "command"]
+    assert changed["process"]["user"] == {"uid": 0, "gid": 7}
+    assert changed["process"]["terminal"] is True
+    plain = place.config({}, [File("x")])["process"]
+    assert (plain["args"], plain["cwd"]) == (["sh"], "/")
+    place.layout.add("broken", [accounts], config={"User": "nobody"})
+    done = place.runrootless("bundle", f"oci:{place.layout.path}:broken", f"{place.path}/none")
+    assert done.returncode == 1 and "no 'nobody'" in done.stderr
+    assert not os.path.exists(f"{place.path}/none")
+
+
+def test_a_container_of_it(place: Place) -> None:
+    archive = alpine_archive()
+    if archive is None:
+        pytest.skip("no alpine-minirootfs-*.tar.gz in $RUNROOTLESS_TEST_IMAGES")
+    script = "id -u; stat -c %U:%G:%a /etc/shadow; ls -ld /tmp | cut -c1-10"
+    with open(archive, "rb") as source:
+        command = place.runrootless.command("bundle", "-", f"{place.path}/1", "sh", "-c", script)
+        place.runrootless.user.run(command, stdin=source.fileno()).check()
+    done = place.runrootless.run(Bundle(f"{place.path}/1", f"{place.path}/1/rootfs")).check()
+    assert done.stdout == "0\nroot:shadow:640\ndrwxrwxrwt\n"

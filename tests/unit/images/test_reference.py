@@ -1,0 +1,77 @@
+"""What the SOURCE of ``runrootless bundle`` means."""
+
+import pytest
+
+from runrootless.errors import Error
+from runrootless.images import reference
+
+DIGEST = f"sha256:{'0' * 64}"
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "path", "tag"),
+    [
+        ("debian", "docker.io", "library/debian", "latest"),
+        ("debian:bookworm", "docker.io", "library/debian", "bookworm"),
+        ("team/app", "docker.io", "team/app", "latest"),
+        ("docker.io/debian", "docker.io", "library/debian", "latest"),
+        ("index.docker.io/debian", "docker.io", "library/debian", "latest"),
+        ("quay.io/centos/centos:stream9", "quay.io", "centos/centos", "stream9"),
+        ("localhost/x", "localhost", "x", "latest"),
+        ("localhost:5000/x:1", "localhost:5000", "x", "1"),
+        ("[::1]:5000/x", "[::1]:5000", "x", "latest"),
+        (f"debian@{DIGEST}", "docker.io", "library/debian", DIGEST),
+        (f"debian:12@{DIGEST}", "docker.io", "library/debian", DIGEST),
+    ],
+)
+def test_names(text: str, host: str, path: str, tag: str) -> None:
+    assert reference.parse_name(text) == reference.Name(host, path, tag)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Debian",
+        "a//b",
+        "/a",
+        "a/",
+        "a:",
+        "a: b",
+        "a@",
+        f"a@{DIGEST}0",
+        "a.b/C",
+        "-x/y",
+        "a/../b",
+    ],
+)
+def test_what_is_no_name(text: str) -> None:
+    with pytest.raises(Error):
+        reference.parse_name(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "where", "name"),
+    [
+        ("-", "tar", "-", ""),
+        ("a.tar.gz", "tar", "a.tar.gz", ""),
+        ("/a:b.tar", "tar", "/a:b.tar", ""),
+        ("./docker:b", "tar", "./docker:b", ""),
+        ("oci:dir", "oci", "dir", ""),
+        ("oci:dir:a:b", "oci", "dir", "a:b"),
+        ("oci-archive:x.tar", "oci-archive", "x.tar", ""),
+        ("docker-archive:x.tar:a:1", "docker-archive", "x.tar", "a:1"),
+        ("debian:bookworm", "debian", "bookworm", ""),
+        ("docker://a/b", "docker", "a/b", ""),
+    ],
+)
+def test_sources(text: str, kind: str, where: str, name: str) -> None:
+    assert reference.parse(text) == reference.Source(kind, text, where, name)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "alpine:3", "docker:x", "oci:", "debian:", "http://x", "a:/b"]
+)
+def test_what_is_no_source(text: str) -> None:
+    with pytest.raises(Error):
+        reference.parse(text)
