@@ -26,6 +26,8 @@ SIDE_STORES = ".rootfs."
 """What the names of the side stores begin with, in the bundle of a container whose root file
 system is not its bundle's."""
 
+_OVERRIDE = "user.containers.override_stat"
+
 
 class Derived:
     """The engine of a derived bundle, its root file system (an absolute path), and what the
@@ -101,12 +103,26 @@ def derive(
         if is_of_image:
             # Beside the rootfs they would be in the way of who removes that, or stay for ever.
             side_stores = [os.path.join(bundle, SIDE_STORES)]
+        elif _has_override(rootfs):
+            from runrootless.integrations import override_stat
+
+            with interrupts.Raised():
+                override_stat.restore(rootfs)
     spec[MEMORY]["engine"] = choice.name
     choice.engine.apply(spec, directory, identity)
     program = put_launcher(spec, first) if choice.name in engines.WITH_FILTER else None
     hooks = put_before_hooks(spec, first) if hooks_too and program is not None else 0
     json_file.write(f"{directory}/{state.CONFIG}", spec, state.MODE)
     return Derived(choice, rootfs, side_stores, program, group, hooks)
+
+
+def _has_override(rootfs: str) -> bool:
+    """Return whether owners may be kept as ``integrations.override_stat`` has it."""
+    try:
+        os.getxattr(rootfs, _OVERRIDE)
+    except OSError:
+        return False
+    return True
 
 
 def put_launcher(spec: dict[str, Any], first: int) -> bytes | None:

@@ -20,7 +20,6 @@ from support.committed import (
     umoci_unpack,
 )
 from support.containers import Runrootless
-from support.images import File, busybox_layer
 from support.oracle import in_chroot
 from support.processes import eventually
 from support.trees import UNREAD, Tree, Trees
@@ -61,7 +60,11 @@ find /srv/t ! -type s -print0 | xargs -0 touch -h -d '2001-02-03 04:05:06.123456
 touch -d '1969-12-31 23:59:58.5 UTC' /srv/t/child
 """
 
-LEFT_OUT = tuple(f"/usr/share/{name}" for name in UNREAD)
+# What the trees of the tests do not have of their image, and what the host's are mounted on.
+LEFT_OUT = (
+    *(f"/usr/share/{name}" for name in UNREAD),
+    *("/etc/hosts", "/etc/resolv.conf"),
+)
 
 
 @pytest.fixture
@@ -70,19 +73,9 @@ def committing(runrootless: Runrootless, trees: Trees) -> Iterator[Committing]:
 
 
 @pytest.fixture
-def small(committing: Committing, runrootless: Runrootless) -> Bundle:
+def small(committing: Committing) -> Bundle:
     """A bundle of an image of busybox."""
-    directory = committing.new_directory()
-    archive = busybox_layer(
-        f"{directory}/layer.tar",
-        [File("srv/", mode=0o755), File("srv/mine", 12, 34), File("srv/other")],
-    )
-    os.mkdir(f"{directory}/rootfs")
-    subprocess.run(["tar", "-C", f"{directory}/rootfs", "-xf", archive], check=True)
-    subprocess.run(["chown", "-hR", committing.user.account.name, directory], check=True)
-    bundle = runrootless.bundle_at(directory, f"{directory}/rootfs")
-    committing.has_been_unpacked(bundle, archive)
-    return bundle
+    return committing.busybox_bundle()
 
 
 def test_umoci_unpacks_what_the_container_sees_and_real_root_would_have_made(
@@ -128,7 +121,7 @@ def test_an_installation_by_apt(
     ours = bundle(jobs_tree, whole=True).add_capabilities(ADMINISTRATOR)
     committing.has_been_unpacked(ours, jobs_tree.archive)
     apt = "DPKG_FORCE=unsafe-io DEBIAN_FRONTEND=noninteractive apt-get install --yes"
-    runrootless.run(ours.script(f"{apt} --no-download /packages/*.deb"), timeout=300).check()
+    runrootless.run(ours.script(f"{apt} /packages/*.deb"), timeout=300).check()
     owners = "find / -xdev -path /proc -prune -o -printf '%y %U:%G %m %T@ %s %i %n %p %l\\n'"
     inside = runrootless.run(ours.script(owners)).check().stdout
     layout = committing.new_directory()
@@ -444,6 +437,8 @@ def test_umoci_unpacks_for_us_and_packs_what_we_have_changed(
     runrootless("commit", small.path, f"oci:{directory}/layout:a").check()
     image = f"{directory}/layout:a"
     user.run(["umoci", "unpack", "--rootless", "--image", image, f"{directory}/b"]).check()
+    # Of another process, which umoci has not seen.
+    os.unlink(f"{directory}/b/config.json")
     theirs = runrootless.bundle_at(f"{directory}/b", f"{directory}/b/rootfs")
     stat = "stat -c '%n %u:%g' /srv/mine /srv/other /srv/d"
     done = runrootless.run(theirs.script(f"{stat}; chown 44:45 /srv/other /srv/d"))
@@ -499,3 +494,35 @@ def test_without_a_snapshot(
     done = runrootless("commit", small.path, f"oci:{layout}").check(1)
     assert "--squash writes the whole tree as one layer" in done.stderr
     assert not os.path.exists(layout)
+
+
+def test_owners_that_containers_storage_keeps(
+    small: Bundle, committing: Committing, runrootless: Runrootless
+) -> None:
+    """``force_mask``: all files have one mode, and what they are is in an attribute."""
+    for name, value in (
+        ("", b"0:0:0755:dir"),
+        ("srv/mine", b"1000:1001:4711:file"),
+        ("srv/other", b"0:6:0660:block-8-1"),
+    ):
+        path = os.path.join(small.rootfs, name)
+        os.chmod(path, 0o755)
+        os.setxattr(path, "user.containers.override_stat", value)
+        if value.startswith(b"1000"):
+            os.removexattr(path, "user.rootlesscontainers")
+    stat = "stat -c '%n %F %u:%g %a %t:%T' /srv/mine /srv/other"
+    done = runrootless.run(small.script(f"{stat}; chown 3:3 /srv/mine")).check()
+    assert done.stdout.splitlines() == [
+        "/srv/mine regular empty file 1000:1001 4711 0:0"
+        if os.stat(f"{small.rootfs}/srv/mine").st_size == 0
+        else "/srv/mine regular file 1000:1001 4711 0:0",
+        "/srv/other block special file 0:6 660 8:1",
+    ]
+    assert "3:3" in runrootless.run(small.script(stat)).check().stdout
+    layout = f"{committing.new_directory()}/layout"
+    runrootless("commit", small.path, f"oci:{layout}").check()
+    root = umoci_unpack(f"{layout}:latest", committing.new_directory(for_user=False))
+    status = os.stat(f"{root}/srv/mine")
+    assert (status.st_uid, status.st_gid) == (3, 3)
+    assert os.stat(f"{root}/srv/other").st_rdev == os.makedev(8, 1)
+    assert os.listxattr(f"{root}/srv/mine") == []

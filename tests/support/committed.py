@@ -11,9 +11,10 @@ from typing import Any
 
 from support.bundles import Bundle
 from support.containers import Runrootless
+from support.images import File, busybox_layer
 from support.oracle import in_chroot
 from support.processes import Result
-from support.trees import Trees
+from support.trees import UNPACK, Trees
 from support.users import Unprivileged
 
 # Prints what all files are, as whoever executes it sees them; run with the tree as its root.
@@ -103,6 +104,20 @@ class Committing:
     def new_directory(self, *, for_user: bool = True) -> str:
         """Make a directory."""
         return self._trees.new_directory("images", for_user=for_user)
+
+    def busybox_bundle(self) -> Bundle:
+        """Make a bundle of an image of busybox, with a few files in /srv."""
+        directory = self.new_directory()
+        files = [File("srv/", mode=0o755), File("srv/mine", 12, 34), File("srv/other")]
+        archive = busybox_layer(f"{directory}/layer.tar", files)
+        self.user.give(archive)
+        rootfs = f"{directory}/rootfs"
+        with open(UNPACK) as script:
+            command = ["/usr/bin/python3", "-I", "-c", script.read(), archive, rootfs]
+        self.user.run(command).check()
+        bundle = self.runrootless.bundle_at(directory, rootfs)
+        self.has_been_unpacked(bundle, archive)
+        return bundle
 
     def has_been_unpacked(self, bundle: Bundle, archive: str) -> None:
         """Write beside a bundle what is known of one that was made of this tar."""

@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _MODE = 0o644
+_BEGINNING = ".new-"
+
+
+def is_new(name: str) -> bool:
+    """Return whether a name is one that a file has for a moment before it has its own."""
+    return name.startswith(_BEGINNING)
 
 
 class NewFile:
@@ -64,4 +70,4 @@ class NewFile:
             os.unlink(self._name)
 
     def _new_name(self) -> str:
-        return os.path.join(self._directory, f".new-{os.urandom(8).hex()}")
+        return os.path.join(self._directory, f"{_BEGINNING}{os.urandom(8).hex()}")

@@ -40,7 +40,11 @@ _CAPABILITY_SIZE = 20
 # What the file system of the host keeps for itself is no attribute of an image's.
 _NAMESPACES = (b"user.", b"trusted.", b"security.")
 # Marks of ours, and of containers/storage, that say how a file is to be seen.
-_MARKS = (b"user.runrootless-layer", b"user.containers.override_stat")
+_MARKS = (
+    b"user.runrootless-layer",
+    b"user.runrootless-override",
+    b"user.containers.override_stat",
+)
 
 
 class Found:

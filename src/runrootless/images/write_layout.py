@@ -11,7 +11,7 @@ import os
 
 from runrootless.bundle import json_file
 from runrootless.errors import Error, named
-from runrootless.images.new_file import NewFile
+from runrootless.images.new_file import NewFile, is_new
 from runrootless.images.new_image import digest_of, encode, writer
 
 TYPE_CHECKING = False
@@ -34,7 +34,7 @@ def require_place(path: str) -> None:
         return
     except OSError as error:
         raise Error(f"cannot write an image layout into {path}: {error.strerror}") from None
-    if names and not os.path.isfile(os.path.join(path, _LAYOUT)):
+    if any(not is_new(name) for name in names) and not os.path.isfile(os.path.join(path, _LAYOUT)):
         raise Error(f"{path} is no OCI image layout, and not empty: take another directory")
 
 
@@ -46,6 +46,10 @@ def write(path: str, tag: str, image: NewImage) -> str:
     require_place(path)
     blobs = os.path.join(path, "blobs", "sha256")
     try:
+        os.makedirs(path, exist_ok=True)
+        # First, lest another that is written there meanwhile takes it for something else.
+        if not os.path.exists(os.path.join(path, _LAYOUT)):
+            _write(path, _LAYOUT, _VERSION)
         os.makedirs(blobs, exist_ok=True)
         for layer in image.layers:
             _write_layer(blobs, layer)
@@ -55,7 +59,6 @@ def write(path: str, tag: str, image: NewImage) -> str:
         directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(directory, fcntl.LOCK_EX)
-            _write(path, _LAYOUT, _VERSION)
             _write(path, _INDEX, encode(_with(_read_index(path), tag, image.entry())))
             os.fsync(directory)
         finally:
