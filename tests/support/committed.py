@@ -14,7 +14,7 @@ from support.containers import Runrootless
 from support.images import File, busybox_layer
 from support.oracle import in_chroot
 from support.processes import Result
-from support.trees import UNPACK, Trees
+from support.trees import Trees
 from support.users import Unprivileged
 
 # Prints what all files are, as whoever executes it sees them; run with the tree as its root.
@@ -111,11 +111,9 @@ class Committing:
         files = [File("srv/", mode=0o755), File("srv/mine", 12, 34), File("srv/other")]
         archive = busybox_layer(f"{directory}/layer.tar", files)
         self.user.give(archive)
-        rootfs = f"{directory}/rootfs"
-        with open(UNPACK) as script:
-            command = ["/usr/bin/python3", "-I", "-c", script.read(), archive, rootfs]
-        self.user.run(command).check()
-        bundle = self.runrootless.bundle_at(directory, rootfs)
+        path = f"{directory}/bundle"
+        self.runrootless("bundle", "--quiet", archive, path).check()
+        bundle = self.runrootless.bundle_at(path, f"{path}/rootfs")
         self.has_been_unpacked(bundle, archive)
         return bundle
 
@@ -134,17 +132,18 @@ class Committing:
             "size": os.stat(archive).st_size,
             "mediaType": "application/vnd.oci.image.layer.v1.tar",
         }
+        config = {
+            "architecture": "amd64",
+            "os": "linux",
+            "created": "2020-01-01T00:00:00Z",
+            "config": {"Env": ["PATH=/usr/bin:/bin"], "Cmd": ["/bin/sh"]},
+            "history": [{"created": "2020-01-01T00:00:00Z", "created_by": "the tests"}],
+            "rootfs": {"type": "layers", "diff_ids": [layer["diff_id"]]},
+        }
         image = {
             "source": "docker-archive:base.tar",
             "platform": {"architecture": "amd64", "os": "linux"},
-            "config": {
-                "architecture": "amd64",
-                "os": "linux",
-                "created": "2020-01-01T00:00:00Z",
-                "config": {"Env": ["PATH=/usr/bin:/bin"], "Cmd": ["/bin/sh"]},
-                "history": [{"created": "2020-01-01T00:00:00Z", "created_by": "the tests"}],
-                "rootfs": {"type": "layers", "diff_ids": [layer["diff_id"]]},
-            },
+            "config": {"raw": json.dumps(config)},
             "layers": [layer],
         }
         path = os.path.join(bundle.path, "image.json")

@@ -10,7 +10,7 @@ import sys
 from runrootless import interrupts
 from runrootless.command_line.own import Parser
 from runrootless.errors import Error
-from runrootless.images import build, config, image, reference
+from runrootless.images import build, config, image, reference, snapshot
 from runrootless.images.archive import Archive, docker_image
 from runrootless.images.cache import Cache
 from runrootless.images.layout import Directory, Layout
@@ -55,6 +55,7 @@ def run(command_line: Parsed) -> int:
         )
         build.write_json(directory.fd, "config.json", made.spec)
         build.write_json(directory.fd, build.IMAGE, build.describe(found))
+        snapshot.write(f"/proc/self/fd/{directory.fd}")
         directory.finish()
     for note in (*notes, *made.notes):
         sys.stderr.write(f"runrootless: {note}\n")

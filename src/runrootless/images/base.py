@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 from runrootless.bundle import json_file
 from runrootless.errors import Error
+from runrootless.images.cache import Cache
+from runrootless.images.streams import Digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
 
 NAME = "image.json"
 
-_ALGORITHM = "sha256"
-_HEX = frozenset("0123456789abcdef")
 _PART = 1 << 20
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _WHITEOUT = ".wh."
@@ -42,7 +42,7 @@ class Layer:
     @property
     def path(self) -> str:
         """Where it is if it is in the cache."""
-        return blob_path(self.digest)
+        return Cache().path_of(self.digest)
 
 
 class Base:
@@ -64,7 +64,7 @@ class Base:
                 size = -1
             if size != layer.size:
                 raise Error(
-                    f"the layer {layer.digest} of {self.source} is not in {cache_directory()} "
+                    f"the layer {layer.digest} of {self.source} is not in {Cache().blobs} "
                     "any more: --squash writes the whole tree as one layer"
                 )
 
@@ -94,31 +94,15 @@ def read(bundle: str) -> Base | None:
     except FileNotFoundError:
         return None
     try:
-        config = value["config"]
+        config = json_file.parse(value["config"]["raw"], path)
         layers = [Layer(layer) for layer in value["layers"]]
         if not isinstance(config, dict):
             raise TypeError
         for layer in layers:
-            blob_path(layer.digest)
+            Digest(layer.digest)
         return Base(config, layers, str(value.get("source", "the image")))
     except (KeyError, TypeError, ValueError):
         raise Error(f"{path} does not describe an image: --squash goes without it") from None
-
-
-def cache_directory() -> str:
-    """Return where blobs are kept, $XDG_CACHE_HOME/runrootless/blobs."""
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    if not cache.startswith("/"):
-        cache = os.path.expanduser("~/.cache")
-    return os.path.join(cache, "runrootless", "blobs")
-
-
-def blob_path(digest: str) -> str:
-    """Return where a blob is if it is in the cache. Raises ValueError for what is no digest."""
-    algorithm, _, number = digest.partition(":")
-    if algorithm != _ALGORITHM or len(number) != 64 or not _HEX.issuperset(number):
-        raise ValueError(digest)
-    return os.path.join(cache_directory(), algorithm, number)
 
 
 def _look_up(
