@@ -113,6 +113,7 @@ class Committing:
         self.user.give(archive)
         path = f"{directory}/bundle"
         self.runrootless("bundle", "--quiet", archive, path).check()
+        os.unlink(f"{path}/config.json")
         bundle = self.runrootless.bundle_at(path, f"{path}/rootfs")
         self.has_been_unpacked(bundle, archive)
         return bundle
@@ -142,6 +143,7 @@ class Committing:
         }
         image = {
             "source": "docker-archive:base.tar",
+            "manifest": {"raw": "{}"},
             "platform": {"architecture": "amd64", "os": "linux"},
             "config": {"raw": json.dumps(config)},
             "layers": [layer],

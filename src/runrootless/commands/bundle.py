@@ -71,6 +71,9 @@ def _get(
     directory: int,
 ) -> Image:
     where, text = os.path.expanduser(source.where), source.text
+    if where != "-":
+        # Another process opens it, in another directory.
+        where = os.path.abspath(where)
     if source.kind == reference.OCI:
         return Layout(Directory(where), text).image(source.name, platform)
     if source.kind in (reference.OCI_ARCHIVE, reference.DOCKER_ARCHIVE):

@@ -94,6 +94,8 @@ def read(bundle: str) -> Base | None:
     except FileNotFoundError:
         return None
     try:
+        if value["manifest"] is None:
+            return None
         config = json_file.parse(value["config"]["raw"], path)
         layers = [Layer(layer) for layer in value["layers"]]
         if not isinstance(config, dict):
