@@ -72,7 +72,7 @@ def prepare(here: Stage, count: int) -> tuple[Committing, Bundle, str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, and print."""
-    options = parser(__doc__ or "", rounds=7)
+    options = parser(__doc__ or "", rounds=3)
     options.add_argument("--files", type=int, default=50_000, help="how many (%(default)s)")
     parsed = options.parse_args(arguments)
     report = Report("commit", COMMAND, parsed.json)
