@@ -246,7 +246,7 @@ def test_podman_and_skopeo_read_archives(
         stat = ["stat", "-c", "%n %F %u:%g %a %h", "mine", "new", "hard", "f"]
         done = subprocess.run(stat, cwd=f"{place}/srv", capture_output=True, text=True)
         assert done.stdout.splitlines() == [
-            "mine regular file 0:0 0 1",
+            "mine regular file 12:34 0 1",
             "new regular file 5:6 644 2",
             "hard regular file 5:6 644 2",
             "f fifo 0:0 644 1",
