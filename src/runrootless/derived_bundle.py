@@ -103,11 +103,11 @@ def derive(
         if is_of_image:
             # Beside the rootfs they would be in the way of who removes that, or stay for ever.
             side_stores = [os.path.join(bundle, SIDE_STORES)]
-        elif _has_override(rootfs):
-            from runrootless.integrations import override_stat
+    if _has_override(rootfs):
+        from runrootless.integrations import override_stat
 
-            with interrupts.Raised():
-                override_stat.restore(rootfs)
+        with interrupts.Raised():
+            override_stat.restore(rootfs)
     spec[MEMORY]["engine"] = choice.name
     choice.engine.apply(spec, directory, identity)
     program = put_launcher(spec, first) if choice.name in engines.WITH_FILTER else None
