@@ -280,11 +280,14 @@ def test_a_bomb_is_refused(place: Place) -> None:
     assert place.make("", "--max-size", "60M").returncode == 0
 
 
-def test_one_that_is_interrupted_leaves_nothing(place: Place) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_one_that_is_interrupted_leaves_nothing(
+    place: Place, number: signal.Signals, code: int
+) -> None:
     process, feed = _begin(place)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     os.close(feed)
-    assert process.wait(30) == 130
+    assert process.wait(30) == code
     assert os.listdir(place.path) == ["outside"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import signal
 import sys
 
 from runrootless import interrupts
@@ -41,6 +42,7 @@ def run(command_line: Parsed) -> int:
     platform = image.Platform.parse(options.platform) if options.platform else image.Platform.here()
     progress = Progress(options.quiet)
     limit = Limit(options.max_size)
+    signal.signal(signal.SIGTERM, _end)
     with interrupts.Raised(), NewDirectory(options.directory, options.force) as directory:
         found = _get(source, platform, options, limit, progress, directory.fd)
         try:
@@ -60,6 +62,11 @@ def run(command_line: Parsed) -> int:
     for note in (*notes, *made.notes):
         sys.stderr.write(f"runrootless: {note}\n")
     return 0
+
+
+def _end(number: int, frame: object) -> None:
+    """End as by a signal, when what was begun is removed."""
+    raise SystemExit(128 + number)
 
 
 def _get(

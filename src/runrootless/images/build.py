@@ -87,6 +87,7 @@ def _work(image: Image, directory: int, limit: Limit, writer: int, parent: int) 
         if os.getppid() != parent:
             return
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         _raise_limit()
         _become_root()
         os.umask(0)
