@@ -71,6 +71,7 @@ def prepare(invocation: Invocation) -> list[str]:
         options.is_on("systemd-cgroup"),
         parsed.get("network"),
         first,
+        parsed.get("dns"),
     )
     choice = derived.choice
     requirements.require_room(base)
@@ -115,7 +116,7 @@ def prepare(invocation: Invocation) -> list[str]:
         parsed.replace(name, lambda path: os.path.join(os.path.abspath(bundle), path))
     return invocation.runtime_command(
         [
-            *parsed.without("bundle", "config", "network", "preserve-fds"),
+            *parsed.without("bundle", "config", "network", "dns", "preserve-fds"),
             *launcher.passing(preserved + handed),
             f"--bundle={directory.path}",
             "--",
