@@ -14,12 +14,14 @@ echo "pre-install $* $(id -u):$(id -g)" >>/var/log/many
 """,
     "post-install": """#!/bin/sh
 touch /opt/many/state; chown many-u:many-g /opt/many/state; chmod 2640 /opt/many/state
-su many-u -s /bin/sh -c 'touch /opt/many/shared/by-user; id -un' >>/var/log/many
+su many-u -s /bin/sh -c 'id -un; id -Gn' >>/var/log/many
 echo "post-install $*" >>/var/log/many
 """,
     "pre-upgrade": '#!/bin/sh\necho "pre-upgrade $*" >>/var/log/many\n',
-    "post-upgrade": '#!/bin/sh\necho "post-upgrade $* $(stat -c %U /opt/many/plain)" >>/var/log/many\n',
-    "pre-deinstall": "#!/bin/sh\nrm -f /opt/many/state /opt/many/shared/by-user\n",
+    "post-upgrade": """#!/bin/sh
+echo "post-upgrade $* $(stat -c %U /opt/many/plain)" >>/var/log/many
+""",
+    "pre-deinstall": "#!/bin/sh\nrm -f /opt/many/state\n",
     "post-deinstall": """#!/bin/sh
 deluser many-u; delgroup many-g 2>/dev/null; echo "post-deinstall $*" >>/var/log/many
 """,
@@ -42,14 +44,18 @@ def make_many(version: int) -> bytes:
         (entry("opt/many/capable", "root", "root", 0o755, attributes=attributes), text),
         (entry("opt/many/disk", "root", "mail", 0o660, block, device=(7, 0)), b""),
         (entry("opt/many/empty", "daemon", "mail", 0o700, directory), b""),
-        (entry("opt/many/fifo", "games", "mail", 0o640, tarfile.FIFOTYPE), b""),
         (entry("opt/many/link", "games", "mail", 0o777, tarfile.SYMTYPE, link="plain"), b""),
         (entry("opt/many/null", "root", "mail", 0o666, character, device=(1, 3)), b""),
         (entry("opt/many/other", "many-u", "many-g", 0o620, character, device=(200, 9)), b""),
         (entry("opt/many/plain", *plain), text),
         (entry("opt/many/setgid", "root", "mail", 0o2755), text),
         (entry("opt/many/setuid", "daemon", "root", 0o4755), text),
-        (entry("opt/many/hard", "daemon", "root", 0o4755, tarfile.LNKTYPE, link="opt/many/setuid"), b""),
+        (
+            entry(
+                "opt/many/hard", "daemon", "root", 0o4755, tarfile.LNKTYPE, link="opt/many/setuid"
+            ),
+            b"",
+        ),
         (entry("opt/many/shared", "many-u", "many-g", 0o3775, directory), b""),
         (entry("opt/many/sticky", "root", "root", 0o1644), text),
     ]
