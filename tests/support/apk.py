@@ -87,8 +87,10 @@ def entry(
     info = tarfile.TarInfo(name)
     info.uname, info.gname, info.mode, info.type, info.linkname = owner, group, mode, kind, link
     info.devmajor, info.devminor = device
-    for attribute, value in (attributes or {}).items():
-        info.pax_headers[f"SCHILY.xattr.{attribute}"] = value.decode("utf-8", "surrogateescape")
+    info.pax_headers = {
+        f"SCHILY.xattr.{attribute}": value.decode("utf-8", "surrogateescape")
+        for attribute, value in (attributes or {}).items()
+    }
     return info
 
 
@@ -130,7 +132,7 @@ def _packed(entries: Iterable[tuple[tarfile.TarInfo, bytes]], *, last: bool = Fa
             hashed = content or info.linkname.encode()
             if hashed and not info.name.startswith("."):
                 digest = hashlib.sha1(hashed).hexdigest()
-                info.pax_headers["APK-TOOLS.checksum.SHA1"] = digest
+                info.pax_headers = {**info.pax_headers, "APK-TOOLS.checksum.SHA1": digest}
             archive.addfile(info, io.BytesIO(content))
         end = archive.offset
     content = buffer.getvalue()
