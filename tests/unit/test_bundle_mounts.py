@@ -129,12 +129,12 @@ class TestBinds:
         ]
 
 
-def test_everything_is_done_in_order(root: Path) -> None:
+def test_everything_is_done_in_order(tmp_path: Path) -> None:
     spec = spec_with(entry("sysfs", "/sys"), entry("bind", "/data", "bind", source="data"))
-    spec["root"]["path"] = str(root)
+    spec["root"]["path"] = str(tmp_path)
     # The mount of /sys is made here, so what is locked on it matters too.
     mounts.fit_mounts(spec, "/b", Machine(locked={"/sys": ["nosuid"], "/b/data": ["ro"]}))
-    assert spec["mounts"][:2] == [
+    assert spec["mounts"] == [
         SYS,
         entry("bind", "/data", "bind", "ro", source="/b/data"),
     ]
