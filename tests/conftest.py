@@ -19,6 +19,9 @@ from support.users import AS_ROOT, Account, Unprivileged, subordinate_account
 
 TALLY = pytest.StashKey[Tally]()
 ENGINES = pytest.StashKey[Table]()
+PACKAGE_MANAGERS = pytest.StashKey[dict[tuple[str, str], str]]()
+"""What became of each package manager, with its version, with each engine."""
+
 NODES = pytest.StashKey[list[Any]]()
 
 # Whatever else the machine has to do. What a profile of hypothesis's own says otherwise stays.
@@ -32,6 +35,7 @@ STORMS = pytest.StashKey[Storms]()
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[TALLY] = Tally()
     config.stash[ENGINES] = Table()
+    config.stash[PACKAGE_MANAGERS] = {}
     config.stash[NODES] = []
     config.stash[STORMS] = Storms()
     workers.configure(config)
@@ -68,7 +72,13 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         workers.interrupt(config.stash[NODES])
     if workers.is_worker(config):
         tally, engines = config.stash[TALLY], config.stash[ENGINES]
-        workers.tell(config, (tally.cases, tally.equal, tally.limits), list(engines.words.items()))
+        managers = config.stash[PACKAGE_MANAGERS]
+        workers.tell(
+            config,
+            (tally.cases, tally.equal, tally.limits),
+            list(engines.words.items()),
+            list(managers.items()),
+        )
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -81,9 +91,10 @@ def pytest_testnodedown(node: Any) -> None:
     """Add what a worker has counted."""
     told = workers.told(node)
     if told is not None:
-        tally, engines = told
+        tally, engines, managers = told
         node.config.stash[TALLY].add(Tally(*tally))
         node.config.stash[ENGINES].words.update(dict(engines))
+        node.config.stash[PACKAGE_MANAGERS].update(dict(managers))
 
 
 def pytest_terminal_summary(
@@ -99,6 +110,10 @@ def pytest_terminal_summary(
         terminalreporter.write_line("engines:")
         for line in config.stash[ENGINES].lines():
             terminalreporter.write_line(line)
+    if config.stash[PACKAGE_MANAGERS]:
+        terminalreporter.write_line("package managers:")
+        for (name, engine), word in sorted(config.stash[PACKAGE_MANAGERS].items()):
+            terminalreporter.write_line(f"| {name} | {engine} | {word} |")
     if config.stash[STORMS].lines():
         terminalreporter.write_line("EINTR before the agent has received a call:")
         for line in config.stash[STORMS].lines():

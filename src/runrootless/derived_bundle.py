@@ -6,12 +6,12 @@ import os
 from errno import ENOENT
 
 from runrootless import engines, interrupts, launcher
-from runrootless.bundle import json_file
+from runrootless.bundle import json_file, name_service
 from runrootless.bundle.host import HostFacts
 from runrootless.bundle.mounts import terminal_group
 from runrootless.bundle.profile import denied, permit_seccomp
 from runrootless.bundle.program import is_missed
-from runrootless.bundle.spec import ENGINE_ANNOTATION, NETWORK_ANNOTATION, load
+from runrootless.bundle.spec import DNS_ANNOTATION, ENGINE_ANNOTATION, NETWORK_ANNOTATION, load
 from runrootless.bundle.transform import MEMORY, has_new_user_namespace, transform
 from runrootless.containers import state
 from runrootless.errors import Error
@@ -64,6 +64,7 @@ def derive(
     systemd_cgroup: bool,
     network: str = "",
     first: int = 3,
+    dns: str = "",
     hooks_too: bool = False,
 ) -> Derived:
     """Derive a rootless bundle from the one in the directory ``bundle``.
@@ -71,9 +72,9 @@ def derive(
     ``config`` is the name of its configuration. The derived one goes to the container's
     private ``directory``. ``engine`` is the value of ``--engine``, ``systemd_cgroup`` tells
     whether the runtime asks systemd for cgroups, ``network`` is the value of
-    ``--network``, empty for the bundle's, and ``first`` is the descriptor that a launcher would
-    be. ``hooks_too`` tells whether hooks in the container get one. Raises Error for a bundle
-    that cannot be run.
+    ``--network``, empty for the bundle's, ``dns`` likewise, and ``first`` is the descriptor that a
+    launcher would be. ``hooks_too`` tells whether hooks in the container get one. Raises Error
+    for a bundle that cannot be run.
     """
     spec = load(bundle, config)
     annotations = spec.get("annotations", {})
@@ -81,6 +82,7 @@ def derive(
     choice = engines.choose(engine, annotations.get(ENGINE_ANNOTATION, ""))
     host = HostFacts()
     network = network or annotations.get(NETWORK_ANNOTATION, "")
+    has_dns = name_service.is_wanted(dns or annotations.get(DNS_ANNOTATION, ""))
     if network:
         from runrootless.network import Network
 
@@ -89,7 +91,9 @@ def derive(
     real_ids = choice.engine.REAL_IDS
     identity = transform(spec, bundle, host, systemd_cgroup, real_ids, own_network=bool(network))
     if network:
-        wanted.connect(spec, directory, host)
+        wanted.connect(spec, directory, host, has_dns)
+    elif has_dns:
+        name_service.add_host_files(spec, host, directory)
     rootfs = spec["root"]["path"]
     parent, name = os.path.split(rootfs)
     # In the bundle where the directory that the rootfs is in is somebody else's.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from stat import S_ISDIR, S_ISREG
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     Mount = dict[str, Any]
 
 _READ_ONLY_BIND = ("rbind", "nosuid", "noexec", "nodev", "ro")
-_HOST_DNS_FILES = ("/etc/resolv.conf", "/etc/hosts")
 
 
 def fit_mounts(spec: Spec, bundle: str, host: HostFacts) -> None:
@@ -28,7 +26,6 @@ def fit_mounts(spec: Spec, bundle: str, host: HostFacts) -> None:
     bind_kernel_file_systems(spec, host)
     drop_unmapped_owners(spec)
     fit_bind_mounts(spec, bundle, host)
-    add_host_dns(spec, host)
 
 
 def bind_kernel_file_systems(spec: Spec, host: HostFacts) -> None:
@@ -127,67 +124,6 @@ def fit_bind_mounts(spec: Spec, bundle: str, host: HostFacts) -> None:
         locked = host.locked_mount_options(source)
         # At the end, because a later option overrides an earlier one.
         mount["options"] = options + [option for option in locked if option not in options]
-
-
-def add_host_dns(spec: Spec, host: HostFacts) -> None:
-    """Bind the host's name service files into a container that is in its network.
-
-    Not where the spec has its own idea: a mount there or around it, or a network
-    namespace of its own choice.
-    """
-    for namespace in spec["linux"]["namespaces"]:
-        if namespace.get("type") == "network":
-            return
-    bind_name_service(spec, host, {path: path for path in _HOST_DNS_FILES})
-
-
-def bind_name_service(spec: Spec, host: HostFacts, sources: dict[str, str]) -> None:
-    """Bind files below /etc, from what ``sources`` maps them to, unless the spec has its own.
-
-    That is a mount there or around it.
-    """
-    taken = [
-        # normpath keeps two slashes at the beginning.
-        os.path.normpath("/" + mount.get("destination", "").lstrip("/"))
-        for mount in spec["mounts"]
-    ]
-    for path, source in sources.items():
-        if path in taken or "/etc" in taken or not host.exists(source):
-            continue
-        if _can_hold_file(spec["root"]["path"], path):
-            spec["mounts"].append(
-                {
-                    "destination": path,
-                    "type": "bind",
-                    "source": source,
-                    "options": ["bind", "nosuid", "noexec", "nodev", "ro"],
-                }
-            )
-
-
-def _can_hold_file(root: str, path: str) -> bool:
-    """Return whether a file can be mounted on ``path`` of the root file system.
-
-    The runtime makes a missing mount point itself, following symlinks inside the
-    root file system only, and fails if it may not.
-    """
-    try:
-        if S_ISREG(os.lstat(root + path).st_mode):
-            return True
-    except OSError:
-        pass
-    from runrootless.bundle import rootfs
-
-    try:
-        place = rootfs.find(root, path)
-    except OSError:
-        return False
-    try:
-        if place.mode is None:
-            return os.access(".", os.W_OK | os.X_OK, dir_fd=place.directory)
-        return not S_ISDIR(place.mode)
-    finally:
-        place.close()
 
 
 def _is_bind(mount: Mount) -> bool:

@@ -24,6 +24,9 @@ ENGINE_ANNOTATION = "org.runrootless.engine"
 NETWORK_ANNOTATION = "org.runrootless.network"
 """The annotation that stands for ``--network`` in a bundle."""
 
+DNS_ANNOTATION = "org.runrootless.dns"
+"""The annotation that stands for ``--dns`` in a bundle."""
+
 _CAPABILITY_SETS = {
     name: [str] for name in ("bounding", "effective", "permitted", "inheritable", "ambient")
 }
@@ -43,7 +46,7 @@ _PROCESS: Any = {
 _SPEC: Any = {
     "process": _PROCESS,
     "root": {"path": str, "readonly": bool},
-    "annotations": {ENGINE_ANNOTATION: str, NETWORK_ANNOTATION: str},
+    "annotations": {ENGINE_ANNOTATION: str, NETWORK_ANNOTATION: str, DNS_ANNOTATION: str},
     "hooks": {"startContainer": [{"path": str, "args": [str]}]},
     "mounts": [{"destination": str, "type": str, "source": str, "options": [str]}],
     "linux": {

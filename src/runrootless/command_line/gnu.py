@@ -18,7 +18,7 @@ _SHORT_CONFIG = "f"
 _HELP = ("usage", "?")
 # What crun does not have is never what a part of a name stands for.
 _NOT_OF_CRUN = frozenset(
-    {"runtime", "engine", "network", "criu", "keep", "pidfd-socket", "ignore-paused"}
+    {"runtime", "engine", "network", "dns", "criu", "keep", "pidfd-socket", "ignore-paused"}
     | {"additional-gids"}
 )
 

@@ -50,14 +50,14 @@ GLOBAL = Flags(
     values="root log log-format criu rootless cgroup-manager runtime engine",
     switches="debug systemd-cgroup help,h version,v",
 )
-# The network is ours.
+# The last two are ours.
 CREATE = Flags(
-    values="bundle,b console-socket pid-file pidfd-socket network",
+    values="bundle,b console-socket pid-file pidfd-socket network dns",
     switches="no-pivot no-new-keyring help,h",
     numbers="preserve-fds",
 )
 RUN = Flags(
-    values="bundle,b console-socket pid-file pidfd-socket network",
+    values="bundle,b console-socket pid-file pidfd-socket network dns",
     switches="no-pivot no-new-keyring detach,d keep no-subreaper help,h",
     numbers="preserve-fds",
 )

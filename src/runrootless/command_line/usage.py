@@ -26,8 +26,10 @@ Global flags of its own, before the command:
                           the best that this host can do (default: $RUNROOTLESS_ENGINE, the
                           bundle's annotation org.runrootless.engine, auto)
 
-Flag of its own of run and create:
+Flags of its own of run and create:
   --network NAME          host (default), none, pasta or slirp4netns
+  --dns NAME              /etc/resolv.conf and /etc/hosts: copies of the host's (host, the
+                          default) or the root file system's own (none)
 
 setup writes what podman and buildah need to use it into ~/.config/containers.
 

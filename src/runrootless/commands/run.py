@@ -71,6 +71,7 @@ def prepare(invocation: Invocation) -> list[str]:
         options.is_on("systemd-cgroup"),
         parsed.get("network"),
         first,
+        parsed.get("dns"),
         invocation.runtime.gives_hooks_descriptors(),
     )
     choice = derived.choice
@@ -117,7 +118,7 @@ def prepare(invocation: Invocation) -> list[str]:
         parsed.replace(name, lambda path: os.path.join(os.path.abspath(bundle), path))
     return invocation.runtime_command(
         [
-            *parsed.without("bundle", "config", "network", "preserve-fds"),
+            *parsed.without("bundle", "config", "network", "dns", "preserve-fds"),
             *launcher.passing(preserved + handed),
             f"--bundle={directory.path}",
             "--",

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sys
 
-from runrootless.bundle.mounts import bind_name_service
+from runrootless.bundle.name_service import HOSTS, RESOLV_CONF, add_files, add_host_files
 from runrootless.errors import Error
 
 TYPE_CHECKING = False
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 NAMES = ("host", "none", "pasta", "slirp4netns")
 
 _TUN = "/dev/net/tun"
-_RESOLV_CONF = "/etc/resolv.conf"
-_HOSTS = "/etc/hosts"
-_RESOLV_CONF_NAME = "resolv.conf"
 # Each helper's Debian package, and the address at which it answers for the host's name
 # server.  That of slirp4netns is fixed, the other is the one that podman takes.
 _PACKAGES = {"pasta": "passt", "slirp4netns": "slirp4netns"}
@@ -65,20 +62,22 @@ class Network:
             namespaces.append({"type": "network"})
         linux["namespaces"] = namespaces
 
-    def connect(self, spec: Spec, directory: str, host: HostFacts) -> None:
+    def connect(self, spec: Spec, directory: str, host: HostFacts, dns: bool = True) -> None:
         """Add what makes the new namespace usable to a spec that is rootless already.
 
-        ``directory`` is the container's private one. Raises OSError.
+        ``directory`` is the container's private one, and ``dns`` tells whether names are to be
+        resolved by what is mounted. Raises OSError.
         """
         if self.name == "host":
+            if dns:
+                add_host_files(spec, host, directory)
             return
-        sources = {_HOSTS: _HOSTS}
+        contents: dict[str, bytes | None] = {HOSTS: None}
         if self.program:
-            sources[_RESOLV_CONF] = f"{directory}/{_RESOLV_CONF_NAME}"
-            with open(sources[_RESOLV_CONF], "w") as file:
-                file.write(resolv_conf(_NAME_SERVERS[self.name]))
+            contents[RESOLV_CONF] = resolv_conf(_NAME_SERVERS[self.name]).encode()
             self._add_hook(spec, directory)
-        bind_name_service(spec, host, sources)
+        if dns:
+            add_files(spec, host, directory, contents)
 
     def _add_hook(self, spec: Spec, directory: str) -> None:
         hooks = spec.get("hooks") or {}
@@ -117,7 +116,7 @@ def resolv_conf(name_server: str) -> str:
     """Return a resolv.conf(5) as the host's, but with this name server alone."""
     lines = [f"nameserver {name_server}"]
     try:
-        with open(_RESOLV_CONF, encoding="utf-8", errors="replace") as file:
+        with open(RESOLV_CONF, encoding="utf-8", errors="replace") as file:
             lines += [line.strip() for line in file if line.startswith(("search", "options"))]
     except OSError:
         pass

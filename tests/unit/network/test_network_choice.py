@@ -100,7 +100,7 @@ def test_hooks_that_are_none(hooks: Any, tmp_path: Path, tools: Path) -> None:
 def test_name_server_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = tmp_path / "resolv.conf"
     theirs.write_text("# a comment\nnameserver 127.0.0.53\noptions edns0\nsearch a.test b.test\n")
-    monkeypatch.setattr(network, "_RESOLV_CONF", str(theirs))
+    monkeypatch.setattr(network, "RESOLV_CONF", str(theirs))
     assert network.resolv_conf("192.0.2.1") == (
         "nameserver 192.0.2.1\noptions edns0\nsearch a.test b.test\n"
     )
