@@ -89,7 +89,7 @@ class ContainerWithShared(Container, WithShared):
 
 def archive_of(group: str) -> str:
     if group not in OF_ALPINE:
-        return debian_archive("packages")
+        return debian_archive("npm" if group in HEAVY else "packages")
     archive = alpine_archive()
     if archive is None:
         pytest.skip("no alpine-minirootfs-*.tar.gz in $RUNROOTLESS_TEST_IMAGES")

@@ -53,11 +53,13 @@ RECIPES: dict[str, list[str]] = {
     ],
     # What other distributions install packages with, and what else unpacks archives.
     "packages": [
-        "--include=acl,attr,cpio,createrepo-c,dnf,libarchive-tools,libcap2-bin,makepkg,npm,"
+        "--include=acl,attr,cpio,createrepo-c,dnf,libarchive-tools,libcap2-bin,makepkg,"
         "pacman-package-manager,python3-pip,rpm,rsync,ruby,squashfs-tools,systemd,zypper",
         *_WITHOUT_DOCUMENTS,
         '--customize-hook=chroot "$1" apt-get clean',
     ],
+    # Most of what it depends on are packages of Node.js, each of a few files.
+    "npm": ["--include=acl,attr,libcap2-bin,npm", *_WITHOUT_DOCUMENTS],
     "jobs": [
         "--include=rpm",
         # There is a copy for each engine.
