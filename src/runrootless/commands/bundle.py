@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+from dataclasses import replace
 
 from runrootless import interrupts
 from runrootless.command_line.own import Parser
@@ -82,7 +83,7 @@ def _get(
         # Another process opens it, in another directory.
         where = os.path.abspath(where)
     if source.kind == reference.OCI:
-        return Layout(Directory(where), text).image(source.name, platform)
+        return replace(Layout(Directory(where), text).image(source.name, platform), layout=where)
     if source.kind in (reference.OCI_ARCHIVE, reference.DOCKER_ARCHIVE):
         archive = _archive(where, limit)
         if source.kind == reference.OCI_ARCHIVE:

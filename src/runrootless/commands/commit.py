@@ -83,7 +83,7 @@ def _commit(parsed: Parsed) -> str:
     rootfs = root_of(bundle)
     image = base.read(bundle)
     squash = parsed.is_on("squash")
-    below = None if squash else image
+    below = image if image is not None and image.layers and not squash else None
     config = copy.deepcopy(image.config) if image is not None else edit_config.new()
     edit_config.change(config, parsed.get_all("config"))
     _require(target, below, bundle)

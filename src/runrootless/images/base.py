@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from runrootless.bundle import json_file
 from runrootless.errors import Error
 from runrootless.images.cache import Cache
+from runrootless.images.layout import blob_name
 from runrootless.images.streams import Digest
 
 TYPE_CHECKING = False
@@ -31,9 +32,10 @@ _LINKS_LIMIT = 8
 class Layer:
     """A layer of an image, as ``image.json`` has it."""
 
-    __slots__ = ("diff_id", "digest", "media_type", "size")
+    __slots__ = ("_layout", "diff_id", "digest", "media_type", "size")
 
-    def __init__(self, layer: Mapping[str, Any]) -> None:
+    def __init__(self, layer: Mapping[str, Any], layout: str) -> None:
+        self._layout = layout
         self.digest = str(layer["digest"])
         self.diff_id = str(layer["diff_id"])
         self.size = int(layer["size"])
@@ -41,12 +43,18 @@ class Layer:
 
     @property
     def path(self) -> str:
-        """Where it is if it is in the cache."""
-        return Cache().path_of(self.digest)
+        """Where it is, if it is there: in the cache, or in the layout that the image is of."""
+        cached = Cache().path_of(self.digest)
+        if self._layout and not os.path.exists(cached):
+            return os.path.join(self._layout, blob_name(self.digest))
+        return cached
 
 
 class Base:
-    """An image: its ``config`` as it is, and its ``layers``, the lowest first."""
+    """An image: its ``config`` as it is, and its ``layers``, the lowest first.
+
+    Without layers the whole tree is to be written as one.
+    """
 
     __slots__ = ("config", "layers", "source")
 
@@ -64,8 +72,8 @@ class Base:
                 size = -1
             if size != layer.size:
                 raise Error(
-                    f"the layer {layer.digest} of {self.source} is not in {Cache().blobs} "
-                    "any more: --squash writes the whole tree as one layer"
+                    f"the layer {layer.digest} of {self.source} is not there any more: "
+                    "--squash writes the whole tree as one layer"
                 )
 
     def contents(self, paths: Iterable[bytes]) -> dict[bytes, bytes]:
@@ -94,10 +102,10 @@ def read(bundle: str) -> Base | None:
     except FileNotFoundError:
         return None
     try:
-        if value["manifest"] is None:
-            return None
         config = json_file.parse(value["config"]["raw"], path)
-        layers = [Layer(layer) for layer in value["layers"]]
+        # What came as a tar has no blobs to build on.
+        stored = value["layers"] if value["manifest"] is not None else ()
+        layers = [Layer(layer, value.get("layout") or "") for layer in stored]
         if not isinstance(config, dict):
             raise TypeError
         for layer in layers:

@@ -166,6 +166,7 @@ def describe(image: Image) -> dict[str, Any]:
     return {
         "version": 1,
         "source": image.source,
+        "layout": image.layout or None,
         "platform": {
             "os": image.platform.os,
             "architecture": image.platform.architecture,

@@ -110,6 +110,7 @@ class Image:
     """An image that can be unpacked.
 
     ``manifest`` and ``config`` are as they are stored; without a manifest the first is empty.
+    ``layout`` is the directory of the image layout that has its blobs, empty where none has.
     ``check`` is called when it was unpacked, or could not be: it raises Error where what makes
     it has failed.
     """
@@ -121,6 +122,7 @@ class Image:
     manifest: bytes = b""
     manifest_descriptor: Descriptor | None = None
     config_descriptor: Descriptor | None = None
+    layout: str = ""
     check: Callable[[], None] = lambda: None
 
 
