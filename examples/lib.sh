@@ -10,6 +10,8 @@ prepare() {
         echo "${0##*/}: $runrootless is not found: install it, or set RUNROOTLESS to its path" >&2
         exit 1
     }
+    # From where the user has called, which was left.
+    [ -z "${SOURCE:-}" ] || [ ! -e "$OLDPWD/$SOURCE" ] || SOURCE=$OLDPWD/$SOURCE
     "$runrootless" bundle --force --tty "${SOURCE:-$source}" bundle "$@"
     echo "made $PWD/bundle; run it with: $runrootless run --bundle $PWD/bundle any-name"
 }

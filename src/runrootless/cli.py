@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from runrootless.runtimes import Runtime
 
 
+# Those that are handed on as they are.
+_OF_RUNTIMES = frozenset(
+    {"checkpoint", "completion", "events", "features", "help", "h", "mounts", "pause", "ps"}
+    | {"restore", "resume", "spec", "start", "update"}
+)
+_WITH_RUNTIME = ("create", "delete", "exec", "kill", "list", "run", "state")
+_LIKENESS = 0.7
 _WITHOUT_RUNTIME = ("bundle", "commit", "doctor", "emulate", "export", "setup")
 
 
@@ -160,8 +167,21 @@ def _execute(invocation: Invocation) -> None:
 
         command = kill_command.prepare(invocation)
     else:
+        _suggest(invocation.command)
         command = invocation.unchanged()
     become(command, invocation.runtime.called)
+
+
+def _suggest(name: str) -> None:
+    """Raise ``Error`` for a command that nobody has, but that is like one of ours."""
+    if name in _OF_RUNTIMES:
+        return
+    from difflib import get_close_matches
+
+    names = (*_WITHOUT_RUNTIME, *_OF_RUNTIMES, *_WITH_RUNTIME)
+    found = get_close_matches(name, names, 1, _LIKENESS)
+    if found:
+        raise Error(f"there is no command {name}: did you mean {found[0]}?", 3)
 
 
 def _proot_command(invocation: Invocation) -> int | None:

@@ -601,3 +601,11 @@ def test_the_start_is_quick(command: Command, words: list[str]) -> None:
     assert not imported & SLOW
     # What few containers need.
     assert "runrootless.network" not in imported
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("bundel", "bundle"), ("comit", "commit"), ("exce", "exec"), ("ru", "run")]
+)
+def test_a_command_that_is_spelt_wrongly(command: Command, typed: str, meant: str) -> None:
+    done = command(typed, "x").check(3)
+    assert f"there is no command {typed}: did you mean {meant}?" in done.stderr

@@ -9,9 +9,8 @@ Usage:
   runrootless [global flags] exec [flags] CONTAINER COMMAND [ARGUMENT ...]
   runrootless setup podman [--undo] [--dry-run]
   runrootless [global flags] COMMAND ...
-  runrootless bundle SOURCE DIR           a bundle of an image, a tar or a distribution
+  runrootless bundle [flags] SOURCE DIR   a bundle of an image, a tar or a distribution
   runrootless emulate [--] [COMMAND ...]  root for a command of the host, as fakeroot has it
-  runrootless bundle [flags] SOURCE DIR   a bundle of an image or a root file system's tar
   runrootless commit [flags] BUNDLE IMAGE  an image of what a bundle has become
   runrootless export BUNDLE -|FILE        a tarball of its root file system
   runrootless doctor [--json]             what this host can do, and what would mend it

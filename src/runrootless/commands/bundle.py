@@ -12,7 +12,7 @@ from dataclasses import replace
 from runrootless import interrupts
 from runrootless.command_line.own import Parser
 from runrootless.errors import Error
-from runrootless.images import build, config, image, reference, snapshot
+from runrootless.images import build, config, image, reference, rootfs_tar, snapshot
 from runrootless.images.archive import Archive, docker_image
 from runrootless.images.cache import Cache
 from runrootless.images.layout import Directory, Layout
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from runrootless.images.transports import Transport
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_SHELLS = ("ash", "bash", "dash", "fish", "ksh", "sh", "zsh")
 _MAXIMUM = 64 << 30
 """What an image may come to, in bytes, unless the user says otherwise."""
 
@@ -40,6 +41,8 @@ def run(command_line: Parsed) -> int:
     """
     options = _parse(command_line.arguments[1:])
     source = reference.parse(options.source)
+    if options.mirror and source.kind != reference.DEBIAN:
+        raise Error("--mirror is for debian:SUITE")
     platform = image.Platform.parse(options.platform) if options.platform else image.Platform.here()
     progress = Progress(options.quiet)
     limit = Limit(options.max_size)
@@ -52,6 +55,8 @@ def run(command_line: Parsed) -> int:
             found.check()
             raise
         found.check()
+        if source.kind == reference.TAR:
+            rootfs_tar.require_root(directory.fd, source.where)
         rootfs = f"/proc/self/fd/{directory.fd}/{build.ROOTFS}"
         made = config.convert(
             found.config, rootfs, found.source, options.command, options.tty, options.user
@@ -60,6 +65,8 @@ def run(command_line: Parsed) -> int:
         build.write_json(directory.fd, build.IMAGE, build.describe(found))
         snapshot.write(f"/proc/self/fd/{directory.fd}")
         directory.finish()
+    if not options.tty and _is_shell(made.spec["process"]["args"]):
+        made.notes.append("without --tty a shell has no prompt")
     for note in (*notes, *made.notes):
         sys.stderr.write(f"runrootless: {note}\n")
     return 0
@@ -90,12 +97,11 @@ def _get(
             return Layout(archive, text).image(source.name, platform)
         return docker_image(archive, text, source.name)
     if source.kind == reference.TAR:
-        from runrootless.images.rootfs_tar import tar_image
-
-        return tar_image(where, platform)
+        return rootfs_tar.tar_image(where, platform)
     if source.kind == reference.DEBIAN:
         from runrootless.images.debian import debian_image
 
+        progress.begin(f"{source.where} is made by mmdebstrap: a minute or two")
         return debian_image(source.where, options.mirror, platform)
     if source.kind == reference.STORAGE:
         from runrootless.images.transports.skopeo import storage_image
@@ -126,6 +132,10 @@ def _archive(path: str, limit: Limit) -> Archive:
         raise Error(f"{path}: {error.strerror}") from None
 
 
+def _is_shell(arguments: Sequence[str]) -> bool:
+    return len(arguments) == 1 and os.path.basename(arguments[0]) in _SHELLS
+
+
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(
         prog="runrootless bundle",
@@ -140,7 +150,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("source", metavar="SOURCE", help=argparse.SUPPRESS)
     add("directory", metavar="DIR", help=argparse.SUPPRESS)
-    add("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    add("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS).required = False
     add("--force", action="store_true", help="replace a bundle that is there")
     add("--platform", default="", help="os/architecture[/variant] (default: this machine's)")
     add("--user", default="", help="whom to run as: USER or USER:GROUP (default: the image's)")

@@ -39,7 +39,8 @@ USAGE = """\
 Usage: runrootless commit [flags] BUNDLE IMAGE
 
 Writes an image of a bundle's root file system: the layers that it was made of, and what
-has changed since then as one more. The owners, device nodes and attributes are those that
+has changed since then as one more. Of tars, debian: and docker-archive: all is one layer.
+The owners, device nodes and attributes are those that
 its containers see. IMAGE is oci:PATH[:TAG], docker-archive:PATH[:NAME:TAG] or
 docker://HOST/NAME[:TAG].
 
@@ -62,7 +63,9 @@ def run(options: Parsed) -> int:
     if parsed.is_on("help"):
         sys.stdout.write(USAGE)
         return 0
-    if parsed.error or len(parsed.arguments) != 2:
+    if parsed.error:
+        raise Error(f"commit does not take {parsed.arguments[0]}: see `runrootless commit --help`")
+    if len(parsed.arguments) != 2:
         raise Error("commit takes a bundle and an image: see `runrootless commit --help`")
     with interrupts.Raised():
         digest = _commit(parsed)

@@ -31,6 +31,7 @@ containers see. With SOURCE_DATE_EPOCH no file in it is newer than that.
 """
 
 _STANDARD_OUTPUT = "-"
+_UNKNOWN_ENDS = (".bz2", ".lz4", ".lzma", ".tbz", ".tgz", ".txz", ".Z")
 
 
 def run(options: Parsed) -> int:
@@ -39,9 +40,13 @@ def run(options: Parsed) -> int:
     if parsed.is_on("help"):
         sys.stdout.write(USAGE)
         return 0
-    if parsed.error or len(parsed.arguments) != 2:
+    if parsed.error:
+        raise Error(f"export does not take {parsed.arguments[0]}: see `runrootless export --help`")
+    if len(parsed.arguments) != 2:
         raise Error("export takes a bundle and a file: see `runrootless export --help`")
     bundle, name = parsed.arguments
+    if name.endswith(_UNKNOWN_ENDS):
+        raise Error(f"{name}: a tarball is written plain, or as .gz, .xz or .zst")
     bundle = os.path.abspath(bundle)
     rootfs = root_of(bundle)
     latest = edit_config.epoch()

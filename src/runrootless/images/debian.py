@@ -36,7 +36,7 @@ def debian_image(suite: str, mirror: str, platform: Platform) -> Image:
     if program is None:
         raise Error(f"debian:{suite} takes mmdebstrap: apt-get install mmdebstrap")
     architecture = _ARCHITECTURES.get(platform.architecture, platform.architecture)
-    command = [os.path.abspath(sys.argv[0]), "emulate", "--", program, "--quiet", "--mode=root"]
+    command = [os.path.abspath(sys.argv[0]), "emulate", "--", program, "--mode=root"]
     command += ["--variant=minbase", "--format=tar", f"--architectures={architecture}", suite, "-"]
     if mirror:
         command.append(mirror)
@@ -71,5 +71,8 @@ class _Output:
         self._process.stdout.close()
         if self._process.wait():
             self._errors.seek(0)
-            said = self._errors.read().decode("utf-8", "replace")[-_SAID:]
-            raise Error(f"mmdebstrap failed: {' '.join(said.split())}")
+            said = self._errors.read().decode("utf-8", "replace").splitlines()
+            # Of mmdebstrap's and apt's many lines those that say what is wrong.
+            wrong = [line for line in said if line.startswith(("E: ", "Err:", "runrootless"))]
+            reason = " ".join(" ".join(wrong or said[-3:]).split())
+            raise Error(f"mmdebstrap failed: {reason[:_SAID]}")

@@ -24,7 +24,7 @@ KINDS = """\
   oci-archive:PATH[:NAME]         the same in a tar
   docker-archive:PATH[:NAME]      what `docker save` writes
   containers-storage:NAME         an image of podman's or buildah's (with skopeo alone)
-  debian:SUITE                    a minimal Debian or Ubuntu, made by mmdebstrap
+  debian:SUITE                    a minimal Debian, made by mmdebstrap
   PATH, or - for standard input   the tar of a root file system, compressed or not\
 """
 """The kinds of sources, for a user."""
@@ -91,14 +91,15 @@ def parse(text: str) -> Source:
         return Source(kind, text, rest)
     if kind == DEBIAN and rest:
         if not _SUITE.fullmatch(rest):
-            raise Error(f"{rest!r} is no suite of Debian: say bookworm, say, or stable")
+            raise Error(f"{rest!r} is no suite of Debian: say bookworm or stable, for example")
         return Source(kind, text, rest)
     if not colon or text.startswith(("/", "./", "../")):
         if not text:
             raise Error("the source is empty: see `runrootless bundle --help`")
         return Source(TAR, text, text)
+    name = rest if kind == DOCKER else text
     raise Error(
-        f"{text} is no source of an image: for one of a registry say docker://{text}, "
+        f"{text} is no source of an image: for one of a registry say docker://{name}, "
         "for others see `runrootless bundle --help`"
     )
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import BinaryIO
 
+_DIRECTORIES = {"bin", "etc", "lib", "sbin", "usr"}
+
 
 def tar_image(path: str, platform: Platform) -> Image:
     """Return the image of a tar, of standard input where it is ``-``. Raises Error."""
@@ -21,7 +23,10 @@ def tar_image(path: str, platform: Platform) -> Image:
         try:
             mode = os.stat(path).st_mode
         except OSError as error:
-            raise Error(f"{path}: {error.strerror}") from None
+            name = os.path.basename(path)
+            raise Error(
+                f"{path}: {error.strerror}: for an image of a registry say docker://{name}"
+            ) from None
         if stat.S_ISDIR(mode):
             raise Error(f"{path} is a directory, and no tar: for an image layout say oci:{path}")
 
@@ -51,3 +56,11 @@ def image_of(
     }
     layer = Layer(Descriptor("", -1), "", open_tar)
     return Image(source, platform, json.dumps(config).encode(), [layer], check=check)
+
+
+def require_root(directory: int, source: str) -> None:
+    """Raise Error where what was unpacked in a new bundle is an image, and no root file system."""
+    names = os.listdir(f"/proc/self/fd/{directory}/rootfs")
+    for name, kind in (("oci-layout", "oci-archive"), ("manifest.json", "docker-archive")):
+        if name in names and not _DIRECTORIES.intersection(names):
+            raise Error(f"{source} has an image, and no root file system: say {kind}:{source}")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import tempfile
 
 from runrootless.errors import Error
 from runrootless.images import write_layout
+from runrootless.images.transports import skopeo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,18 +15,17 @@ if TYPE_CHECKING:
     from runrootless.images.new_image import NewImage
 
 _TAG = "image"
-_SKOPEO = "skopeo"
 
 
 def require_transport() -> None:
     """Raise ``Error`` unless there is a program, or a module, that can give images away."""
-    if shutil.which(_SKOPEO) is None:
+    if not skopeo.is_there():
         from importlib.util import find_spec
 
         if find_spec("oras") is None:
             raise Error(
                 "images are pushed by skopeo, which is not installed, or by the Python package "
-                "oras: pip install runrootless[images]"
+                "oras: pip install 'runrootless[images]'"
             )
 
 
@@ -40,7 +38,7 @@ def push(destination: Destination, image: NewImage, verifies: bool = True) -> st
     # Besides the layers of before, there may be large ones.
     with tempfile.TemporaryDirectory(prefix="runrootless-push-", dir=_place()) as directory:
         digest = write_layout.write(directory, _TAG, image)
-        if shutil.which(_SKOPEO) is not None:
+        if skopeo.is_there():
             _push_by_skopeo(destination, directory, verifies)
         else:
             from runrootless.images.transports import push_by_oras
@@ -55,16 +53,7 @@ def _place() -> str:
 
 def _push_by_skopeo(destination: Destination, directory: str, verifies: bool) -> None:
     options = [] if verifies else ["--dest-tls-verify=false"]
-    done = subprocess.run(
-        [_SKOPEO, "copy", "--quiet", "--preserve-digests", *options]
-        + [f"oci:{directory}:{_TAG}", f"docker://{destination.reference}"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        check=False,
+    skopeo.run(
+        *("copy", "--quiet", "--preserve-digests", *options),
+        *(f"oci:{directory}:{_TAG}", f"docker://{destination.reference}"),
     )
-    if done.returncode:
-        reason = done.stderr.strip().splitlines() or [f"it has ended with {done.returncode}"]
-        raise Error(f"skopeo cannot push {destination.reference}: {reason[-1]}")

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from runrootless.images.progress import Progress
 
 _PROGRAM = "skopeo"
+# What it says of a registry without TLS, or with a certificate that nobody knows.
+_NO_TLS = ("server gave HTTP response to HTTPS client", "x509: ")
 _COPY = ".image"
 
 
@@ -111,7 +113,10 @@ def run(*words: str) -> bytes:
             f"cannot execute skopeo: {error.strerror}: install it, or say --transport oras"
         ) from None
     if done.returncode:
-        raise Error(f"skopeo: {_reason(done.stderr.decode('utf-8', 'replace'))}")
+        reason = _reason(done.stderr.decode("utf-8", "replace"))
+        if any(sign in reason for sign in _NO_TLS):
+            reason += ": say --tls-verify=false, or have it insecure in registries.conf"
+        raise Error(f"skopeo: {reason}")
     return done.stdout
 
 
