@@ -414,7 +414,12 @@ class Outside:
         for path in KERNELS:
             try:
                 os.chown(path, 0, 0)
-                os.chmod(path, stat.S_IMODE(self.status[path].st_mode))
+                # By path it takes the engine thorough.
+                file = os.open(path, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+                try:
+                    os.fchmod(file, stat.S_IMODE(self.status[path].st_mode))
+                finally:
+                    os.close(file)
                 os.removexattr(path, "system.posix_acl_access")
             except OSError:
                 pass

@@ -8,9 +8,9 @@ what many scripts make. What it writes lasts as long as the container.
 from __future__ import annotations
 
 import os
-from stat import S_ISDIR, S_ISREG
+from stat import S_IMODE, S_ISDIR, S_ISREG
 
-from runrootless.errors import Error
+from runrootless.errors import Error, named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,10 +70,15 @@ def add_files(
         if not _can_hold_file(root["path"], path):
             continue
         source = f"{directory}/{os.path.basename(path)}"
+        mode = 0o644
         if content is None:
             with open(path, "rb") as file:
                 content = file.read()
-        _write(source, content)
+                mode = S_IMODE(os.fstat(file.fileno()).st_mode) | 0o444
+        try:
+            _write(source, content, mode)
+        except OSError as error:
+            raise named(error, source) from None
         spec["mounts"].append(
             {
                 "destination": path,
@@ -84,11 +89,11 @@ def add_files(
         )
 
 
-def _write(path: str, content: bytes) -> None:
-    """Make a file that everybody may read, whatever the mask. Raises OSError."""
+def _write(path: str, content: bytes, mode: int) -> None:
+    """Make a file of this mode, whatever the mask. Raises OSError."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     with open(fd, "wb") as file:
-        os.fchmod(fd, 0o644)
+        os.fchmod(fd, mode)
         file.write(content)
 
 
