@@ -9,9 +9,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import glob
 import os
 import stat
 
+from runrootless.bundle import json_file
+from runrootless.containers import state
 from runrootless.errors import Error
 from runrootless.images import tree
 
@@ -20,8 +23,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _MARK = ".runrootless-bundle-"
-# What a bundle has, of which `bundle --force` removes the whole.
-_OURS = ("image.json", "config.json")
+# What tells a bundle that was made here, of which `bundle --force` removes the whole.
+_IMAGE = "image.json"
+_ROOTFS = "rootfs"
 _AT_FDCWD = -100
 _RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -72,7 +76,8 @@ class NewDirectory:
             os.close(self.fd)
         # Neither the group nor the bit that passes it on is to come from above.
         os.fchown(self.fd, -1, os.getegid())
-        os.fchmod(self.fd, 0o755)
+        # Set-user-ID programs of the image are real ones of the user's: nobody else gets there.
+        os.fchmod(self.fd, 0o700)
         return self
 
     def __exit__(
@@ -95,7 +100,14 @@ class NewDirectory:
             self._check()
             self._rename(_RENAME_EXCHANGE)
             # What was there before has that name now.
-            tree.remove(self.name, self._parent)
+            name, self.name = self.name, ""
+            try:
+                tree.remove(name, self._parent)
+            except OSError as error:
+                raise Error(
+                    f"{self.path} is made, but what was there before cannot be removed, and is "
+                    f"{os.path.join(self._parent_path, name)} now: {error.strerror}"
+                ) from None
         self.name = ""
 
     def _rename(self, flags: int) -> None:
@@ -129,9 +141,13 @@ class NewDirectory:
         directory = os.open(self._name, _OPEN, dir_fd=self._parent)
         try:
             names = os.listdir(directory)
-            if names and not any(name in names for name in _OURS):
-                raise Error(f"{self.path} has no bundle in it, and is not replaced: remove it")
-            if any(_is_used(directory, name) for name in names if name.startswith(".rootfs.")):
+            if os.fstat(directory).st_uid != os.geteuid() or (
+                names and not _is_made_here(directory)
+            ):
+                raise Error(f"{self.path} is no bundle of `runrootless bundle`: remove it yourself")
+            if any(_is_used(directory, name) for name in names if name.startswith(".rootfs.")) or (
+                _has_container(self.path)
+            ):
                 raise Error(f"a container uses {self.path}: end it first")
         finally:
             os.close(directory)
@@ -154,6 +170,32 @@ class NewDirectory:
                 pass
             finally:
                 os.close(fd)
+
+
+def _is_made_here(directory: int) -> bool:
+    """Return whether a directory is a bundle that was made of an image."""
+    try:
+        os.stat(f"{_ROOTFS}/.", dir_fd=directory)
+        value = json_file.read(f"/proc/self/fd/{directory}/{_IMAGE}")
+    except (OSError, Error):
+        return False
+    return isinstance(value, dict) and "version" in value and "layers" in value
+
+
+def _has_container(path: str) -> bool:
+    """Return whether there is a container with its root file system in a directory."""
+    inside = os.path.join(os.path.realpath(path), "")
+    for base in state.base_directories():
+        # Those under PRoot alone are two levels further down.
+        for pattern in ("*", f"{state.PROOT}/*/*"):
+            for config in glob.glob(f"{glob.escape(base)}/{pattern}/{state.CONFIG}"):
+                try:
+                    root = json_file.read(config)["root"]["path"]
+                except (OSError, Error, KeyError, TypeError):
+                    continue
+                if os.path.join(os.path.realpath(root), "").startswith(inside):
+                    return True
+    return False
 
 
 def _is_used(directory: int, name: str) -> bool:

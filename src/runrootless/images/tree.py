@@ -1,12 +1,13 @@
 """Directories of ours: walking and removing them, whatever modes and depth they have.
 
-Nobody else changes them meanwhile, so ``..`` leads back to where it was come from, and one
-descriptor is enough for any depth. Directories are the user's, who may lack permissions that
-he can give himself.
+One descriptor is enough for any depth: ``..`` leads back, and it is compared with where that was
+come from, since somebody who may write there can move a directory meanwhile. Nothing is done in
+other mounts. Directories are the user's, who may lack permissions that he can give himself.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -16,6 +17,32 @@ if TYPE_CHECKING:
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PARENT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+def _above(directory: int, expected: tuple[int, int]) -> int:
+    """Return a descriptor of the directory above. Raises OSError where that is another one."""
+    above = os.open("..", _PARENT, dir_fd=directory)
+    if _identity(above) != expected:
+        os.close(above)
+        raise OSError(errno.ESTALE, "somebody else moves directories there")
+    return above
+
+
+def _identity(directory: int) -> tuple[int, int]:
+    status = os.fstat(directory)
+    return status.st_dev, status.st_ino
+
+
+def _require_mount(directory: int, mount: bytes, name: bytes) -> None:
+    """Raise OSError where a directory is in another mount."""
+    if _mount(directory) != mount:
+        raise OSError(errno.EBUSY, "a file system is mounted there", name)
+
+
+def _mount(directory: int) -> bytes:
+    """Return the number of the mount that a directory is in: proc_pid_fdinfo(5)."""
+    with open(f"/proc/self/fdinfo/{directory}", "rb", buffering=0) as file:
+        return file.read(4096).partition(b"mnt_id:")[2].split(maxsplit=1)[0]
 
 
 def open_directory(name: bytes | str, parent: int) -> int:
@@ -50,21 +77,24 @@ def remove(name: bytes | str, parent: int) -> None:
 def _empty(name: bytes | str, parent: int) -> None:
     current = open_directory(name, parent)
     try:
-        # Of each directory on the way down: its name, and which are left in it.
-        left = [(b"", _remove_files(current))]
+        mount = _mount(current)
+        _require_mount(parent, mount, os.fsencode(name))
+        # Of each directory on the way down: its name, what it is, and which are left in it.
+        left = [(b"", _identity(current), _remove_files(current))]
         while True:
-            _, directories = left[-1]
+            _, _, directories = left[-1]
             if directories:
                 child = directories.pop()
                 below = open_directory(child, current)
                 os.close(current)
                 current = below
-                left.append((child, _remove_files(current)))
+                _require_mount(current, mount, child)
+                left.append((child, _identity(current), _remove_files(current)))
                 continue
             if len(left) == 1:
                 return
-            done, _ = left.pop()
-            above = os.open("..", _PARENT, dir_fd=current)
+            done, _, _ = left.pop()
+            above = _above(current, left[-1][1])
             os.close(current)
             current = above
             os.rmdir(done, dir_fd=current)
@@ -95,21 +125,21 @@ def leave_directories(root: int, leave: Callable[[int, int], None]) -> None:
     """
     current = os.dup(root)
     try:
-        left = [(os.fstat(current).st_ino, _directories(current))]
+        left = [(os.fstat(current).st_ino, _identity(current), _directories(current))]
         while True:
-            inode, directories = left[-1]
+            inode, _, directories = left[-1]
             if directories:
                 name, below_inode = directories.pop()
                 below = os.open(name, _DIRECTORY, dir_fd=current)
                 os.close(current)
                 current = below
-                left.append((below_inode, _directories(current)))
+                left.append((below_inode, _identity(current), _directories(current)))
                 continue
             left.pop()
             if not left:
                 leave(current, inode)
                 return
-            above = os.open("..", _PARENT, dir_fd=current)
+            above = _above(current, left[-1][1])
             leave(current, inode)
             os.close(current)
             current = above
