@@ -172,7 +172,7 @@ def outside_of(user: Unprivileged, root: str) -> dict[Identity, str]:
         identity: f"held by the agent: {name}"
         for identity, name in held.items()
         if not name.startswith((root, "anon_inode:", "/dev/", "mnt:", "user:", "pid:"))
-        and name not in ("/", "/proc")
+        and name not in ("/", "/dev", "/proc")
     }
 
 
