@@ -47,7 +47,11 @@ class Archive:
 
     def open(self, name: str) -> BinaryIO:
         """Open a file to read. Raises OSError: FileNotFoundError."""
-        path = clean(os.fsencode(name))
+        try:
+            path = clean(os.fsencode(name))
+        except UnicodeEncodeError:
+            # Half a character, which no name has.
+            raise FileNotFoundError(2, "No such file in the archive", name) from None
         for _ in range(_LINKS):
             if path not in self._links:
                 break
@@ -145,8 +149,9 @@ def docker_image(archive: Archive, source: str, reference: str) -> Image:
         raise Error(f"{source} has no manifest.json: it is not what `docker save` writes") from None
     images = [image.require_object(one, what) for one in image.require_list(listed["images"], what)]
     names = [[str(tag) for tag in image.require_list(one.get("RepoTags"), what)] for one in images]
-    if reference.startswith("@") and reference[1:].isdigit():
-        chosen = images[int(reference[1:]) : int(reference[1:]) + 1]
+    number = reference[1:]
+    if reference.startswith("@") and number.isascii() and number.isdigit() and len(number) < 10:
+        chosen = images[int(number) : int(number) + 1]
     elif reference:
         wanted = {reference, f"docker.io/library/{reference}", f"docker.io/{reference}"}
         wanted |= {f"{one}:latest" for one in wanted}

@@ -12,6 +12,7 @@ import resource
 import signal
 
 from runrootless.errors import Error, one_line
+from runrootless.images.image import parse_json
 from runrootless.images.streams import DamagedError, Limit, Stream
 from runrootless.images.tar_stream import Tar
 
@@ -35,6 +36,7 @@ def unpack(image: Image, directory: int, limit: Limit, progress: Progress) -> li
 
     Returns lines about what could not be kept. Raises Error. No thread may run.
     """
+    _require_whole_characters(image)
     total = sum(max(layer.descriptor.size, 0) for layer in image.layers)
     count = len(image.layers)
     progress.begin(f"unpacking {count} layer{'s' if count != 1 else ''}", total or -1)
@@ -72,6 +74,18 @@ def unpack(image: Image, directory: int, limit: Limit, progress: Progress) -> li
             "the machine has none left"
         )
     return list(result["notes"])
+
+
+def _require_whole_characters(image: Image) -> None:
+    """Raise Error for a configuration with strings that are no Unicode, and cannot be written."""
+    what = f"the configuration of {image.source}"
+    try:
+        json.dumps(parse_json(image.config, what), ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = ascii(error.object[error.start])[1:-1]
+        raise Error(f"{what} has half a character, {half}: have the image made anew") from None
+    except RecursionError:
+        raise Error(f"{what} is not valid JSON: it is nested too deeply") from None
 
 
 def _work(image: Image, directory: int, limit: Limit, writer: int, parent: int) -> None:

@@ -72,12 +72,12 @@ def change(config: dict[str, Any], changes: Sequence[str]) -> None:
             if not value:
                 run.pop(_SETS[key], None)
             else:
-                _put(run, _SETS[key], {**(run.get(_SETS[key]) or {}), value: {}})
+                _put(run, _SETS[key], {**_object(run, _SETS[key]), value: {}})
         elif key == "env":
-            _put(run, "Env", _environment(text, run.get("Env") or [], value))
+            _put(run, "Env", _environment(text, _list(run, "Env", str), value))
         else:
             name, equals, value = _named(text, value)
-            labels = {**(run.get("Labels") or {})}
+            labels = {**_object(run, "Labels")}
             labels.pop(name, None)
             _put(run, "Labels", {**labels, name: value} if equals else labels)
 
@@ -92,6 +92,7 @@ def finish(
 ) -> None:
     """Say which layers an image has, by their diff IDs, when it was made, and what of.
 
+    Raises ``Error`` for a history that is none.
     ``kept`` are how many of them it had before, ``newest`` is the time of the newest file in
     nanoseconds. An image is as new as that, or as its lower layers.
     """
@@ -104,7 +105,7 @@ def finish(
         created = before
     if latest is not None:
         created = min(created, stamp(latest))
-    history = list(config.get("history") or []) if kept else []
+    history = list(_list(config, "history", dict)) if kept else []
     # Readers want one entry for each layer.
     told = sum(not entry.get("empty_layer") for entry in history)
     if told > kept:
@@ -126,6 +127,21 @@ def stamp(time_ns: int) -> str:
     """Return a time, in nanoseconds, as RFC 3339 has it, in whole seconds."""
     seconds = min(max(time_ns // _SECOND, 0), _LAST)
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def _object(config: dict[str, Any], name: str) -> dict[str, Any]:
+    value = config.get(name) or {}
+    if not isinstance(value, dict):
+        raise Error(f"{name} in the configuration of the bundle's image is no object")
+    return value
+
+
+def _list(config: dict[str, Any], name: str, kind: type) -> list[Any]:
+    value = config.get(name) or []
+    if not isinstance(value, list) or not all(isinstance(one, kind) for one in value):
+        what = "strings" if kind is str else "objects"
+        raise Error(f"{name} in the configuration of the bundle's image is no list of {what}")
+    return value
 
 
 def _put(run: dict[str, Any], name: str, value: Any) -> None:

@@ -29,8 +29,7 @@ def call(work: Callable[[], Any]) -> Any:
     That has to be what JSON can hold. Descriptors that are open here are open there. Raises
     ``Error`` for what ``work`` raises.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush()
     read, write = os.pipe()
     child = os.fork()
     if not child:
@@ -67,8 +66,15 @@ def _work(work: Callable[[], Any], read: int, write: int) -> None:
             pipe.write(json.dumps(answer).encode())
         code = 0
     finally:
-        sys.stderr.flush()
+        _flush()
         os._exit(code)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        # None where the caller has closed the descriptor.
+        if stream is not None:
+            stream.flush()
 
 
 def _become_root() -> None:

@@ -4,7 +4,8 @@ By it ``commit`` finds what has changed in one walk. A file whose inode number a
 st_ctime are the same is the same: nothing of it changes without st_ctime. Of all others
 everything is compared but the content, which is looked up in the image's layers if all else
 is the same. Of files that were so new that st_ctime might not tell, the digest of the
-content is kept.
+content is kept; those with holes, which may be larger than all that can be read, are let
+grow old instead.
 """
 
 from __future__ import annotations
@@ -142,8 +143,9 @@ def _write(fd: int, rootfs: str, side_stores: list[str]) -> None:
 
 def _packed(tree: Tree, found: Found, links: dict[tuple[int, int], int]) -> bytes:
     is_regular = stat.S_ISREG(found.status.st_mode)
-    is_new = _is_new(found.status)
-    with tree.opened(found, is_regular and is_new) as (node, content):
+    has_holes = is_regular and found.status.st_blocks * 512 < found.status.st_size
+    is_new = _stays_new(found.status) if has_holes else _is_new(found.status)
+    with tree.opened(found, is_regular and is_new and not has_holes) as (node, content):
         if node is None:
             raise Error(f"{os.fsdecode(found.path)} has gone while it was looked at")
         status = node.status
@@ -178,6 +180,16 @@ def _packed(tree: Tree, found: Found, links: dict[tuple[int, int], int]) -> byte
 def _is_new(status: os.stat_result) -> bool:
     changed = status.st_ctime_ns
     return time.time_ns() - changed <= (_NEW if changed % _SECOND else _NEW_IN_SECONDS)
+
+
+def _stays_new(status: os.stat_result) -> bool:
+    """Wait until a file is not new; return whether it is even so, st_ctime being in the future."""
+    end = time.monotonic_ns() + _NEW_IN_SECONDS
+    while is_new := _is_new(status):
+        if status.st_ctime_ns > time.time_ns() or time.monotonic_ns() > end:
+            break
+        time.sleep(_NEW / _SECOND / 10)
+    return is_new
 
 
 def _read(file: BinaryIO, path: str) -> Iterator[Known]:

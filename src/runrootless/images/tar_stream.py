@@ -35,11 +35,13 @@ _NANOSECONDS = 1_000_000_000
 _EXTENSION_LIMIT = 1 << 20
 """How large what extends a header may be, in bytes: as in Go's archive/tar."""
 
-_SPARSE_LIMIT = 1 << 20
-"""Of how many parts a sparse file may consist."""
+_SPARSE_LIMIT = 1 << 18
+"""Of how many parts a sparse file may consist: as many as an extended header has room for."""
 
 _CHUNK = 1 << 20
 _XATTRS = b"SCHILY.xattr."
+_SPARSE = b"GNU.sparse."
+_KEYS = (b"path", b"linkpath", b"uid", b"gid", b"size", b"mtime", b"atime")
 _HEADER_ONLY = (LINK, SYMLINK, CHARACTER, BLOCK, DIRECTORY, FIFO)
 _KINDS = (REGULAR, *_HEADER_ONLY)
 _AS_REGULAR = (b"\0", b"7", b"S")
@@ -97,12 +99,14 @@ class Tar:
         self._what = what
         self._left = 0
         self._padding = 0
+        # How much is kept of extended headers, in bytes.
+        self._kept = 0
 
     def entries(self) -> Iterator[Entry]:
         """Yield the entries; the content of one is read before the next one is asked for."""
         defaults: dict[bytes, bytes] = {}
         extended: dict[bytes, bytes] = {}
-        found = False
+        found = is_extended = False
         while True:
             self._skip()
             header = self._source.read(_BLOCK)
@@ -111,7 +115,7 @@ class Tar:
                     raise self._broken("it ends within a header")
                 if not header and not found:
                     raise self._broken("it is empty")
-                if extended:
+                if is_extended:
                     raise self._broken("it ends after an extended header")
                 return
             found = True
@@ -121,15 +125,18 @@ class Tar:
             size = self._number(fields[4])
             if kind in (b"x", b"g", b"L", b"K", b"X"):
                 data = self._extension(size)
+                is_extended = is_extended or kind != b"g"
                 if kind == b"L":
-                    extended[b"path"] = data.partition(b"\0")[0]
+                    self._keep(extended, {b"path": data.partition(b"\0")[0]})
                 elif kind == b"K":
-                    extended[b"linkpath"] = data.partition(b"\0")[0]
+                    self._keep(extended, {b"linkpath": data.partition(b"\0")[0]})
                 else:
-                    (defaults if kind == b"g" else extended).update(self._records(data))
+                    self._keep(defaults if kind == b"g" else extended, self._records(data))
                 continue
+            is_extended = False
             entry = self._entry(fields, size, {**defaults, **extended} if defaults else extended)
             if extended:
+                self._kept -= sum(len(key) + len(value) for key, value in extended.items())
                 extended = {}
             yield entry
 
@@ -161,6 +168,8 @@ class Tar:
         entry.major = entry.minor = 0
         if kind in (CHARACTER, BLOCK):
             entry.major, entry.minor = self._number(fields[12]), self._number(fields[13])
+            if not 0 <= entry.major <= 0xFFFFFFFF or not 0 <= entry.minor <= 0xFFFFFFFF:
+                raise self._broken(f"it has the device {entry.major}:{entry.minor}")
         entry.xattrs = {}
         entry.parts = None
         if extended:
@@ -177,7 +186,7 @@ class Tar:
         self._padding = -size % _BLOCK
         if kind == b"S":
             self._old_sparse(entry, fields)
-        elif extended and any(key.startswith(b"GNU.sparse.") for key in extended):
+        elif extended and any(key.startswith(_SPARSE) for key in extended):
             self._pax_sparse(entry, extended)
         if not 0 <= entry.uid <= 0xFFFFFFFF or not 0 <= entry.gid <= 0xFFFFFFFF:
             raise self._broken(f"{_shown(entry.name)} belongs to {entry.uid}:{entry.gid}")
@@ -257,22 +266,23 @@ class Tar:
 
     def _read_map(self, entry: Entry) -> list[tuple[int, int]]:
         """Read the map that precedes the content: decimal numbers, a line for each."""
-        data = b""
-        count = -1
-        while True:
-            lines = data.split(b"\n")
-            if len(lines) > 1 and count < 0:
-                count = self._decimal(b"map", lines[0])
-                if not 0 <= count <= _SPARSE_LIMIT:
-                    raise self._broken(f"{_shown(entry.name)} has too many parts")
-            if count >= 0 and len(lines) > 2 * count + 1:
-                break
-            if self._left < _BLOCK or len(data) > 64 * _SPARSE_LIMIT:
+        # The first one is how many parts there are.
+        numbers: list[int] = []
+        rest = b""
+        while not numbers or len(numbers) <= 2 * numbers[0]:
+            # No number is as long as a block.
+            if self._left < _BLOCK or len(rest) > _BLOCK:
                 raise self._broken(f"{_shown(entry.name)} has half a map")
-            data += self._read(_BLOCK)
+            *lines, rest = (rest + self._read(_BLOCK)).split(b"\n")
             self._left -= _BLOCK
-        numbers = [self._decimal(b"map", line) for line in lines[1 : 2 * count + 1]]
-        return list(zip(numbers[::2], numbers[1::2], strict=True))
+            if lines and not numbers:
+                numbers.append(self._decimal(b"map", lines.pop(0)))
+                if not 0 <= numbers[0] <= _SPARSE_LIMIT:
+                    raise self._broken(f"{_shown(entry.name)} has too many parts")
+            if numbers:
+                wanted = 2 * numbers[0] + 1 - len(numbers)
+                numbers += [self._decimal(b"map", line) for line in lines[:wanted]]
+        return list(zip(numbers[1::2], numbers[2::2], strict=True))
 
     def _take_parts(self, entry: Entry, parts: list[tuple[int, int]]) -> None:
         end = 0
@@ -285,12 +295,16 @@ class Tar:
         entry.parts = parts
 
     def _records(self, data: bytes) -> dict[bytes, bytes]:
-        """Return the records of an extended header: length, space, key, "=", value, newline."""
+        """Return those records of an extended header that mean something here.
+
+        Each is length, space, key, "=", value, newline.
+        """
         records: dict[bytes, bytes] = {}
         offsets: list[bytes] = []
         at = 0
         while at < len(data):
-            if not data[at:].strip(b"\0"):
+            # Looked at to the end but once: what goes on after a null byte is damaged.
+            if not data[at] and not data[at:].strip(b"\0"):
                 break
             space = data.find(b" ", at, at + 20)
             length = self._decimal(b"length", data[at:space]) if space > at else 0
@@ -302,12 +316,21 @@ class Tar:
             if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
                 # Format 0.0: one record each, in turns.
                 offsets.append(value)
-            else:
+            elif key in _KEYS or key.startswith((_XATTRS, _SPARSE)):
                 records[key] = value
             at += length
         if offsets:
             records[b"GNU.sparse.map"] = b",".join(offsets)
         return records
+
+    def _keep(self, kept: dict[bytes, bytes], records: dict[bytes, bytes]) -> None:
+        """Add records to those of other headers, as much as there may be of all."""
+        for key, value in records.items():
+            before = kept.get(key)
+            self._kept += len(value) - len(before) if before is not None else len(key + value)
+            kept[key] = value
+        if self._kept > _EXTENSION_LIMIT:
+            raise self._broken(f"its extended headers say more than {_EXTENSION_LIMIT} bytes")
 
     def _extension(self, size: int) -> bytes:
         if not 0 <= size <= _EXTENSION_LIMIT:

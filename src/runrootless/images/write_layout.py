@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 
 from runrootless.bundle import json_file
 from runrootless.errors import Error, named
 from runrootless.images.new_file import NewFile, is_new
 from runrootless.images.new_image import digest_of, encode, writer
+from runrootless.images.snapshot import digest_of_content
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,14 +72,28 @@ def write(path: str, tag: str, image: NewImage) -> str:
 
 def _write_layer(blobs: str, layer: Blob) -> None:
     name = layer.digest.partition(":")[2]
-    try:
-        if os.stat(os.path.join(blobs, name)).st_size == layer.size:
-            return
-    except FileNotFoundError:
-        pass
+    if _is_there(os.path.join(blobs, name), layer):
+        return
     with NewFile(blobs) as file:
         layer.read(writer(file.fd))
         file.keep(name)
+
+
+def _is_there(path: str, layer: Blob) -> bool:
+    """Return whether a file is all of a layer, and not another's that was cut off or changed."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        status = os.fstat(file)
+        return (
+            stat.S_ISREG(status.st_mode)
+            and status.st_size == layer.size
+            and f"sha256:{digest_of_content(file).hex()}" == layer.digest
+        )
+    finally:
+        os.close(file)
 
 
 def _write(directory: str, name: str, data: bytes) -> None:

@@ -4,7 +4,7 @@ import io
 import tarfile
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runrootless.errors import Error
@@ -94,3 +94,113 @@ def test_a_damaged_one_is_refused_or_read(places: list[tuple[int, int]]) -> None
 )
 def test_numbers(field: bytes, expected: int) -> None:
     assert Tar(io.BytesIO(), "it")._number(field) == expected
+
+
+def extended(data: bytes, kind: bytes = tarfile.XHDTYPE) -> bytes:
+    """Return an extended header."""
+    entry = tarfile.TarInfo("x")
+    entry.type, entry.size = kind, len(data)
+    return entry.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % 512)
+
+
+def record(key: bytes, value: bytes) -> bytes:
+    rest = b" " + key + b"=" + value + b"\n"
+    size = len(rest)
+    while size != len(rest) + len(str(size)):
+        size = len(rest) + len(str(size))
+    return b"%d" % size + rest
+
+
+def file(content: bytes = b"") -> bytes:
+    entry = tarfile.TarInfo("a")
+    entry.size = len(content)
+    return entry.tobuf(tarfile.USTAR_FORMAT) + content + bytes(-len(content) % 512)
+
+
+def sparse(lines: bytes, content: bytes = b"", size: int = 0) -> bytes:
+    """Return a sparse file of format 1.0 with such a map."""
+    records = record(b"GNU.sparse.major", b"1") + record(b"GNU.sparse.realsize", b"%d" % size)
+    return extended(records) + file(lines + bytes(-len(lines) % 512) + content)
+
+
+@settings(max_examples=50)
+@given(steps=st.lists(st.tuples(st.integers(0, 2**40), st.integers(0, 9)), max_size=300))
+def test_maps_of_sparse_files(steps: list[tuple[int, int]]) -> None:
+    parts: list[tuple[int, int]] = []
+    end = 0
+    for hole, length in steps:
+        parts.append((end + hole, length))
+        end += hole + length
+    lines = b"%d\n" % len(parts) + b"".join(b"%d\n%d\n" % part for part in parts)
+    content = b"x" * sum(length for _, length in parts)
+    ((entry, stored),) = read(sparse(lines, content, end) + bytes(1024))
+    assert (entry.parts, entry.size, stored) == (parts, end, content)
+
+
+def test_a_map_of_as_many_parts_as_may_be() -> None:
+    limit = 1 << 18
+    ((entry, _),) = read(sparse(b"%d\n" % limit + b"0\n" * (2 * limit)) + bytes(1024))
+    assert entry.parts == [(0, 0)] * limit
+    with pytest.raises(Error, match="too many parts"):
+        read(sparse(b"%d\n" % (limit + 1) + b"0\n" * 1000) + bytes(1024))
+
+
+@pytest.mark.parametrize(
+    "lines", [b"2\n0\n", b"x\n", b"-1\n", b"1\n0\n" + b"9" * 2000, b"1" * 2000]
+)
+def test_maps_that_are_none(lines: bytes) -> None:
+    with pytest.raises(Error, match="no proper tar"):
+        read(sparse(lines) + bytes(1024))
+
+
+class Counted(bytes):
+    """Bytes that count how many of them are copied."""
+
+    copied = 0
+
+    def __getitem__(self, key):  # type: ignore[no-untyped-def]
+        found = super().__getitem__(key)
+        if isinstance(found, bytes):
+            self.copied += len(found)
+        return found
+
+
+def test_small_records_are_copied_a_few_times_alone() -> None:
+    data = Counted(record(b"a", b"") * 2000 + record(b"path", b"p") + bytes(100))
+    assert Tar(io.BytesIO(), "it")._records(data) == {b"path": b"p"}
+    assert data.copied <= 3 * len(data)
+
+
+@pytest.mark.parametrize("kind", [tarfile.XGLTYPE, tarfile.XHDTYPE])
+def test_what_extended_headers_say_is_bounded(kind: bytes) -> None:
+    def large(number: int) -> bytes:
+        return extended(record(b"SCHILY.xattr.user.%d" % number, bytes(400_000)), kind)
+
+    with pytest.raises(Error, match="extended headers say more than"):
+        read(large(1) + large(2) + large(3) + file() + bytes(1024))
+    # Said again, or of nothing that matters, or of another file.
+    again = read(large(1) * 4 + file() + bytes(1024))
+    assert len(again[0][0].xattrs) == 1
+    unknown = b"".join(extended(record(b"k%d" % n, bytes(400_000)), kind) for n in range(4))
+    assert len(read(unknown + file() + bytes(1024))) == 1
+    if kind == tarfile.XHDTYPE:
+        assert len(read((large(1) + large(2) + file()) * 3 + bytes(1024))) == 3
+
+
+def test_it_ends_after_a_header_that_says_nothing() -> None:
+    with pytest.raises(Error, match="ends after an extended header"):
+        read(file() + extended(record(b"comment", b"x")) + bytes(1024))
+
+
+@pytest.mark.parametrize("kind", [tarfile.CHRTYPE, tarfile.BLKTYPE])
+@pytest.mark.parametrize("place", [329, 337])
+@pytest.mark.parametrize("number", [b"\xff" * 8, b"\x80\0\0\x01\0\0\0\0", b"-1\0\0\0\0\0\0"])
+def test_devices_that_there_cannot_be(kind: bytes, place: int, number: bytes) -> None:
+    entry = tarfile.TarInfo("a")
+    entry.type = kind
+    data = bytearray(entry.tobuf(tarfile.USTAR_FORMAT))
+    data[place : place + 8] = number
+    data[148:156] = b" " * 8
+    data[148:156] = b"%06o\0 " % sum(data)
+    with pytest.raises(Error, match="it has the device"):
+        read(bytes(data) + bytes(1024))
