@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     Key: TypeAlias = tuple[int, int, int]
 
-_LIMIT = 256
+LIMIT = 256
+"""For how many nodes two descriptors each are held."""
 
 
 class StandIns:
@@ -86,7 +87,7 @@ class StandIns:
             raise
         if key in self._nodes:
             self._forget(key)
-        while len(self._nodes) >= _LIMIT:
+        while len(self._nodes) >= LIMIT:
             self._forget(next(iter(self._nodes)))
         # From now on descriptors of the device are looked at here, and not by the loop in C.
         self._apart.add(*device)
