@@ -273,7 +273,7 @@ def test_a_layer_that_is_damaged(
     small: Bundle, committing: Committing, runrootless: Runrootless
 ) -> None:
     directory = committing.new_directory()
-    with open(f"{small.path}/layer.tar", "r+b") as file:
+    with open(f"{os.path.dirname(small.path)}/layer.tar", "r+b") as file:
         file.seek(600)
         file.write(b"damage")
     for image in (f"oci:{directory}/layout", f"docker-archive:{directory}/image.tar"):
