@@ -67,7 +67,7 @@ def run(command_line: Parsed) -> int:
         directory.finish()
     if not options.tty and _is_shell(made.spec["process"]["args"]):
         made.notes.append("without --tty a shell has no prompt")
-    for note in (*notes, *made.notes):
+    for note in (*notes, *made.notes) if sys.stderr is not None else ():
         sys.stderr.write(f"runrootless: {note}\n")
     return 0
 
