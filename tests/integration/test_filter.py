@@ -23,7 +23,7 @@ from runrootless.linux.syscall_numbers import NUMBERS
 from support.containers import Runrootless
 from support.users import AS_ROOT
 
-UNIT_TESTS = Path(__file__).parents[1] / "unit"
+SUPPORT = Path(__file__).parents[1] / "support"
 
 PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT, PTRACE_SECCOMP_GET_FILTER = (
     17,
@@ -53,8 +53,8 @@ NATIVE: dict[str, list[tuple[int, int]]] = {
 
 
 def interpreter() -> ctypes.CDLL:
-    """Return the functions of unit/bpf.py."""
-    specification = importlib.util.spec_from_file_location("bpf_of_filter", UNIT_TESTS / "bpf.py")
+    """Return the functions of support/bpf.py."""
+    specification = importlib.util.spec_from_file_location("bpf_of_filter", SUPPORT / "bpf.py")
     assert specification and specification.loader
     module = importlib.util.module_from_spec(specification)
     sys.modules["bpf_of_filter"] = module

@@ -37,12 +37,14 @@ def install(root: str) -> None:
     directory = f"{root}/usr/local/lib/{os.path.basename(library)}/dist-packages/runrootless"
     source = os.path.dirname(package.__file__)
     shutil.copytree(source, directory, ignore=shutil.ignore_patterns("__pycache__"))
-    with open(COMMAND) as file:
+    with open(f"{COMMAND}-python") as file:
         _, _, script = file.read().partition("\n")
     os.makedirs(os.path.dirname(root + INSTALLED), exist_ok=True)
-    with open(root + INSTALLED, "w") as file:
+    shutil.copy(COMMAND, root + INSTALLED)
+    path = f"{root}{INSTALLED}-python"
+    with open(path, "w") as file:
         file.write(f"#!/usr/bin/python3\n{script}")
-    os.chmod(root + INSTALLED, 0o755)
+    os.chmod(path, 0o755)
     # As dpkg's trigger does it: users cannot write there.
     compiled = directory.removeprefix(root)
     subprocess.run(["chroot", root, "python3", "-m", "compileall", "-q", compiled], check=True)

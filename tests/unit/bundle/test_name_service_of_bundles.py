@@ -44,7 +44,8 @@ class TestNameService:
             name = os.path.basename(mount["destination"])
             assert mount["source"] == str(self.directory / name)
             assert Path(mount["source"]).read_bytes() == Path("/etc", name).read_bytes()
-            assert os.stat(mount["source"]).st_mode == stat.S_IFREG | 0o644
+            mode = os.stat(f"/etc/{name}").st_mode | 0o444
+            assert os.stat(mount["source"]).st_mode == stat.S_IFREG | stat.S_IMODE(mode)
             assert mount["options"] == ["bind", "nosuid", "noexec", "nodev", *access.split()]
         return [mount["destination"] for mount in spec["mounts"][before:]]
 

@@ -53,7 +53,10 @@ def _place() -> str:
 
 def _push_by_skopeo(destination: Destination, directory: str, verifies: bool) -> None:
     options = [] if verifies else ["--dest-tls-verify=false"]
-    skopeo.run(
-        *("copy", "--quiet", "--preserve-digests", *options),
-        *(f"oci:{directory}:{_TAG}", f"docker://{destination.reference}"),
-    )
+    try:
+        skopeo.run(
+            *("copy", "--quiet", "--preserve-digests", *options),
+            *(f"oci:{directory}:{_TAG}", f"docker://{destination.reference}"),
+        )
+    except Error as error:
+        raise Error(f"cannot push {destination.reference}: {error}") from None
