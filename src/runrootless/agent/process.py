@@ -123,6 +123,7 @@ def _serve(
     supervisor = Supervisor(
         socket,
         runtime,
+        settings.runtime,
         views,
         emulator,
         ledger,

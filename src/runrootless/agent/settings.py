@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +21,8 @@ class Settings:
     runtime both are empty. ``side_stores`` is what the paths of the side stores begin with: those
     that follow count where they cannot be made by the first.
     With ``thorough`` the permissions of emulated users are checked. ``terminal_group`` is the
-    group of terminals in the bundle's devpts, None where it names none.
+    group of terminals in the bundle's devpts, None where it names none. ``runtime`` is the process
+    ID of the process that makes this, which becomes the runtime.
     """
 
     __slots__ = (
@@ -29,6 +32,7 @@ class Settings:
         "log",
         "log_format",
         "rootfs",
+        "runtime",
         "side_stores",
         "state_directory",
         "terminal_group",
@@ -56,5 +60,7 @@ class Settings:
         self.debug = debug
         self.side_stores = side_stores
         self.rootfs = rootfs
+        # While it lives: a short one may have ended before anybody asks.
+        self.runtime = os.getpid()
         self.thorough = thorough
         self.terminal_group = terminal_group

@@ -24,7 +24,6 @@ from runrootless.containers import background
 from runrootless.emulation.emulator import Emulator
 from runrootless.emulation.repetition import Repetition
 from runrootless.linux import seccomp
-from runrootless.linux.pidfd import process_of
 from runrootless.linux.processes import has_ended
 
 TYPE_CHECKING = False
@@ -62,7 +61,7 @@ class Supervisor:
     """Supervises the workers of one container.
 
     ``socket`` is the listening socket and ``runtime`` a pidfd of the OCI runtime's process
-    that was started together with the agent. ``after_joining`` is called in each worker when
+    that was started together with the agent, ``own`` its process ID. ``after_joining`` is called in each worker when
     paths lead into the container. ``kept`` are the descriptors that a worker needs besides;
     ``alone`` and ``unheard`` are a worker's, and ``unheard`` is called here as well.
     """
@@ -71,6 +70,7 @@ class Supervisor:
         self,
         socket: _socket.socket,
         runtime: int,
+        own: int,
         views: Views,
         emulator: Emulator,
         ledger: Ledger,
@@ -91,11 +91,6 @@ class Supervisor:
         self._unheard = unheard
         self._log = log
         self._poll = select.poll()
-        try:
-            own = process_of(runtime)
-        except OSError:
-            # It has ended.
-            own = 0
         self._connections = Connections(socket, self._poll, own)
         self._listeners: dict[int, int] = {}
         self._numbers: dict[int, int] = {}
