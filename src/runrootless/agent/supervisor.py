@@ -61,8 +61,8 @@ class Supervisor:
     """Supervises the workers of one container.
 
     ``socket`` is the listening socket and ``runtime`` a pidfd of the OCI runtime's process
-    that was started together with the agent, ``own`` its process ID. ``after_joining`` is called in each worker when
-    paths lead into the container. ``kept`` are the descriptors that a worker needs besides;
+    that was started together with the agent, ``own`` its process ID. ``after_joining`` is called
+    in each worker when paths lead into the container. ``kept`` are the descriptors that a worker needs besides;
     ``alone`` and ``unheard`` are a worker's, and ``unheard`` is called here as well.
     """
 
