@@ -62,8 +62,8 @@ class Supervisor:
 
     ``socket`` is the listening socket and ``runtime`` a pidfd of the OCI runtime's process
     that was started together with the agent, ``own`` its process ID. ``after_joining`` is called
-    in each worker when paths lead into the container. ``kept`` are the descriptors that a worker needs besides;
-    ``alone`` and ``unheard`` are a worker's, and ``unheard`` is called here as well.
+    in each worker when paths lead into the container. ``kept`` are the descriptors that a worker
+    needs besides; ``alone`` and ``unheard`` are a worker's, and ``unheard`` is called here too.
     """
 
     def __init__(
