@@ -16,6 +16,9 @@ from runrootless.linux.memory import Memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
+
+    from runrootless.emulation.call import Call
     from runrootless.emulation.callers.credential_table import CredentialTable
     from runrootless.emulation.stores.owner_store import OwnerStore
 
@@ -66,3 +69,16 @@ class Handlers:
         self._identity = shared.identity
         self._makers = shared.makers
         self._host_files = shared.host_files
+
+    def _kept_owner(self, call: Call, file: int, status: os.stat_result) -> tuple[int, int] | None:
+        """Return the owner by a file's record, or of who has made it; None where neither is kept.
+
+        ``status`` is that of the open ``file``, for the caller of ``call``. Raises OSError.
+        """
+        device = status.st_dev
+        record = self._ownership.find(file, status.st_mode, device, status.st_ino)
+        if record is not None:
+            return record.uid, record.gid
+        if device in self._makers.devices:
+            return self._makers.owner(device, status.st_ino, self._identity.of(call.pid))
+        return None

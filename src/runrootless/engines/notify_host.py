@@ -14,7 +14,8 @@ from runrootless.agent.launch import launch
 from runrootless.agent.settings import Settings
 from runrootless.containers import garbage, state
 from runrootless.errors import Error
-from runrootless.linux.namespaces import CLONE_NEWNS, CLONE_NEWUSER, unshare
+from runrootless.linux import namespaces
+from runrootless.linux.namespaces import CLONE_NEWNS
 from runrootless.linux.process import set_no_new_privileges
 
 SIDE_STORES = "runrootless"
@@ -70,15 +71,7 @@ def become_root() -> None:
     """
     uid, gid = os.geteuid(), os.getegid()
     try:
-        unshare(CLONE_NEWUSER | CLONE_NEWNS)
-        # Without that, an unprivileged gid_map is refused: user_namespaces(7).
-        for name, text in (
-            ("setgroups", "deny"),
-            ("uid_map", f"0 {uid} 1"),
-            ("gid_map", f"0 {gid} 1"),
-        ):
-            with open(f"/proc/self/{name}", "w") as file:
-                file.write(text)
+        namespaces.become_root(CLONE_NEWNS)
     except OSError as error:
         raise Error(
             f"no user namespace can be had ({error.strerror}): "

@@ -15,6 +15,7 @@ from runrootless.errors import Error, one_line
 from runrootless.images.image import parse_json
 from runrootless.images.streams import DamagedError, Limit, Stream
 from runrootless.images.tar_stream import Tar
+from runrootless.linux.namespaces import become_root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,7 +104,11 @@ def _work(image: Image, directory: int, limit: Limit, writer: int, parent: int) 
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         _raise_limit()
-        _become_root()
+        try:
+            become_root()
+        except OSError:
+            # Without capabilities of files then.
+            pass
         os.umask(0)
         os.mkdir(ROOTFS, 0o755, dir_fd=directory)
         rootfs = os.open(ROOTFS, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
@@ -212,22 +217,3 @@ def _raise_limit() -> None:
     """Allow as many open files as may be."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _become_root() -> None:
-    """Become root of a user namespace, where that can be had."""
-    from runrootless.linux.namespaces import CLONE_NEWUSER, unshare
-
-    uid, gid = os.geteuid(), os.getegid()
-    try:
-        unshare(CLONE_NEWUSER)
-        for name, text in (
-            ("setgroups", "deny"),
-            ("uid_map", f"0 {uid} 1"),
-            ("gid_map", f"0 {gid} 1"),
-        ):
-            with open(f"/proc/self/{name}", "w") as file:
-                file.write(text)
-    except OSError:
-        # Without capabilities of files then.
-        pass

@@ -14,7 +14,7 @@ import signal
 import sys
 
 from runrootless.errors import Error, one_line
-from runrootless.linux.namespaces import CLONE_NEWUSER, unshare
+from runrootless.linux.namespaces import become_root
 from runrootless.linux.process import set_parent_death_signal
 
 TYPE_CHECKING = False
@@ -56,7 +56,12 @@ def _work(work: Callable[[], Any], read: int, write: int) -> None:
     try:
         os.close(read)
         set_parent_death_signal(signal.SIGKILL)
-        _become_root()
+        if os.geteuid():
+            try:
+                become_root()
+            except OSError:
+                # Then it goes without.
+                pass
         os.chdir("/proc")
         try:
             answer: tuple[str, Any] = "result", work()
@@ -75,22 +80,3 @@ def _flush() -> None:
         # None where the caller has closed the descriptor.
         if stream is not None:
             stream.flush()
-
-
-def _become_root() -> None:
-    """Enter a user namespace in which the caller is root, if there is one to be had."""
-    uid, gid = os.geteuid(), os.getegid()
-    if not uid:
-        return
-    try:
-        unshare(CLONE_NEWUSER)
-        # Without that, an unprivileged gid_map is refused.
-        for name, text in (
-            ("setgroups", "deny"),
-            ("uid_map", f"0 {uid} 1"),
-            ("gid_map", f"0 {gid} 1"),
-        ):
-            with open(f"/proc/self/{name}", "w") as file:
-                file.write(text)
-    except OSError:
-        return

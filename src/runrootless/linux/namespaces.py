@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from runrootless.linux.libc import check, function
 
 _setns = function("setns")
@@ -27,3 +29,20 @@ def unshare(flags: int) -> None:
     Raises OSError as unshare(2) says.
     """
     check(_unshare(flags), "unshare")
+
+
+def become_root(flags: int = 0) -> None:
+    """Enter a new user namespace in which the caller is root, and namespaces of other ``flags``.
+
+    Raises OSError as unshare(2) says, or where the IDs cannot be mapped: user_namespaces(7).
+    """
+    uid, gid = os.geteuid(), os.getegid()
+    unshare(CLONE_NEWUSER | flags)
+    # Without "deny", an unprivileged gid_map is refused.
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"0 {uid} 1"),
+        ("gid_map", f"0 {gid} 1"),
+    ):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)

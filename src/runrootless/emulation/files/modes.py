@@ -93,7 +93,7 @@ class Modes(Handlers):
         kept = mode & _PERMISSIONS
         is_host, is_node = self._kinds(file, status)
         if kept & stat.S_ISGID and (self._checked or is_host or is_node):
-            group = self._owner(call, file, status)[1]
+            group = (self._kept_owner(call, file, status) or (0, 0))[1]
             who = self._identity.of(call.pid)
             if not self._identity.may_set_group_id(call.pid, who, group):
                 kept &= ~stat.S_ISGID
@@ -165,7 +165,7 @@ class Modes(Handlers):
         if self._checked:
             return
         who = self._identity.of(call.pid)
-        owner, group = self._owner(call, file, status)
+        owner, group = self._kept_owner(call, file, status) or (0, 0)
         if owner == who.uids[3] or self._identity.may(call.pid, who, CAP_FOWNER):
             return
         mode = self._host_files.mode(status)
@@ -174,15 +174,6 @@ class Modes(Handlers):
                 raise failure(errno.EPERM)
             if not (mode >> 3 if who.in_group(group) else mode) & stat.S_IWOTH:
                 raise failure(errno.EACCES)
-
-    def _owner(self, call: Call, file: int, status: os.stat_result) -> tuple[int, int]:
-        device = status.st_dev
-        record = self._ownership.find(file, status.st_mode, device, status.st_ino)
-        if record is not None:
-            return record.uid, record.gid
-        if device in self._makers.devices:
-            return self._makers.owner(device, status.st_ino, self._identity.of(call.pid))
-        return 0, 0
 
 
 def open_changed(paths: Paths, call: Call, directory: int, path: int, flags: int) -> int:

@@ -241,13 +241,10 @@ class Access(Handlers):
         return not want & ~(mode >> 3 if who.in_group(group) else mode)
 
     def _owner(self, call: Call, file: int, status: os.stat_result) -> tuple[int, int]:
-        device = status.st_dev
-        record = self._ownership.find(file, status.st_mode, device, status.st_ino)
-        if record is not None:
-            return record.uid, record.gid
-        if device in self._makers.devices:
-            return self._makers.owner(device, status.st_ino, self._identity.of(call.pid))
-        if self._process_files.concerns(device):
+        kept = self._kept_owner(call, file, status)
+        if kept is not None:
+            return kept
+        if self._process_files.concerns(status.st_dev):
             return self._process_files.owner(call, file, False) or (0, 0)
         return 0, 0
 
