@@ -597,7 +597,7 @@ def test_the_start_is_quick(command: Command, words: list[str]) -> None:
     path = [entry for entry in sys.path if os.path.isdir(os.path.join(entry, "runrootless"))]
     done = command.user.run(arguments, env={"PYTHONPATH": path[0]}).check()
     imported = set(done.stdout.split())
-    assert "runrootless.cli" in imported
+    assert "runrootless.cli" in imported, str(done)
     assert not imported & SLOW
     # What few containers need.
     assert "runrootless.network" not in imported
