@@ -13,6 +13,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../src"))
 
+from runrootless.emulation.fast_state import PLACEHOLDER
 from runrootless.emulation.seccomp_filter import build
 from runrootless.engines import zero
 from runrootless.linux.seccomp import RETURN_NOTIFY
@@ -25,6 +26,7 @@ def filters(machine: str) -> dict[str, bytes]:
     """
     return {
         "notify": build(machine, RETURN_NOTIFY),
+        "fast": build(machine, RETURN_NOTIFY, number=PLACEHOLDER),
         "thorough": build(machine, RETURN_NOTIFY, thorough=True),
         "zero": zero.filter_program(machine),
     }

@@ -1,5 +1,5 @@
-/* The records of files: decoding them, and what is remembered of files that have not changed.
- * The rules are those of emulation/stores/record.py and ownership.py. */
+/* The records of files, and what is remembered of files that have not changed. The rules are
+ * those of emulation/owners/ownership.py. */
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -7,43 +7,11 @@
 #include <sys/stat.h>
 #include <time.h>
 
-/* Whose a file is, on record; of an emulated device node also what it is. */
-struct record { uint32_t uid, gid, type; uint64_t device; };
+#include "record.h"
 
-/* Reads a number of a record's; false where it is cut short or, for Python, of over 63 bits. */
-static bool read_number(const uint8_t **at, const uint8_t *end, uint64_t *value)
-{
-	*value = 0;
-	for (int shift = 0; shift < 63 && *at < end; shift += 7) {
-		uint8_t byte = *(*at)++;
-		*value |= (uint64_t)(byte & 0x7f) << shift;
-		if (byte < 0x80)
-			return true;
-	}
-	return false;
-}
-
-/* Decodes what emulation/stores/record.py encodes. False is for what that is to decide about. */
 bool decode_record(const uint8_t *at, size_t size, struct record *record)
 {
-	const uint8_t *end = at + size;
-	*record = (struct record){0};
-	while (at < end) {
-		uint64_t tag, value;
-		if (!read_number(&at, end, &tag) || (tag & 7) != 0 || !read_number(&at, end, &value))
-			return false;
-		switch (tag >> 3) {
-		case 1: record->uid = value; break;
-		case 2: record->gid = value; break;
-		case 1001: record->type = value <= S_IFMT ? value : 1; break;
-		case 1002: record->device = value; break;
-		}
-	}
-	if (record->uid == UINT32_MAX)
-		record->uid = 0;
-	if (record->gid == UINT32_MAX)
-		record->gid = 0;
-	return record->type == 0 || record->type == S_IFCHR || record->type == S_IFBLK;
+	return read_record(at, size, record);
 }
 
 /* What is remembered of files: no attribute changes without st_ctime. A place that another

@@ -97,6 +97,7 @@ def main() -> None:
     from runrootless.emulation.table import (
         CHECKED_TABLE,
         CHECKS,
+        FAST_TABLE,
         I386_CHECKS,
         I386_TABLE,
         TABLE,
@@ -104,7 +105,7 @@ def main() -> None:
     from runrootless.proot.command import UNTRANSLATED
 
     names = (
-        {name for name, _, _ in TABLE + I386_TABLE + CHECKED_TABLE}
+        {name for name, _, _ in TABLE + I386_TABLE + CHECKED_TABLE + FAST_TABLE}
         | CHECKS.keys()
         | I386_CHECKS.keys()
         | set(UNTRANSLATED)

@@ -321,6 +321,14 @@ def differential_of_thorough(
     return make_differential(Runrootless(session_user, ["--engine", "thorough"]))
 
 
+@pytest.fixture(scope="session")
+def differential_with_fast_path(
+    make_differential: MakeDifferential, session_user: Unprivileged
+) -> Differential:
+    """Does the same where programs answer for themselves."""
+    return make_differential(Runrootless(session_user, ["--fast-path", "on"]))
+
+
 both_runtimes = pytest.mark.parametrize("runtime", ["runc", "crun"], indirect=True)
 """Marks tests that are run with each of the OCI runtimes."""
 

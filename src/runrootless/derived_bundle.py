@@ -5,15 +5,22 @@ from __future__ import annotations
 import os
 from errno import ENOENT
 
-from runrootless import engines, interrupts, launcher
+from runrootless import engines, fast_path, interrupts, launcher
 from runrootless.bundle import json_file, name_service
 from runrootless.bundle.host import HostFacts
 from runrootless.bundle.mounts import terminal_group
 from runrootless.bundle.profile import denied, permit_seccomp
 from runrootless.bundle.program import is_missed
-from runrootless.bundle.spec import DNS_ANNOTATION, ENGINE_ANNOTATION, NETWORK_ANNOTATION, load
+from runrootless.bundle.spec import (
+    DNS_ANNOTATION,
+    ENGINE_ANNOTATION,
+    FAST_PATH_ANNOTATION,
+    NETWORK_ANNOTATION,
+    load,
+)
 from runrootless.bundle.transform import MEMORY, has_new_user_namespace, transform
 from runrootless.containers import state
+from runrootless.emulation.fast_state import numbered_filter
 from runrootless.errors import Error
 
 TYPE_CHECKING = False
@@ -34,10 +41,20 @@ class Derived:
     paths of the side stores begin with and the group of terminals, as ``Settings`` has it.
 
     ``filter`` is that for a launcher, None where the process gets none, and ``hooks`` how many
-    hooks get one as well.
+    hooks get one as well. ``fast_path`` is the path of the object of that, empty where there is
+    none, and ``slow`` says why then, if it was wanted.
     """
 
-    __slots__ = ("choice", "filter", "hooks", "rootfs", "side_stores", "terminal_group")
+    __slots__ = (
+        "choice",
+        "fast_path",
+        "filter",
+        "hooks",
+        "rootfs",
+        "side_stores",
+        "slow",
+        "terminal_group",
+    )
 
     def __init__(
         self,
@@ -47,6 +64,8 @@ class Derived:
         filter: bytes | None,
         terminal_group: int | None,
         hooks: int,
+        fast_path: str,
+        slow: str | None,
     ) -> None:
         self.choice = choice
         self.rootfs = rootfs
@@ -54,6 +73,8 @@ class Derived:
         self.filter = filter
         self.hooks = hooks
         self.terminal_group = terminal_group
+        self.fast_path = fast_path
+        self.slow = slow
 
 
 def derive(
@@ -66,6 +87,7 @@ def derive(
     first: int = 3,
     dns: str = "",
     hooks_too: bool = False,
+    fast: str = "",
 ) -> Derived:
     """Derive a rootless bundle from the one in the directory ``bundle``.
 
@@ -73,8 +95,8 @@ def derive(
     private ``directory``. ``engine`` is the value of ``--engine``, ``systemd_cgroup`` tells
     whether the runtime asks systemd for cgroups, ``network`` is the value of
     ``--network``, empty for the bundle's, ``dns`` likewise, and ``first`` is the descriptor that a
-    launcher would be. ``hooks_too`` tells whether hooks in the container get one. Raises Error
-    for a bundle that cannot be run.
+    launcher would be. ``hooks_too`` tells whether hooks in the container get one, and ``fast`` is
+    the value of ``--fast-path``. Raises Error for a bundle that cannot be run.
     """
     spec = load(bundle, config)
     annotations = spec.get("annotations", {})
@@ -114,10 +136,17 @@ def derive(
             override_stat.restore(rootfs)
     spec[MEMORY]["engine"] = choice.name
     choice.engine.apply(spec, directory, identity)
+    has_fast_path, slow = False, None
+    if fast_path.is_wanted(fast, annotations.get(FAST_PATH_ANNOTATION, "")):
+        slow = fast_path.obstacle(spec, choice.name, directory, host)
+        has_fast_path = slow is None
+        if has_fast_path:
+            spec[MEMORY]["fast"] = f"{fast_path.put(spec, directory, host):x}"
     program = put_launcher(spec, first) if choice.name in engines.WITH_FILTER else None
     hooks = put_before_hooks(spec, first) if hooks_too and program is not None else 0
     json_file.write(f"{directory}/{state.CONFIG}", spec, state.MODE)
-    return Derived(choice, rootfs, side_stores, program, group, hooks)
+    path = f"{directory}/{fast_path.NAME}" if has_fast_path else ""
+    return Derived(choice, rootfs, side_stores, program, group, hooks, path, slow)
 
 
 def _has_override(rootfs: str) -> bool:
@@ -190,6 +219,8 @@ def filter_program(memory: dict[str, Any]) -> bytes:
         from runrootless.engines import zero
 
         program = zero.filter_program(os.uname().machine, memory["denied"])
+    elif memory.get("fast"):
+        program = numbered_filter(launcher.read("fast.bpf"), int(memory["fast"], 16))
     else:
         program = launcher.read(f"{memory['engine']}.bpf")
     answer = memory.get("seccomp")

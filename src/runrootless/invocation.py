@@ -83,7 +83,7 @@ class Invocation:
 
     def runtime_command(self, arguments: list[str]) -> list[str]:
         """Return the runtime's command line for this subcommand with other arguments."""
-        words = [self.runtime.path, *self.options.without("runtime", "engine")]
+        words = [self.runtime.path, *self.options.without("runtime", "engine", "fast-path")]
         # Always said: left to themselves runtimes disagree, and runc fails for
         # a caller without XDG_RUNTIME_DIR.
         if not self.options.get("root") and not is_real_root():
@@ -95,7 +95,7 @@ class Invocation:
         if not self.options.error:
             return self.runtime_command(self.arguments)
         # The runtime is to find the mistake, which is in the global flags.
-        words = self.options.without("runtime", "engine")
+        words = self.options.without("runtime", "engine", "fast-path")
         for word in self.options.arguments:
             words += [_NO_ROOT, word] if word in _STARTING else [word]
         return [self.runtime.path, *words]
@@ -105,7 +105,7 @@ class Invocation:
 
         Where it finds none it fails nevertheless: no container is started without an engine.
         """
-        words = self.options.without("runtime", "engine", "root")
+        words = self.options.without("runtime", "engine", "fast-path", "root")
         return [self.runtime.path, *words, _NO_ROOT, self.command, *self.arguments]
 
 

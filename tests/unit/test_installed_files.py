@@ -50,7 +50,7 @@ def test_filters_are_those_of_the_table(name: str, make: Callable[[str], bytes])
 
 
 def test_what_is_native() -> None:
-    expected = {"launcher", "notify.bpf", "thorough.bpf", "zero.bpf"}
+    expected = {"launcher", "notify.bpf", "thorough.bpf", "zero.bpf", "fast.bpf", "fast.so"}
     if (CHECKOUT / "native" / "loop.c").exists():
         expected.add("loop.so")
         ctypes.CDLL(str(NATIVE / "loop.so"))

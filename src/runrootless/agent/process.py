@@ -22,6 +22,7 @@ from runrootless.containers.state import remove_from_base
 from runrootless.emulation.call import failure
 from runrootless.emulation.callers.credential_table import CredentialTable
 from runrootless.emulation.emulator import Emulator
+from runrootless.emulation.fast_state import FastState
 from runrootless.emulation.stores.attribute_store import AttributeStore
 from runrootless.emulation.stores.owner_store import OwnerStore
 from runrootless.linux.mounts import clone_tree, lasting_numbers
@@ -90,7 +91,11 @@ def _serve(
     for name, file in side_files.items():
         stores[name].use(file.fd, file.is_writable)
     # What a worker has as well.
+    fast = None
+    if settings.fast_path:
+        fast = FastState(os.open(settings.fast_path, os.O_RDWR | os.O_CLOEXEC))
     kept = [settings.lock_fd, log.fd, terminal.fd, processes, credentials]
+    kept += [fast.file] if fast else []
     kept += [fd for store in stores.values() for fd in store.descriptors()]
     directories = [file.directory for file in side_files.values()]
     background.close_others([*kept, *directories, socket.fileno(), runtime, base, states])
@@ -104,7 +109,7 @@ def _serve(
         ),
     )
     emulator = Emulator(
-        table, owners, attributes, views, settings.thorough, settings.terminal_group
+        table, owners, attributes, views, settings.thorough, settings.terminal_group, fast
     )
     kept += emulator.descriptors()
     # Once for all workers, which are to begin as soon as they can.

@@ -21,13 +21,15 @@ class Settings:
     runtime both are empty. ``side_stores`` is what the paths of the side stores begin with: those
     that follow count where they cannot be made by the first.
     With ``thorough`` the permissions of emulated users are checked. ``terminal_group`` is the
-    group of terminals in the bundle's devpts, None where it names none. ``runtime`` is the process
+    group of terminals in the bundle's devpts, None where it names none. ``fast_path`` is the path
+    of the object that answers in programs, empty where there is none. ``runtime`` is the process
     ID of the process that makes this, which becomes the runtime.
     """
 
     __slots__ = (
         "debug",
         "directory",
+        "fast_path",
         "lock_fd",
         "log",
         "log_format",
@@ -51,6 +53,7 @@ class Settings:
         rootfs: str = "",
         thorough: bool = False,
         terminal_group: int | None = None,
+        fast_path: str = "",
     ) -> None:
         self.directory = directory
         self.lock_fd = lock_fd
@@ -64,3 +67,4 @@ class Settings:
         self.runtime = os.getpid()
         self.thorough = thorough
         self.terminal_group = terminal_group
+        self.fast_path = fast_path

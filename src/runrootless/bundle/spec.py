@@ -27,6 +27,9 @@ NETWORK_ANNOTATION = "org.runrootless.network"
 DNS_ANNOTATION = "org.runrootless.dns"
 """The annotation that stands for ``--dns`` in a bundle."""
 
+FAST_PATH_ANNOTATION = "org.runrootless.fast-path"
+"""The annotation that stands for ``--fast-path`` in a bundle."""
+
 _CAPABILITY_SETS = {
     name: [str] for name in ("bounding", "effective", "permitted", "inheritable", "ambient")
 }
@@ -46,7 +49,12 @@ _PROCESS: Any = {
 _SPEC: Any = {
     "process": _PROCESS,
     "root": {"path": str, "readonly": bool},
-    "annotations": {ENGINE_ANNOTATION: str, NETWORK_ANNOTATION: str, DNS_ANNOTATION: str},
+    "annotations": {
+        ENGINE_ANNOTATION: str,
+        NETWORK_ANNOTATION: str,
+        DNS_ANNOTATION: str,
+        FAST_PATH_ANNOTATION: str,
+    },
     "hooks": {"startContainer": [{"path": str, "args": [str]}]},
     "mounts": [{"destination": str, "type": str, "source": str, "options": [str]}],
     "linux": {

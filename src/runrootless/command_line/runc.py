@@ -46,8 +46,8 @@ def _long_names(flags: str) -> set[str]:
 
 
 GLOBAL = Flags(
-    # The last two are ours; cgroup-manager is crun's.
-    values="root log log-format criu rootless cgroup-manager runtime engine",
+    # The last three are ours; cgroup-manager is crun's.
+    values="root log log-format criu rootless cgroup-manager runtime engine fast-path",
     switches="debug systemd-cgroup help,h version,v",
 )
 # The last two are ours.

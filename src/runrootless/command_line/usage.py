@@ -24,6 +24,8 @@ Global flags of its own, before the command:
   --engine NAME           how root is emulated: notify, thorough, proot, zero, none or auto,
                           the best that this host can do (default: $RUNROOTLESS_ENGINE, the
                           bundle's annotation org.runrootless.engine, auto)
+  --fast-path on|off      answer stat and the like in the programs themselves (default:
+                          $RUNROOTLESS_FAST_PATH, the annotation org.runrootless.fast-path, off)
 
 Flags of its own of run and create:
   --network NAME          host (default), none, pasta or slirp4netns

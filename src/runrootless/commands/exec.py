@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from runrootless import engines, launcher, requirements
+from runrootless import engines, fast_path, launcher, requirements
 from runrootless.bundle import json_file
 from runrootless.bundle.process import (
     set_home,
@@ -148,6 +148,8 @@ def prepare(invocation: Invocation) -> list[str]:
         process, identity = process_from_flags(spec, parsed, arguments)
     set_home(process, identity, spec["root"]["path"])
     engine.apply_process(process, directory, identity)
+    if spec[MEMORY].get("fast"):
+        fast_path.preload(process)
     if spec[MEMORY]["engine"] == "proot":
         from runrootless.proot import relay
 

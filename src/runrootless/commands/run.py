@@ -73,11 +73,14 @@ def prepare(invocation: Invocation) -> list[str]:
         first,
         parsed.get("dns"),
         invocation.runtime.gives_hooks_descriptors(),
+        options.get("fast-path"),
     )
     choice = derived.choice
     requirements.require_room(base)
     if options.is_on("debug"):
         _explain(invocation, f"engine {choice.name}: {choice.reason}")
+        if derived.slow is not None:
+            _explain(invocation, f"no fast path: {derived.slow}")
         _explain(invocation, *explain(bundle, config, directory.path))
     # What is launched has to be in it too.
     if choice.engine.IN_OWN_NAMESPACE and not user_namespace.enter_new(invocation.runtime.path):
@@ -96,6 +99,7 @@ def prepare(invocation: Invocation) -> list[str]:
             derived.side_stores,
             derived.rootfs,
             terminal_group=derived.terminal_group,
+            fast_path=derived.fast_path,
         )
     )
     # Now what was launched removes it, when this process ends without a container. Both at

@@ -10,6 +10,10 @@ from _thread import allocate_lock
 
 from runrootless.linux.libc import address
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _COUNT = struct.Struct("=Q")
 _PLACE = struct.Struct("=QQ")
 _LIMIT = 64
@@ -26,6 +30,13 @@ class Apart:
         self._places: dict[tuple[int, int], None] = {}
         self._memory = bytearray(_COUNT.size + _LIMIT * _PLACE.size)
         self.address = address(self._memory)
+        self._publish: Callable[[bytes], None] | None = None
+
+    def show(self, publish: Callable[[bytes], None]) -> None:
+        """Have all changes published from now on, and what there is. Raises what that does."""
+        with self._lock:
+            self._publish = publish
+            publish(bytes(self._memory))
 
     def add(self, device: int, inode: int = 0) -> None:
         """Add a file, or all of a device; that is done too where there is no room for a file."""
@@ -38,7 +49,9 @@ class Apart:
             if count >= _LIMIT:
                 # Whatever the device is.
                 _COUNT.pack_into(self._memory, 0, _LIMIT + 1)
-                return
-            _PLACE.pack_into(self._memory, _COUNT.size + count * _PLACE.size, device, inode)
-            self._places[device, inode] = None
-            _COUNT.pack_into(self._memory, 0, count + 1)
+            else:
+                _PLACE.pack_into(self._memory, _COUNT.size + count * _PLACE.size, device, inode)
+                self._places[device, inode] = None
+                _COUNT.pack_into(self._memory, 0, count + 1)
+            if self._publish is not None:
+                self._publish(bytes(self._memory))

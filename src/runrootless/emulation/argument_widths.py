@@ -81,6 +81,7 @@ INTS: dict[str, tuple[int, ...]] = {
     "removexattrat": (0, 2),
     "renameat": (0, 2),
     "renameat2": (0, 2, 4),
+    "seccomp": (0, 1),
     "sendmmsg": (0, 2, 3),
     "sendmsg": (0, 2),
     "setdomainname": (1,),

@@ -6,6 +6,7 @@ import os
 
 from runrootless.emulation.argument_widths import narrowed
 from runrootless.emulation.callers.credential_table import CredentialTable
+from runrootless.emulation.fast_state import FastState
 from runrootless.emulation.files.access_lists import AccessLists
 from runrootless.emulation.files.attributes import Attributes
 from runrootless.emulation.files.chown import Chown
@@ -41,6 +42,7 @@ from runrootless.emulation.stores.attribute_store import AttributeStore
 from runrootless.emulation.stores.owner_store import OwnerStore
 from runrootless.emulation.table import CHECKS, I386_CHECKS, rows
 from runrootless.linux import seccomp
+from runrootless.linux.files import open_directory
 from runrootless.linux.seccomp import AUDIT_ARCHITECTURES
 from runrootless.linux.syscall_numbers import NUMBERS
 
@@ -56,7 +58,8 @@ class Emulator:
 
     Several threads may call handlers at once.
     With ``thorough`` the permissions of emulated users are checked. ``terminal_group`` is the
-    group of terminals in the container's devpts, None where they are their openers'.
+    group of terminals in the container's devpts, None where they are their openers'. ``fast`` is
+    what answers some calls in the programs, if there is such a thing.
     """
 
     def __init__(
@@ -67,8 +70,10 @@ class Emulator:
         views: Views,
         thorough: bool = False,
         terminal_group: int | None = None,
+        fast: FastState | None = None,
     ) -> None:
         shared = self.shared = Shared(table, owners)
+        self._fast = fast
         self._handlers: dict[bytes, Handler] = {}
         self._identity = shared.identity
         self._procfs = shared.procfs
@@ -118,7 +123,7 @@ class Emulator:
             "nodes": Nodes(shared, creation),
             "modes": modes,
             "capabilities": Capabilities(shared),
-            "process_options": ProcessOptions(shared),
+            "process_options": ProcessOptions(shared, self._end_fast_path),
             "execution": Execution(shared, self._devices, self._status_files),
             "xattrs": Xattrs(shared, kept, access_lists, self._checks),
             "sending": sending,
@@ -163,6 +168,24 @@ class Emulator:
         if self._checks is not None:
             self._checks.look_around()
         self._mounts.look()
+        if self._fast is not None:
+            self._begin_fast_path(self._fast, is_first)
+
+    def _begin_fast_path(self, fast: FastState, is_first: bool) -> None:
+        self.shared.apart.show(fast.tell)
+        # Should it have ended, it is to stay so.
+        if not is_first:
+            return
+        root = open_directory(b"/")
+        try:
+            if self.shared.ownership.is_carried(root):
+                fast.begin(os.fstat(root).st_dev)
+        finally:
+            os.close(root)
+
+    def _end_fast_path(self) -> None:
+        if self._fast is not None:
+            self._fast.stop()
 
     def descriptors(self) -> list[int]:
         """Return the descriptors that it needs, of those that are open by now."""
@@ -205,7 +228,7 @@ class Emulator:
         handlers: dict[bytes, Handler] = {}
         for machine, architecture in AUDIT_ARCHITECTURES.items():
             checks = I386_CHECKS if machine == "i386" else CHECKS
-            for name, target, _ in rows(machine, self._checks is not None):
+            for name, target, _ in rows(machine, self._checks is not None, self._fast is not None):
                 number = NUMBERS[machine].get(name)
                 if number is None:
                     continue

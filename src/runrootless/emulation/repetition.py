@@ -59,6 +59,7 @@ IDEMPOTENT = frozenset(
             "fsopen",
             "io_uring_setup",
             "prctl",
+            "seccomp",
             "capset",
         ),
         *("open_tree", "open_tree_attr", "move_mount", "fspick", "fsmount", "fsconfig"),
@@ -107,7 +108,7 @@ def keys_of(names: frozenset[str]) -> frozenset[bytes]:
     """Return number and architecture of calls, packed as they are in a notification."""
     keys = set()
     for machine, architecture in AUDIT_ARCHITECTURES.items():
-        for name, _, _ in rows(machine, thorough=True):
+        for name, _, _ in rows(machine, thorough=True, fast=True):
             number = NUMBERS[machine].get(name)
             if name in names and number is not None:
                 keys.add(seccomp.NUMBER.pack(number, architecture))

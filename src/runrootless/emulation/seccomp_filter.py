@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 
-from runrootless.emulation.table import rows
+from runrootless.emulation.table import PASSED, rows
 from runrootless.linux import bpf
 from runrootless.linux.seccomp import (
     AUDIT_ARCHITECTURES,
@@ -42,17 +42,23 @@ _FAR = 255
 
 
 def build(
-    machine: str, action: int, calls: Sequence[Row] | None = None, thorough: bool = False
+    machine: str,
+    action: int,
+    calls: Sequence[Row] | None = None,
+    thorough: bool = False,
+    number: int | None = None,
 ) -> bytes:
     """Return a filter, as BPF instructions, that answers the intercepted calls with ``action``.
 
     ``machine`` is a key of ``MACHINES`` and ``action`` a SECCOMP_RET_* with its data.
     ``calls`` are rows as the table's, in place of all of those for each machine, which
-    ``thorough`` chooses from.
+    ``thorough`` chooses from. With ``number`` it is that for a container with the fast path,
+    whose calls have that as their sixth argument.
     """
     parts = [bpf.load(bpf.ARCHITECTURE)]
     for program in MACHINES[machine]:
-        body = _for_machine(program, rows(program, thorough) if calls is None else calls, action)
+        table = rows(program, thorough, number is not None) if calls is None else calls
+        body = _for_machine(program, table, action, number if program == machine else None)
         # The bodies are longer than a conditional jump reaches.
         parts += [bpf.if_equal(AUDIT_ARCHITECTURES[program], 1, 0), bpf.jump(_length(body)), body]
     parts.append(bpf.finish(RETURN_ALLOW))
@@ -77,13 +83,21 @@ def answering_seccomp(action: int) -> bytes:
     return b"".join(parts)
 
 
-def _for_machine(machine: str, calls: Sequence[Row], action: int) -> bytes:
+def _for_machine(
+    machine: str, calls: Sequence[Row], action: int, secret: int | None = None
+) -> bytes:
     conditions: dict[int, list[Condition]] = {}
     for name, _, condition in calls:
         number = NUMBERS[machine].get(name)
         if number is not None:
             conditions.setdefault(number, []).extend([condition] if condition else [])
     blocks = [(number, _block(conditions[number], action)) for number in sorted(conditions)]
+    if secret is not None:
+        passes = _test((5, "SCMP_CMP_EQ", secret, 0), RETURN_ALLOW)
+        passed = {NUMBERS[machine][name] for name in PASSED}
+        blocks = [
+            (number, passes + block if number in passed else block) for number, block in blocks
+        ]
     head = bpf.load(bpf.NUMBER)
     if machine == "x86_64":
         refusal = bpf.finish(RETURN_ERRNO | errno.ENOSYS)

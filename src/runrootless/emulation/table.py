@@ -10,6 +10,7 @@ from __future__ import annotations
 PR_GET_DUMPABLE = 3
 PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
+PR_SET_SECCOMP = 22
 PR_CAPBSET_DROP = 24
 PR_SET_SECUREBITS = 28
 PR_SET_TIMERSLACK = 29
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 _O_CREAT = 0o100
 _O_TRUNC = 0o1000
 _O_NOCTTY = 0o400
+_O_DIRECTORY = 0o200000
+_O_DIRECTORY_OF_ARM = 0o40000
 _O_RDWR = 2
 _O_TMPFILE = 0o20000000
 _RLIMIT_RTTIME = 15
@@ -273,6 +276,20 @@ CHECKED_TABLE: tuple[Row, ...] = (
 )
 """What is intercepted besides with the engine thorough, as in ``TABLE``."""
 
+FAST_TABLE: tuple[Row, ...] = (
+    # A filter of a program's own may end it for calls that the fast path makes.
+    *_each("seccomp", "process_options.seccomp", 0, 0, 1),
+    ("prctl", "process_options.prctl", _equals(0, PR_SET_SECCOMP)),
+)
+"""What is intercepted besides with the fast path, as in ``TABLE``."""
+
+PASSED = (
+    *("newfstatat", "fstat", "statx", "prlimit64"),
+    *("getxattr", "lgetxattr", "fgetxattr", "listxattr", "llistxattr", "flistxattr"),
+)
+"""The calls of 64-bit programs that the fast path makes, with a number as their sixth argument:
+then they are let through. They have no more than five."""
+
 CHECKS = {
     "open": "open",
     "openat": "openat",
@@ -340,15 +357,25 @@ I386_CHECKS = CHECKS | {
 """The same for 32-bit programs on x86_64."""
 
 
-def rows(machine: str, thorough: bool = False) -> list[Row]:
+def rows(machine: str, thorough: bool = False, fast: bool = False) -> list[Row]:
     """Return what is intercepted of programs for ``machine``: x86_64, i386 or aarch64.
 
-    With ``thorough`` also what the checks are about, whatever the arguments.
+    With ``thorough`` also what the checks are about, whatever the arguments; with ``fast``
+    also what the fast path is about.
     """
-    table = list(TABLE)
+    directory = _O_DIRECTORY_OF_ARM if machine == "aarch64" else _O_DIRECTORY
+    table = [
+        # A directory is no status file; fts(3) and tar(1) open each so.
+        (name, target, (condition[0], condition[1], _O_NOCTTY | directory, _O_NOCTTY))
+        if condition and condition[2] == _O_NOCTTY
+        else (name, target, condition)
+        for name, target, condition in TABLE
+    ]
     if machine == "i386":
         different = {name for name, _, _ in I386_TABLE}
-        table = [row for row in TABLE if row[0] not in different] + list(I386_TABLE)
+        table = [row for row in table if row[0] not in different] + list(I386_TABLE)
+    if fast:
+        table += FAST_TABLE
     if not thorough:
         return table
     checks = I386_CHECKS if machine == "i386" else CHECKS

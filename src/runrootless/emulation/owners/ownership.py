@@ -158,6 +158,11 @@ class Ownership:
         # Else it was mounted by somebody else, or has no such attributes.
         return result == 0
 
+    def is_carried(self, file: int) -> bool:
+        """Return whether an open directory can carry a record."""
+        value = self._files.getxattr(file, ATTRIBUTE)
+        return value.__class__ is bytes or value == -errno.ENODATA
+
     def lasts_beside(self, device: int) -> bool:
         """Return whether the side store keeps records of files on a device as long as they live."""
         return self._store.lasts(device)

@@ -20,10 +20,15 @@ from runrootless.emulation.table import (
     PR_SET_DUMPABLE,
     PR_SET_KEEPCAPS,
     PR_SET_MM,
+    PR_SET_SECCOMP,
     PR_SET_SECUREBITS,
     PR_SET_TIMERSLACK,
 )
 from runrootless.linux.capabilities import is_effective
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # <linux/securebits.h>: each bit is followed by its lock. The last two are everybody's: Linux 6.14.
 _SECUREBITS = 0xFFF
@@ -34,13 +39,18 @@ _PR_SET_MM_MAP_SIZE = 15
 
 
 class ProcessOptions(Handlers):
-    """Handler of prctl(2)."""
+    """Handlers of prctl(2) and seccomp(2).
 
-    def __init__(self, shared: Shared) -> None:
+    ``filtered`` is called when a process is about to get a filter of its own.
+    """
+
+    def __init__(self, shared: Shared, filtered: Callable[[], None]) -> None:
         super().__init__(shared)
+        self._filtered = filtered
         self._options = {
             PR_SET_KEEPCAPS: self._set_keep_capabilities,
             PR_SET_SECUREBITS: self._set_securebits,
+            PR_SET_SECCOMP: self.seccomp,
             PR_CAPBSET_DROP: self._drop_from_bounding_set,
             PR_SET_MM: self._set_memory_map,
             PR_GET_NO_NEW_PRIVS: self._get_no_new_privileges,
@@ -54,6 +64,10 @@ class ProcessOptions(Handlers):
         """prctl(2) with one of these options."""
         option = self._options.get(call.arguments[0] & 0xFFFFFFFF)
         return None if option is None else option(call)
+
+    def seccomp(self, call: Call) -> None:
+        """seccomp(2)."""
+        self._filtered()
 
     def _set_keep_capabilities(self, call: Call) -> None:
         value = call.arguments[1]
