@@ -305,8 +305,12 @@ static long get_attribute(const struct target *target, const char *name)
 		return result;
 	if (result < 0 && result != -ENODATA && result != -EOPNOTSUPP)
 		return LEFT;
-	if (is_text(name, "system.posix_acl_access") || is_text(name, "system.posix_acl_default"))
+	if (is_text(name, "system.posix_acl_access") || is_text(name, "system.posix_acl_default")) {
+		if (result >= 0)
+			return LEFT;
+		result = read_of(target, name, 0, 0);
 		return result < 0 ? result : LEFT;
+	}
 	if (!begins(name, security) || !name[sizeof security - 1] || is_text(name, "security.capability"))
 		return LEFT;
 	char *to = put(inner, kept), *end = inner + sizeof inner - sizeof kept;

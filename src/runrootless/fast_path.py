@@ -11,7 +11,7 @@ import os
 from runrootless.bundle.json_file import write_all
 from runrootless.bundle.spec import FAST_PATH_ANNOTATION
 from runrootless.containers import state
-from runrootless.emulation.fast_state import numbered
+from runrootless.emulation.fast_state import PATH, numbered
 from runrootless.errors import Error
 from runrootless.launcher import read
 
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from runrootless.bundle.host import HostFacts
-
-PATH = "/dev/runrootless/fast.so"
-"""Where a container has the object."""
 
 NAME = "fast.so"
 """Its name in the container's private directory, and among the native files."""

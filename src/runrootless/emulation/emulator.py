@@ -31,6 +31,7 @@ from runrootless.emulation.processes.capabilities import Capabilities
 from runrootless.emulation.processes.execution import Execution
 from runrootless.emulation.processes.ids import Ids
 from runrootless.emulation.processes.limits import Limits
+from runrootless.emulation.processes.preloading import Preloading
 from runrootless.emulation.processes.priorities import Priorities
 from runrootless.emulation.processes.privileges import Privileges
 from runrootless.emulation.processes.process_files import ProcessFiles
@@ -124,7 +125,12 @@ class Emulator:
             "modes": modes,
             "capabilities": Capabilities(shared),
             "process_options": ProcessOptions(shared, self._end_fast_path),
-            "execution": Execution(shared, self._devices, self._status_files),
+            "execution": Execution(
+                shared,
+                self._devices,
+                self._status_files,
+                None if fast is None else Preloading(shared, fast.place),
+            ),
             "xattrs": Xattrs(shared, kept, access_lists, self._checks),
             "sending": sending,
             "receiving": receiving,

@@ -8,6 +8,9 @@ from __future__ import annotations
 import os
 import sys
 
+PATH = "/dev/runrootless/fast.so"
+"""Where a container has the object."""
+
 MARK = b"runrootless fast"
 """What stands before the number in the file."""
 

@@ -14,6 +14,7 @@ from runrootless.emulation.callers.credentials import CAP_SYS_PTRACE
 from runrootless.emulation.callers.executions import SetId
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.owners.devices import Devices
+from runrootless.emulation.processes.preloading import Preloading
 from runrootless.emulation.processes.status_files import StatusFiles
 from runrootless.emulation.stores.record import NOTHING
 from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, handle
@@ -26,21 +27,28 @@ _ELF_MAGIC = b"\x7fELF"
 class Execution(Handlers):
     """Handlers of execve(2) and execveat(2)."""
 
-    def __init__(self, shared: Shared, devices: Devices, status_files: StatusFiles) -> None:
+    def __init__(
+        self,
+        shared: Shared,
+        devices: Devices,
+        status_files: StatusFiles,
+        preloading: Preloading | None,
+    ) -> None:
         super().__init__(shared)
+        self._preloading = preloading
         self._devices = devices
         self._status_files = status_files
 
     def execve(self, call: Call) -> None:
         """execve(2)."""
-        self._execute(call, AT_FDCWD, call.arguments[0], 0)
+        self._execute(call, AT_FDCWD, call.arguments[0], 0, call.arguments[2])
 
     def execveat(self, call: Call) -> None:
         """execveat(2)."""
         flags = call.arguments[4] & AT_EMPTY_PATH
-        self._execute(call, call.descriptor(0), call.arguments[1], flags)
+        self._execute(call, call.descriptor(0), call.arguments[1], flags, call.arguments[3])
 
-    def _execute(self, call: Call, directory: int, path: int, flags: int) -> None:
+    def _execute(self, call: Call, directory: int, path: int, flags: int, environment: int) -> None:
         # Before a program that mounts may be in the way of.
         if self._devices.mounted:
             self._devices.tidy()
@@ -50,6 +58,8 @@ class Execution(Handlers):
             file = self._paths.open(call, directory, path, flags)
             try:
                 bits = self._set_id(file)
+                if self._preloading is not None:
+                    self._preloading.fit(call, file, environment)
             finally:
                 os.close(file)
             if bits is not None and self._is_traced(call.pid):

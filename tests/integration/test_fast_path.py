@@ -1,0 +1,425 @@
+"""The fast path: what programs answer for themselves is what the agent would say.
+
+That programs are told the same is what the differential tests are about, which run with it as
+well. Here are the programs that a preloaded object could be in the way of.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import MakeBundle
+from support.bundles import ADMINISTRATOR, Bundle, Config
+from support.containers import Runrootless
+from support.programs import compile_program, compiler
+from support.trees import Tree
+from support.users import Unprivileged
+
+PROBE = Path(__file__).with_name("probes") / "fast.c"
+OBJECT = "/dev/runrootless/fast.so"
+IS_X86 = os.uname().machine == "x86_64"
+
+# Asks 4,000 times, and tells how often it has waited for somebody.
+WAITS = r"""
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+int main(void)
+{
+	struct rusage before, after;
+	struct stat status;
+	struct statx extended;
+	int directory = open("/etc", O_RDONLY);
+	getrusage(RUSAGE_SELF, &before);
+	for (int i = 0; i < 500; i++) {
+		stat("/etc/passwd", &status);
+		lstat("/etc", &status);
+		fstat(directory, &status);
+		fstatat(directory, "passwd", &status, AT_SYMLINK_NOFOLLOW);
+		statx(AT_FDCWD, "/etc/passwd", 0, STATX_BASIC_STATS, &extended);
+		getxattr("/etc/passwd", "security.selinux", NULL, 0);
+		llistxattr("/etc/passwd", NULL, 0);
+		getuid();
+	}
+	getrusage(RUSAGE_SELF, &after);
+	printf("%s\n", after.ru_nvcsw - before.ru_nvcsw < 2000 ? "alone" : "asked");
+	return 0;
+}
+"""
+# Forbids itself, at the price of its life, what only the object calls.
+FILTERED = r"""
+#include <errno.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#define REFUSE(number) \
+	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1), \
+	BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS)
+int main(void)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		REFUSE(SYS_getxattr), REFUSE(SYS_lgetxattr), REFUSE(SYS_fgetxattr),
+		REFUSE(SYS_prlimit64),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog filter = {sizeof code / sizeof *code, code};
+	struct stat status;
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	if (INSTALL)
+		return 1;
+	stat("/srv/given", &status);
+	printf("%u:%u %u\n", status.st_uid, status.st_gid, getuid());
+	return 0;
+}
+"""
+INSTALLS = {
+    "seccomp": "syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter)",
+    "prctl": "prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter)",
+}
+
+
+@pytest.fixture
+def fast(runrootless: Runrootless) -> Runrootless:
+    return Runrootless(runrootless.user, ["--fast-path", "on"])
+
+
+def add_program(user: Unprivileged, bundle: Bundle, name: str, source: str, *options: str) -> str:
+    """Compile a program into a container's root; return its path in there."""
+    path = os.path.join(bundle.rootfs, "srv", name)
+    compile_program(source, path, options)
+    user.give(path)
+    return f"/srv/{name}"
+
+
+def as_administrator(config: Config) -> None:
+    for kind in ("bounding", "effective", "permitted"):
+        config["process"]["capabilities"][kind] = list(ADMINISTRATOR)
+
+
+@pytest.mark.parametrize("way", ["flag", "environment", "annotation"])
+def test_it_is_there_where_it_is_wanted(
+    way: str, bundle: MakeBundle, runrootless: Runrootless
+) -> None:
+    ours = bundle(copy=True)
+    waits = add_program(runrootless.user, ours, "waits", WAITS)
+    ours.script(f"{waits}; echo ${{LD_PRELOAD-none}}; grep -c fast.so /proc/self/mountinfo")
+    args = ["run", "--bundle", ours.path, runrootless.new_id()]
+    off = runrootless(*args)
+    assert off.stdout.split() == ["asked", "none", "0"]
+    environment = {"RUNROOTLESS_FAST_PATH": "on"} if way == "environment" else None
+    if way == "flag":
+        args = ["--fast-path", "on", *args]
+    if way == "annotation":
+        ours.change(lambda config: config.update(annotations={"org.runrootless.fast-path": "on"}))
+    on = runrootless(*args, env=environment).check()
+    assert on.stdout.split() == ["alone", OBJECT, "1"]
+    off = runrootless("--fast-path", "off", *args[-4:], env=environment)
+    assert off.stdout.split() == ["asked", "none", "0"]
+
+
+def test_nothing_is_left_of_it(bundle: MakeBundle, fast: Runrootless) -> None:
+    ours = bundle(copy=True)
+    before = sorted(os.listdir(ours.rootfs)), os.listdir(f"{ours.rootfs}/dev")
+    fast.run(ours.script("true")).check()
+    assert (sorted(os.listdir(ours.rootfs)), os.listdir(f"{ours.rootfs}/dev")) == before
+
+
+def test_a_wrong_word(bundle: MakeBundle, runrootless: Runrootless) -> None:
+    done = runrootless("--fast-path", "yes", "run", "--bundle", bundle().path, "x")
+    assert done.returncode == 1
+    assert "--fast-path takes on or off, not yes" in done.stderr
+
+
+@pytest.mark.parametrize("engine", ["thorough", "zero"])
+def test_engines_without_it(engine: str, bundle: MakeBundle, runrootless: Runrootless) -> None:
+    options = ["--debug", "--engine", engine, "--fast-path", "on"]
+    other = Runrootless(runrootless.user, options)
+    done = other.run(bundle().script("echo ${LD_PRELOAD-none}")).check()
+    assert done.stdout == "none\n"
+    assert f"no fast path: the engine {engine} has none" in done.stderr
+
+
+def test_where_it_cannot_be(bundle: MakeBundle, runrootless: Runrootless) -> None:
+    def without_dev(config: Config) -> None:
+        config["mounts"] = [
+            mount for mount in config["mounts"] if not mount["destination"].startswith("/dev")
+        ]
+
+    def with_traps(config: Config) -> None:
+        config["linux"]["seccomp"] = {
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": ["kexec_load"], "action": "SCMP_ACT_KILL"}],
+        }
+
+    debug = Runrootless(runrootless.user, ["--debug", "--fast-path", "on"])
+    for change, reason in ((without_dev, "no tmpfs"), (with_traps, "seccomp profile")):
+        ours = bundle(copy=True).change(change).script("echo ${LD_PRELOAD-none}")
+        done = debug.run(ours).check()
+        assert done.stdout == "none\n"
+        assert reason in done.stderr
+
+
+PREPARE = """
+    set -e; mkdir /srv/fast; cd /srv/fast
+    touch given plain set-id odd; mkdir directory; ln -s given link; mkfifo fifo; mknod node c 1 3
+    echo text >given; chown 33:44 given; chown -h 55:66 link; chown 1:2 fifo; chown 3:4 node
+    chown 7:8 set-id; chmod 6755 set-id; chown 9:10 directory; chmod 2777 directory
+    setfattr -n user.own -v x given; setfattr -n security.own -v y given
+    setfattr -n trusted.own -v z given; setfattr -n user.rootlesscontainers -v nonsense odd
+"""
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    path = tmp_path_factory.mktemp("library") / "look.so"
+    source = (
+        "#include <sys/stat.h>\n"
+        "int look(const char *path, struct stat *status) { return stat(path, status); }\n"
+    )
+    compile_program(source, str(path), ["-shared", "-fPIC"])
+    yield path
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param((), id="dynamic"),
+        pytest.param(("-static",), id="static"),
+        pytest.param(
+            ("-DOLD_NAMES",),
+            id="names of old glibc",
+            marks=pytest.mark.skipif(not IS_X86, reason="the versions are x86_64's"),
+        ),
+        pytest.param(("-fsanitize=address",), id="AddressSanitizer"),
+        pytest.param(("-fsanitize=address", "-static-libasan"), id="its static runtime"),
+        pytest.param(("-fsanitize=thread",), id="ThreadSanitizer"),
+    ],
+)
+def test_told_the_same_everywhere(
+    options: tuple[str, ...],
+    tools_tree: Tree,
+    library: Path,
+    bundle: MakeBundle,
+    runrootless: Runrootless,
+    fast: Runrootless,
+) -> None:
+    ours = bundle(tools_tree, copy=True)
+    sanitizes = any("sanitize" in option for option in options)
+    flags = ["-w", "-pthread", *options, *(["-DSANITIZED"] if sanitizes else [])]
+    probe = add_program(runrootless.user, ours, "probe", PROBE.read_text(), *flags)
+    shutil.copy(library, f"{ours.rootfs}/srv/look.so")
+    if sanitizes:
+        # Its library is not in the tree.
+        needed = subprocess.run(
+            ["ldd", f"{ours.rootfs}/srv/probe"], capture_output=True, text=True, check=True
+        )
+        for line in needed.stdout.splitlines():
+            if "san.so" in line or "libgcc_s" in line or "libstdc++" in line or "libm.so" in line:
+                path = line.split()[2]
+                shutil.copy(path, f"{ours.rootfs}/srv/{os.path.basename(path)}")
+    run = f"LD_LIBRARY_PATH=/srv ASAN_OPTIONS=detect_leaks=0:use_sigaltstack=0 {probe}"
+    if options == ("-static",):
+        run += " /srv/fast/given none"
+    else:
+        run += " /srv/fast/given /srv/look.so"
+    found = []
+    for command in (runrootless, fast):
+        script = f"{PREPARE}\n{run} </etc/passwd 2>&1; rm -r /srv/fast"
+        done = command.run(ours.script(script)).check()
+        found.append([_without_inode(line) for line in done.stdout.splitlines()])
+    assert found[1] == found[0]
+    assert "stat: 33:44 100644 5" in found[1]
+    assert any(line.startswith("as a user: 33:44") for line in found[1])
+
+
+def _without_inode(line: str) -> str:
+    what, _, rest = line.partition(": ")
+    words = rest.split(" ")
+    if len(words) == 4 and ":" in words[0]:
+        del words[2]
+    return f"{what}: {' '.join(words)}" if rest else line
+
+
+# What executes a program in a new root, where the object is not: after chroot(2), and from
+# a child that has its parent's memory.
+ENTER = r"""
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+int main(int count, char **arguments)
+{
+	extern char **environ;
+	pid_t child = vfork();
+	if (!child) {
+		if (chroot(arguments[1]))
+			_exit(3);
+		execve(arguments[2], arguments + 2, environ);
+		_exit(4);
+	}
+	int status;
+	waitpid(child, &status, 0);
+	const char *left = getenv("LD_PRELOAD");
+	printf("%d, left: %s\n", WEXITSTATUS(status), left && *left ? left : "nothing");
+	return 0;
+}
+"""
+
+
+def test_no_message_where_it_is_not(
+    tools_tree: Tree, bundle: MakeBundle, fast: Runrootless
+) -> None:
+    """In a new root, in a mount namespace of its own, and where something lies over it."""
+    ours = bundle(tools_tree, copy=True).change(as_administrator)
+    enter = add_program(fast.user, ours, "enter", ENTER)
+    alone = add_program(fast.user, ours, "alone", ENTER, "-static")
+    script = f"""
+        mkdir -p /srv/root/dev /srv/root/usr; cd /srv/root; cp -a /bin /lib /lib64 .
+        mount --bind /usr usr; touch given; chown 33:44 given; exec 2>&1
+        chroot /srv/root /usr/bin/stat -c 'chroot %u:%g' /given
+        {enter} /srv/root /usr/bin/stat -c 'vfork %u:%g' /given
+        {alone} /srv/root /usr/bin/stat -c 'static %u:%g' /given
+        LD_PRELOAD=/lib/nothing.so:$LD_PRELOAD {alone} /srv/root /usr/bin/env 2>&- | grep LD_
+        unshare -m sh -c 'mount -t tmpfs none /dev; stat -c "mounted %u:%g" /srv/root/given'
+        unshare -m sh -c 'umount -l {OBJECT}; stat -c "unmounted %u:%g" /srv/root/given'
+        cp {OBJECT} /dev/x
+        unshare -m sh -c 'mount --bind /dev/x {OBJECT}; stat -c "bound %u:%g" /srv/root/given'
+        mount --bind /dev /srv/root/dev
+        chroot /srv/root /usr/bin/stat -c 'bound dev %u:%g' /given
+        umount /srv/root/dev
+        mount --rbind /dev /srv/root/dev
+        chroot /srv/root /usr/bin/env | grep LD_PRELOAD
+        umount -l /srv/root/dev
+        umount -l {OBJECT}; stat -c 'gone %u:%g' /srv/root/given
+        python3 -c 'import os; os.chroot("/srv/root"); os.system("stat -c system%u:%g /given")'
+    """
+    done = fast.run(ours.script(script)).check()
+    expected = [
+        *("chroot 33:44", "vfork 33:44", "0, left: nothing", "static 33:44", "0, left: nothing"),
+        "LD_PRELOAD=/lib/nothing.so",
+        *("mounted 33:44", "unmounted 33:44", "bound 33:44", "bound dev 33:44"),
+        *(f"LD_PRELOAD={OBJECT}", "gone 33:44", "system33:44"),
+    ]
+    assert done.stdout.splitlines() == expected, done
+
+
+@pytest.mark.skipif(not IS_X86, reason="only x86_64 runs i386's programs")
+def test_no_message_from_32_bit_programs(
+    tmp_path: Path, bundle: MakeBundle, fast: Runrootless
+) -> None:
+    source = tmp_path / "small.c"
+    source.write_text(
+        "#include <stdio.h>\n#include <stdlib.h>\n#include <unistd.h>\n"
+        'int main(void) { puts(getenv("LD_PRELOAD")); printf("%u\\n", getuid()); }\n'
+    )
+    program = tmp_path / "small"
+    done = subprocess.run(
+        [*compiler("-m32"), "-w", "-o", program, source], capture_output=True, check=False
+    )
+    if done.returncode:
+        pytest.skip("no C library for 32-bit programs here: gcc-multilib")
+    ours = bundle(copy=True)
+    libraries = subprocess.run(["ldd", program], capture_output=True, text=True, check=True)
+    for word in libraries.stdout.split():
+        if word.startswith("/"):
+            target = f"{ours.rootfs}/srv/{os.path.basename(word)}"
+            shutil.copy(os.path.realpath(word), target)
+            fast.user.give(target)
+    shutil.copy(program, f"{ours.rootfs}/srv/small")
+    script = """
+        exec 2>&1; mkdir -p /lib; cp /srv/ld-linux.so.2 /lib/ld-linux.so.2
+        export LD_LIBRARY_PATH=/srv; printf '#!/srv/small\\n' >/srv/script; chmod 755 /srv/script
+        /srv/small; /srv/script; sh -c '/srv/small; :'; id -u
+    """
+    done = fast.run(ours.script(script)).check()
+    assert done.stdout.splitlines() == ["", "0"] * 3 + ["0"], done
+
+
+@pytest.mark.parametrize("install", INSTALLS)
+def test_programs_with_filters_of_their_own(
+    install: str, bundle: MakeBundle, fast: Runrootless
+) -> None:
+    ours = bundle(copy=True)
+    source = FILTERED.replace("INSTALL", INSTALLS[install])
+    program = add_program(fast.user, ours, "filtered", source)
+    waits = add_program(fast.user, ours, "waits", WAITS)
+    script = f"touch /srv/given; chown 33:44 /srv/given; {waits}; {program}; {waits}"
+    done = fast.run(ours.script(script)).check()
+    assert done.stdout.splitlines() == ["alone", "33:44 0", "asked"]
+
+
+def test_what_programs_do_with_the_variable(bundle: MakeBundle, fast: Runrootless) -> None:
+    ours = bundle(copy=True)
+    waits = add_program(fast.user, ours, "waits", WAITS)
+    own = add_program(fast.user, ours, "own.so", "int own;", "-shared", "-fPIC")
+    ours.set(env={"LD_PRELOAD": own})
+    script = f"""
+        echo $LD_PRELOAD; grep -o '[a-z]*\\.so$' /proc/self/maps | grep 'own\\|fast' | sort -u
+        touch /srv/given; chown 33:44 /srv/given
+        env -i stat -c %u:%g /srv/given; env -i {waits}
+        LD_PRELOAD= stat -c %u:%g /srv/given; LD_PRELOAD={own} {waits}; {waits}
+        ldd {waits} | grep -c fast
+        setpriv --reuid 33 --regid 44 --clear-groups sh -c 'id -u; id -g; stat -c %u:%g /srv/given'
+    """
+    done = fast.run(ours.script(script)).check()
+    assert done.stdout.splitlines() == [
+        *(f"{own}:{OBJECT}", "fast.so", "own.so", "33:44", "asked", "33:44", "asked", "alone"),
+        *("1", "33", "44", "33:44"),
+    ]
+
+
+def test_a_further_process(bundle: MakeBundle, fast: Runrootless) -> None:
+    name = fast.new_id()
+    ours = bundle(copy=True).set(["sleep", "1000"])
+    waits = add_program(fast.user, ours, "waits", WAITS)
+    fast("run", "--detach", "--bundle", ours.path, name).check()
+    script = ["sh", "-c", f"{waits}; id -u; stat -c %u /etc; echo $LD_PRELOAD"]
+    for user in ("0", "33"):
+        done = fast("exec", "--user", user, name, *script).check()
+        assert done.stdout.splitlines() == ["alone", user, "0", OBJECT]
+    assert fast("exec", name, *script).check().stdout.splitlines()[0] == "alone"
+    fast("delete", "--force", name).check()
+
+
+def test_streams_of_a_user(bundle: MakeBundle, runrootless: Runrootless, fast: Runrootless) -> None:
+    """A file that a process begins with is its user's to the container alone."""
+    ours = bundle(copy=True).set(
+        ["sh", "-c", "stat -L -c %u /dev/stdout /proc/self/fd/1 >&2; stat -c %u - >&2"],
+        user=(33, 33, []),
+    )
+    path = os.path.join(fast.user.home, "output")
+    told = []
+    for command in (runrootless, fast):
+        args = command.command("run", "--bundle", ours.path, command.new_id())
+        shell = 'output=$1; shift; "$@" >"$output"'
+        told.append(fast.user.run(["sh", "-c", shell, "sh", path, *args]).stderr.split())
+    assert told[0] == told[1]
+    assert set(told[0]) == {"33"}
+
+
+def test_musl(alpine_tree: Tree, bundle: MakeBundle, fast: Runrootless) -> None:
+    ours = bundle(alpine_tree, copy=True)
+    script = """
+        cd /srv; touch given; chown 33:44 given; ln -s given link; stat -c %u:%g given
+        ls -ln given | tr -s ' ' | cut -d ' ' -f 3,4; id -u; find /srv -user 33
+        grep -c fast.so /proc/self/maps; chroot / stat -c %u:%g /srv/given
+    """
+    done = fast.run(ours.script(script)).check()
+    assert done.stdout.splitlines() == ["33:44", "33 44", "0", "/srv/given", "2", "33:44"], done
