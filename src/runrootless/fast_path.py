@@ -56,6 +56,8 @@ def obstacle(spec: dict[str, Any], engine: str, directory: str, host: HostFacts)
     mounts = [mount for mount in spec["mounts"] if _covers_dev(mount)]
     if not mounts or mounts[-1].get("type") != "tmpfs" or "ro" in (mounts[-1].get("options") or ()):
         return "the bundle has no tmpfs of its own at /dev"
+    if spec["process"].get("selinuxLabel") or spec["process"].get("apparmorProfile"):
+        return "what a process with a label of its own may execute is not known"
     if "noexec" in host.locked_mount_options(directory):
         return f"nothing may be executed in {directory}"
     profile = spec["linux"].get("seccomp") or {}

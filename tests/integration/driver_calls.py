@@ -33,6 +33,27 @@ NUMBERS = {
 """Of x86_64."""
 
 
+FUNCTIONS = {
+    name: getattr(LIBC, {"newfstatat": "fstatat"}.get(name, name))
+    for name in (
+        *("stat", "lstat", "fstat", "newfstatat", "statx"),
+        *("getuid", "geteuid", "getgid", "getegid"),
+        *("getxattr", "lgetxattr", "fgetxattr", "listxattr", "llistxattr", "flistxattr"),
+    )
+}
+"""The C library's functions that make these calls, and that may be replaced."""
+
+
+def library_call(name: str, values: list[ctypes.c_ulong]) -> tuple[int, int]:
+    """Do as ``system_call`` by the C library's function, if it is one of those."""
+    function = FUNCTIONS.get(name)
+    if function is None:
+        return system_call(name, values)
+    ctypes.set_errno(0)
+    result: int = function(*values)
+    return result, ctypes.get_errno()
+
+
 def system_call(name: str, values: list[ctypes.c_ulong]) -> tuple[int, int]:
     """Make a call; return its result and errno, which is 0 where the call has not set it."""
     ctypes.set_errno(0)

@@ -16,10 +16,13 @@ import stat
 import sys
 from typing import Any
 
-from driver_calls import LIBC, error_name, in_child, registers, system_call
+from driver_calls import LIBC, error_name, in_child, library_call, registers, system_call
 
 LIBC.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
+
+BY_LIBRARY = "library" in sys.argv
+"""Whether the C library's functions are called, not the kernel."""
 
 PAGE = mmap.PAGESIZE
 BUFFER_SIZE = 512
@@ -168,7 +171,8 @@ def call(name: str, arguments: list[Any], arena: Arena, there: dict[str, int]) -
         return None
     found = [value_of(argument, arena, there) for argument in arguments]
     buffers = [buffer for _, buffer in found if buffer is not None]
-    result, number = system_call(name, registers([value for value, _ in found]))
+    make = library_call if BY_LIBRARY else system_call
+    result, number = make(name, registers([value for value, _ in found]))
     if result == -1 and number:
         return error_name(number)
     if name in ("open", "openat"):

@@ -330,10 +330,8 @@ def test_no_message_from_32_bit_programs(
         'int main(void) { puts(getenv("LD_PRELOAD")); printf("%u\\n", getuid()); }\n'
     )
     program = tmp_path / "small"
-    done = subprocess.run(
-        [*compiler("-m32"), "-w", "-o", program, source], capture_output=True, check=False
-    )
-    if done.returncode:
+    compilation = subprocess.run([*compiler("-m32"), "-w", "-o", program, source], check=False)
+    if compilation.returncode:
         pytest.skip("no C library for 32-bit programs here: gcc-multilib")
     ours = bundle(copy=True)
     libraries = subprocess.run(["ldd", program], capture_output=True, text=True, check=True)

@@ -213,12 +213,14 @@ BECOME = st.sampled_from(
 ).map(lambda who: ["become", list(who)])
 
 
-@pytest.fixture(scope="module", params=["notify"])
+@pytest.fixture(scope="module", params=["notify", "fast path"])
 def drivers(
     request: pytest.FixtureRequest, trees: Trees, session_user: Unprivileged
 ) -> Iterator[tuple[Driver, Driver]]:
     """The drivers of real root's side and of the container's, with an engine."""
-    args = ["python3", "/fuzz_driver.py"]
+    is_fast = request.param == "fast path"
+    # Only functions are answered in the program.
+    args = ["python3", "/fuzz_driver.py", *(["library"] if is_fast else [])]
     tree = Tree(debian_archive("tools"), trees)
     roots = []
     for form, for_user in ((tree.oracle, False), (tree.rootless, True)):
@@ -228,7 +230,8 @@ def drivers(
             if for_user:
                 session_user.give(path)
         roots.append((directory, root))
-    runrootless = Runrootless(session_user, ["--engine", request.param])
+    options = ["--fast-path", "on"] if is_fast else ["--engine", request.param]
+    runrootless = Runrootless(session_user, options)
     bundle = runrootless.bundle_at(*roots[1]).set(args)
     command = runrootless.command("run", "--bundle", bundle.path, runrootless.new_id())
     oracle = subprocess.Popen(

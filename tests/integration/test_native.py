@@ -12,8 +12,10 @@ from zipfile import ZipFile
 
 import pytest
 
+from runrootless.emulation.fast_state import MARK, PLACEHOLDER
 from runrootless.emulation.seccomp_filter import build
 from runrootless.engines.zero import filter_program
+from runrootless.linux.elf import needed
 from runrootless.linux.seccomp import RETURN_NOTIFY
 from support import elf
 
@@ -87,6 +89,30 @@ def test_programs_need_nothing(built: tuple[str, Path], name: str) -> None:
     both = elf.WRITABLE | elf.EXECUTABLE
     assert not [flags for _, flags in launcher.segments if flags & both == both]
     assert len(data) < 8192
+
+
+def test_the_object_of_the_fast_path(built: tuple[str, Path]) -> None:
+    """Two pieces, of which none is both written to and executed; all but errno is its own."""
+    machine, directory = built
+    path = directory / "native" / "fast.so"
+    data = path.read_bytes()
+    found = elf.parse(data)
+    assert found.machine == machine
+    both = elf.WRITABLE | elf.EXECUTABLE
+    loaded = [flags for kind, flags in found.segments if kind == 1]
+    assert len(loaded) == 2
+    assert not [flags for flags in loaded if flags & both == both]
+    (stack,) = found.flags(elf.SEGMENT_STACK)
+    assert not stack & elf.EXECUTABLE
+    file = os.open(path, os.O_RDONLY)
+    assert needed(file, machine) == []
+    os.close(file)
+    symbols = run("readelf", "--dyn-syms", "-W", str(path), directory=directory)
+    undefined = [line.split()[-1] for line in symbols.splitlines() if " UND " in line]
+    assert [name for name in undefined if name != "UND"] == ["__errno_location"]
+    assert " WEAK " in next(line for line in symbols.splitlines() if "__errno_location" in line)
+    assert len(data) < 16384
+    assert data.index(MARK) % 4096 == 0
 
 
 def test_launcher_has_one_source(built: tuple[str, Path]) -> None:
@@ -166,6 +192,8 @@ def test_wheel_for_another_machine(sources: Path) -> None:
     assert elf.parse(native["launcher"]).machine == "aarch64"
     assert native["notify.bpf"] == build("aarch64", RETURN_NOTIFY)
     assert native["thorough.bpf"] == build("aarch64", RETURN_NOTIFY, thorough=True)
+    assert native["fast.bpf"] == build("aarch64", RETURN_NOTIFY, number=PLACEHOLDER)
+    assert elf.parse(native["fast.so"]).machine == "aarch64"
     assert native["zero.bpf"] == filter_program("aarch64")
     modules = (sources / "src").rglob("*.py")
     assert {str(path.relative_to(sources / "src")) for path in modules} <= names

@@ -2,6 +2,7 @@
 
 from runrootless.emulation.callers.credential_table import CredentialTable
 from runrootless.emulation.emulator import Emulator
+from runrootless.emulation.fast_state import FastState
 from runrootless.emulation.stores.attribute_store import AttributeStore
 from runrootless.emulation.stores.owner_store import OwnerStore
 
@@ -13,10 +14,12 @@ class NoViews:
         raise NotImplementedError
 
 
-def new_emulator(thorough: bool = False, credentials: int = -1) -> Emulator:
+def new_emulator(
+    thorough: bool = False, credentials: int = -1, fast: FastState | None = None
+) -> Emulator:
     """Return one that keeps nothing, and whose callers see what this process does.
 
     But for sets of credentials, if it is given a descriptor of a file for them.
     """
     table = CredentialTable(credentials)
-    return Emulator(table, OwnerStore(), AttributeStore(), NoViews(), thorough)
+    return Emulator(table, OwnerStore(), AttributeStore(), NoViews(), thorough, fast=fast)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import runrootless
+from runrootless.emulation.fast_state import PLACEHOLDER
 from runrootless.emulation.seccomp_filter import build
 from runrootless.engines.zero import filter_program
 from runrootless.linux.bpf import PROGRAM_LIMIT, SIZE
@@ -41,6 +42,7 @@ def test_all_sources_are_installed() -> None:
         ("notify", lambda machine: build(machine, RETURN_NOTIFY)),
         ("thorough", lambda machine: build(machine, RETURN_NOTIFY, thorough=True)),
         ("zero", filter_program),
+        ("fast", lambda machine: build(machine, RETURN_NOTIFY, number=PLACEHOLDER)),
     ],
 )
 def test_filters_are_those_of_the_table(name: str, make: Callable[[str], bytes]) -> None:

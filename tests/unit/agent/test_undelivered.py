@@ -46,7 +46,7 @@ KEPT_ALIVE: list[object] = []
 
 def test_each_call_is_in_one_class() -> None:
     classes = (UNDONE, REMEMBERED, KEPT, IDEMPOTENT)
-    names = {name for machine in AUDIT_ARCHITECTURES for name, _, _ in rows(machine)}
+    names = {name for machine in AUDIT_ARCHITECTURES for name, _, _ in rows(machine, fast=True)}
     assert sorted(name for group in classes for name in group) == sorted(names)
     # The kernel does these, if it is let to.
     assert {"bind", "sendmsg", "sendmmsg"} == ONCE & IDEMPOTENT

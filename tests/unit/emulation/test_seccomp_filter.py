@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from runrootless.emulation import seccomp_filter
 from runrootless.emulation.argument_widths import INTS
-from runrootless.emulation.table import rows
+from runrootless.emulation.table import PASSED, rows
 from runrootless.linux.bpf import PROGRAM_LIMIT
 from runrootless.linux.seccomp import (
     AUDIT_ARCHITECTURES,
@@ -78,6 +78,39 @@ def test_it_does_what_the_table_says(
     assert decide(machine, other, number, given_arguments) == (
         RETURN_NOTIFY if wanted else RETURN_ALLOW
     )
+
+
+NUMBER_OF_FAST = 0x123456789ABCDEF0
+FAST_PROGRAMS = {
+    machine: list(
+        struct.iter_unpack(
+            "=HBBI", seccomp_filter.build(machine, RETURN_NOTIFY, number=NUMBER_OF_FAST)
+        )
+    )
+    for machine in seccomp_filter.MACHINES
+}
+
+
+@pytest.mark.parametrize(("machine", "other"), PAIRS)
+@settings(max_examples=300)
+@given(number=numbers, given_arguments=arguments, last=st.sampled_from([0, 1, 1 << 32, 1 << 63]))
+def test_with_the_fast_path(
+    machine: str, other: str, number: int, given_arguments: list[int], last: int
+) -> None:
+    """A number is as good as no call of the agent, for some calls, and only the right one."""
+    for sixth in (NUMBER_OF_FAST, NUMBER_OF_FAST ^ last, given_arguments[5]):
+        given = [*given_arguments[:5], sixth]
+        data = struct.pack("=IIQ6Q", number, AUDIT_ARCHITECTURES[other], 0, *given)
+        conditions = [
+            condition
+            for name, _, condition in rows(other, fast=True)
+            if NUMBERS[other].get(name) == number
+        ]
+        wanted = any(condition is None or holds(condition, given) for condition in conditions)
+        passed = other == machine and number in {NUMBERS[other][name] for name in PASSED}
+        if passed and sixth == NUMBER_OF_FAST:
+            wanted = False
+        assert bpf.run(FAST_PROGRAMS[machine], data) == (RETURN_NOTIFY if wanted else RETURN_ALLOW)
 
 
 REGISTERS = 6

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from runrootless import launcher
+from runrootless.emulation.fast_state import FastState
 from runrootless.emulation.permissions.checks import Checks
 from runrootless.emulation.table import (
     CHECKED_TABLE,
     CHECKS,
+    FAST_TABLE,
     I386_CHECKS,
     I386_TABLE,
     TABLE,
@@ -34,10 +37,22 @@ def test_every_call_has_a_handler(thorough: bool) -> None:
             assert number is None or callable(handlers[seccomp.NUMBER.pack(number, architecture)])
 
 
+def test_every_call_of_the_fast_path_has_a_handler(tmp_path: Path) -> None:
+    path = tmp_path / "fast.so"
+    path.write_bytes(launcher.read("fast.so"))
+    file = os.open(path, os.O_RDWR)
+    handlers = new_emulator(fast=FastState(file)).handlers()
+    os.close(file)
+    for machine, architecture in AUDIT_ARCHITECTURES.items():
+        for name, _, _ in rows(machine, fast=True):
+            number = syscall_numbers.NUMBERS[machine].get(name)
+            assert number is None or callable(handlers[seccomp.NUMBER.pack(number, architecture)])
+
+
 @pytest.mark.parametrize("machine", AUDIT_ARCHITECTURES)
 def test_every_call_is_documented(machine: str) -> None:
     named = set(re.findall(r"\w+", SEMANTICS.read_text()))
-    calls = {name for name, _, _ in rows(machine, thorough=True)}
+    calls = {name for name, _, _ in rows(machine, thorough=True, fast=True)}
     # 32-bit programs have further ones of the same meaning.
     assert {c for c in calls if not {c, re.sub(r"(_time64|32|64)$", "", c)} & named} == set()
 
@@ -46,13 +61,13 @@ def test_every_call_is_documented(machine: str) -> None:
 def test_one_handler_for_one_call(thorough: bool) -> None:
     for machine in AUDIT_ARCHITECTURES:
         targets: dict[str, set[str]] = {}
-        for name, target, _ in rows(machine, thorough):
+        for name, target, _ in rows(machine, thorough, fast=True):
             targets.setdefault(name, set()).add(target)
         assert [name for name, found in targets.items() if len(found) > 1] == []
 
 
 def test_a_condition_is_on_every_rule_of_its_call_or_on_none() -> None:
-    table = TABLE + I386_TABLE + CHECKED_TABLE
+    table = TABLE + I386_TABLE + CHECKED_TABLE + FAST_TABLE
     conditional = {name for name, _, condition in table if condition}
     assert conditional.isdisjoint(name for name, _, condition in table if not condition)
 
@@ -86,6 +101,6 @@ def test_numbers_are_those_of_the_kernels_headers() -> None:
     headers = generator.read_headers()
     for machine, numbers in syscall_numbers.NUMBERS.items():
         assert {name: headers[machine][name] for name in numbers} == numbers
-        calls = {name for name, _, _ in rows(machine, thorough=True)}
+        calls = {name for name, _, _ in rows(machine, thorough=True, fast=True)}
         assert calls & headers[machine].keys() <= numbers.keys()
     assert len(syscall_numbers.NUMBERS["aarch64"]) > 40
