@@ -1,10 +1,11 @@
 """What programs that look at many files take: real root in a chroot, with and without fast path.
 
 Each command is run by a program in the container, or the chroot, which takes the time, so that
-no start of a container is part of it.
+no start of a container is part of it. Then the same for single calls (calls.c).
 """
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,6 +14,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from bench.measure import Contender, Report, Sample, interleave, parser
 from bench.stage import COMMAND, Stage, debian_archive, stage
+from support.bundles import Bundle
 from support.containers import Runrootless
 from support.processes import Result
 
@@ -23,17 +25,15 @@ COMMANDS = {
     "tar -c": "tar -c /usr",
     "chown -R": "chown -R 0:0 /usr/share",
     "lstat of all, by path": "stat_all",
-    "200 times /bin/true": "execute",
 }
+CALLS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "calls.c")
+PREPARE = "touch /srv/given; chown 33:44 /srv/given; exec /srv/calls"
 SCRIPT = r"""
 import os, subprocess, sys, time
 paths = [os.path.join(at, name) for at, _, names in os.walk("/usr") for name in names]
 def stat_all():
     for path in paths:
         os.lstat(path)
-def execute():
-    for _ in range(200):
-        os.waitpid(os.posix_spawn("/bin/true", ["true"], os.environ), 0)
 for line in sys.argv[1:]:
     name, command = line.split("\t")
     begin = time.perf_counter()
@@ -47,29 +47,40 @@ for line in sys.argv[1:]:
 
 
 def sample(result: Result) -> Sample:
-    """Read what the script printed."""
+    """Read what was printed: names and times."""
     lines = (line.split("\t") for line in result.check().stdout.splitlines())
-    return {name: float(milliseconds) for name, milliseconds in lines}
+    return {name: float(taken) for name, taken in lines}
 
 
 def _sample_of(run: Callable[[], Result]) -> Sample:
     return sample(run())
 
 
-def contenders(here: Stage, beside: Sequence[str]) -> list[Contender]:
-    """Return the ways to run the commands.
+class Roots:
+    """A root file system in both of its forms, with the program that makes single calls."""
+
+    def __init__(self, here: Stage) -> None:
+        archive = debian_archive("tools")
+        _, self.oracle = here.oracle_copy(archive)
+        self.directory, self.rootless = here.rootless_copy(archive)
+        for root in (self.oracle, self.rootless):
+            program = f"{root}/srv/calls"
+            subprocess.run(["gcc", "-O2", "-Wall", "-o", program, CALLS], check=True)
+            os.chmod(program, 0o755)
+
+
+def contenders(
+    here: Stage, roots: Roots, command: Sequence[str], beside: Sequence[str]
+) -> list[Contender]:
+    """Return the ways to run a command.
 
     ``beside`` are the commands of other installations of runrootless.
     """
-    archive = debian_archive("tools")
-    command = ["python3", "-c", SCRIPT, *("\t".join(pair) for pair in COMMANDS.items())]
-    _, oracle = here.oracle_copy(archive)
-    directory, rootless = here.rootless_copy(archive)
-    bundle = here.bundle(directory, rootless, command)
+    bundle = Bundle(roots.directory, roots.rootless).set(command)
     off = Runrootless(here.user, ["--fast-path", "off"])
     on = Runrootless(here.user, ["--fast-path", "on"])
     ways = [
-        Contender("real root", lambda: sample(here.chroot(oracle, command, 600))),
+        Contender("real root", lambda: sample(here.chroot(roots.oracle, command, 600))),
         Contender("runrootless", lambda: sample(off.run(bundle, timeout=600))),
         Contender("with fast path", lambda: sample(on.run(bundle, timeout=600))),
     ]
@@ -88,8 +99,14 @@ def main() -> None:
     arguments = options.parse_args()
     report = Report("fast path", COMMAND, arguments.json)
     with stage() as here:
-        ways = contenders(here, arguments.beside)
-        report.add(interleave("one command", "ms", ways, arguments.rounds, warm_up=1))
+        roots = Roots(here)
+        here.bundle(roots.directory, roots.rootless, ["true"])
+        for title, unit, command in (
+            ("one call", "µs", ["sh", "-c", PREPARE]),
+            ("one command", "ms", ["python3", "-c", SCRIPT, *map("\t".join, COMMANDS.items())]),
+        ):
+            ways = contenders(here, roots, command, arguments.beside)
+            report.add(interleave(title, unit, ways, arguments.rounds, warm_up=1))
     report.close()
 
 

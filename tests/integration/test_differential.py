@@ -13,6 +13,7 @@ import os
 import pytest
 from _pytest.mark import ParameterSet
 
+from support.containers import FAST
 from support.oracle import Differential, read_cases
 
 CASES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "cases")
@@ -23,7 +24,7 @@ GROUPS = {
 
 # With the fast path, those about what it answers; by hand all.
 FAST_GROUPS = ("metadata", "credentials")
-EVERY_GROUP_FAST = bool(os.environ.get("RUNROOTLESS_TEST_FAST"))
+EVERY_GROUP_FAST = bool(FAST)
 
 
 def parameters(*groups: str, thorough: bool = False) -> list[ParameterSet]:

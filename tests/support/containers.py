@@ -16,6 +16,9 @@ COMMAND = os.path.join(os.path.dirname(sys.executable), "runrootless")
 # When nothing works the tests should say so soon, not wait for each container in turn.
 MAX_HANGING = 5
 
+FAST = ["--fast-path", "on"] if os.environ.get("RUNROOTLESS_TEST_FAST") else []
+"""Whether all containers have the fast path, unless a test says otherwise: by hand."""
+
 _numbers = itertools.count(1)
 _hanging = 0
 
@@ -32,7 +35,8 @@ class Runrootless:
 
     def command(self, *args: str) -> list[str]:
         """Return the command line with these arguments."""
-        return [self.program, *self.options, *args]
+        fast = FAST if args and args[0] in ("run", "create") else []
+        return [self.program, *fast, *self.options, *args]
 
     def __call__(
         self,

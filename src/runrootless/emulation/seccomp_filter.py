@@ -39,6 +39,7 @@ _X32_BIT = 0x40000000
 _WORD = 0xFFFFFFFF
 _LEAF = 3
 _FAR = 255
+_SIXTH = 5
 
 
 def build(
@@ -93,11 +94,10 @@ def _for_machine(
             conditions.setdefault(number, []).extend([condition] if condition else [])
     blocks = [(number, _block(conditions[number], action)) for number in sorted(conditions)]
     if secret is not None:
-        passes = _test((5, "SCMP_CMP_EQ", secret, 0), RETURN_ALLOW)
-        passed = {NUMBERS[machine][name] for name in PASSED}
-        blocks = [
-            (number, passes + block if number in passed else block) for number, block in blocks
-        ]
+        passes = {
+            NUMBERS[machine][name]: _pass(secret, condition) for name, condition in PASSED.items()
+        }
+        blocks = [(number, passes.get(number, b"") + block) for number, block in blocks]
     head = bpf.load(bpf.NUMBER)
     if machine == "x86_64":
         refusal = bpf.finish(RETURN_ERRNO | errno.ENOSYS)
@@ -121,11 +121,19 @@ def _block(conditions: Sequence[Condition], action: int) -> bytes:
     """Return what ends with ``action`` if one of the conditions holds, or there is none."""
     if not conditions:
         return bpf.finish(action)
-    return b"".join(_test(condition, action) for condition in conditions) + bpf.finish(RETURN_ALLOW)
+    tests = b"".join(_test(condition, bpf.finish(action)) for condition in conditions)
+    return tests + bpf.finish(RETURN_ALLOW)
 
 
-def _test(condition: Condition, action: int) -> bytes:
-    """Return what ends with ``action`` if the condition holds, and goes on otherwise."""
+def _pass(secret: int, condition: Condition | None) -> bytes:
+    """Return what allows a call of the fast path, and goes on otherwise."""
+    allow = bpf.finish(RETURN_ALLOW)
+    inner = allow if condition is None else _test(condition, allow)
+    return _test((_SIXTH, "SCMP_CMP_EQ", secret, 0), inner)
+
+
+def _test(condition: Condition, then: bytes) -> bytes:
+    """Return what does ``then`` if the condition holds, and goes on otherwise."""
     index, operator, value, second = condition
     if operator == "SCMP_CMP_EQ":
         mask, wanted = (1 << 64) - 1, value
@@ -133,7 +141,7 @@ def _test(condition: Condition, action: int) -> bytes:
         mask, wanted = value, second
     else:
         raise ValueError(f"no instructions for {operator}")
-    test = bpf.finish(action)
+    test = then
     for high in (True, False):
         shift = 32 * high
         bits = mask >> shift & _WORD

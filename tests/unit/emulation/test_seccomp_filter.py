@@ -107,10 +107,20 @@ def test_with_the_fast_path(
             if NUMBERS[other].get(name) == number
         ]
         wanted = any(condition is None or holds(condition, given) for condition in conditions)
-        passed = other == machine and number in {NUMBERS[other][name] for name in PASSED}
-        if passed and sixth == NUMBER_OF_FAST:
-            wanted = False
+        passed = {NUMBERS[other][name]: condition for name, condition in PASSED.items()}
+        if other == machine and number in passed and sixth == NUMBER_OF_FAST:
+            condition = passed[number]
+            wanted = wanted and condition is not None and not holds(condition, given)
         assert bpf.run(FAST_PROGRAMS[machine], data) == (RETURN_NOTIFY if wanted else RETURN_ALLOW)
+
+
+def test_nobody_sets_limits_by_the_number() -> None:
+    for machine, program in FAST_PROGRAMS.items():
+        number = NUMBERS[machine]["prlimit64"]
+        for new, action in ((0, RETURN_ALLOW), (1, RETURN_NOTIFY), (1 << 32, RETURN_NOTIFY)):
+            given = [0, 15, new, 0, 0, NUMBER_OF_FAST]
+            data = struct.pack("=IIQ6Q", number, AUDIT_ARCHITECTURES[machine], 0, *given)
+            assert bpf.run(program, data) == action
 
 
 REGISTERS = 6
