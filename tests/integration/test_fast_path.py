@@ -14,7 +14,7 @@ import pytest
 
 from conftest import MakeBundle
 from support.bundles import ADMINISTRATOR, Bundle, Config
-from support.containers import Runrootless
+from support.containers import FAST, Runrootless
 from support.programs import compile_program, compiler
 from support.trees import Tree
 from support.users import Unprivileged
@@ -111,6 +111,7 @@ def as_administrator(config: Config) -> None:
         config["process"]["capabilities"][kind] = list(ADMINISTRATOR)
 
 
+@pytest.mark.skipif(bool(FAST), reason="all containers have it")
 @pytest.mark.parametrize("way", ["flag", "environment", "annotation"])
 def test_it_is_there_where_it_is_wanted(
     way: str, bundle: MakeBundle, runrootless: Runrootless

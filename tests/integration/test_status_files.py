@@ -67,7 +67,7 @@ def test_without_shared_memory(bundle: MakeBundle, runrootless: Runrootless) -> 
     script = """
     setpriv --reuid 33 --regid 33 --clear-groups sleep 60 & pid=$!
     until [ "$(stat -c %u /proc/$pid)" = 33 ]; do :; done
-    [ -d /proc/$pid ] && /bin/sed -n /^Uid/p /proc/$pid/status; ls -A /dev | grep runroot; kill $pid
+    [ -d /proc/$pid ] && /bin/sed -n /^Uid/p /proc/$pid/status; ls -A /dev | grep ^[.]run; kill $pid
     """
     done = runrootless.run(bundle().change(leave_out).script(script))
     assert done.check().stdout.split() == ["Uid:", "33", "33", "33", "33"]
