@@ -34,6 +34,10 @@ MESSAGE_BUS = "dbus"
 _WITHOUT_DOCUMENTS = [
     f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "locale", "man", "zoneinfo")
 ]
+_MANAGERS = (
+    "acl,attr,cpio,createrepo-c,dnf,libarchive-tools,libcap2-bin,makepkg,"
+    "pacman-package-manager,python3-pip,rpm,rsync,ruby,squashfs-tools,systemd,zypper"
+)
 # Options of mmdebstrap for each tree of Debian.
 RECIPES: dict[str, list[str]] = {
     "debian": [],
@@ -53,8 +57,18 @@ RECIPES: dict[str, list[str]] = {
     ],
     # What other distributions install packages with, and what else unpacks archives.
     "packages": [
-        "--include=acl,attr,cpio,createrepo-c,dnf,libarchive-tools,libcap2-bin,makepkg,"
-        "pacman-package-manager,python3-pip,rpm,rsync,ruby,squashfs-tools,systemd,zypper",
+        f"--include={_MANAGERS}",
+        *_WITHOUT_DOCUMENTS,
+        '--customize-hook=chroot "$1" apt-get clean',
+    ],
+    # The same of later releases, where adduser comes by itself no longer.
+    "packages-trixie": [
+        f"--include={_MANAGERS},adduser",
+        *_WITHOUT_DOCUMENTS,
+        '--customize-hook=chroot "$1" apt-get clean',
+    ],
+    "packages-sid": [
+        f"--include={_MANAGERS},adduser,dnf5",
         *_WITHOUT_DOCUMENTS,
         '--customize-hook=chroot "$1" apt-get clean',
     ],
