@@ -31,13 +31,13 @@ def once(here: Stage, tree: str, engine: str, oracle: tuple[Snapshot, str]) -> s
     directory, root = here.rootless_copy(tree)
     here.user.give(forbid_daemons(root))
     runrootless = Runrootless(here.user, ["--engine", engine])
+    bundle = here.bundle(directory, root, INSTALL)
     began = time.monotonic()
-    done = runrootless.run(here.bundle(directory, root, INSTALL), timeout=TIMEOUT)
+    done = runrootless.run(bundle, timeout=TIMEOUT)
     seconds = time.monotonic() - began
     said = f"rc {done.returncode}, {seconds:.1f} s"
     if done.returncode == 0:
-        script = ["/bin/sh", "-c", INSPECT]
-        seen = runrootless.run(here.bundle(directory, root, script), timeout=TIMEOUT).check()
+        seen = runrootless.run(bundle.script(INSPECT), timeout=TIMEOUT).check()
         try:
             found = inspected(seen.stdout, root)
             check_same(oracle[0], found, oracle[1])

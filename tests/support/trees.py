@@ -61,14 +61,16 @@ RECIPES: dict[str, list[str]] = {
         *_WITHOUT_DOCUMENTS,
         '--customize-hook=chroot "$1" apt-get clean',
     ],
-    # The same of later releases, where adduser comes by itself no longer.
+    # The same of later releases, where some of it comes by itself no longer.
     "packages-trixie": [
-        f"--include={_MANAGERS},adduser",
+        f"--include={_MANAGERS},adduser,python3-setuptools",
         *_WITHOUT_DOCUMENTS,
         '--customize-hook=chroot "$1" apt-get clean',
     ],
     "packages-sid": [
-        f"--include={_MANAGERS},adduser,dnf5",
+        f"--include={_MANAGERS},adduser,dnf5,python3-setuptools",
+        # Its index is valid for a week, and mirrors may be late.
+        '--aptopt=Acquire::Check-Valid-Until "false"',
         *_WITHOUT_DOCUMENTS,
         '--customize-hook=chroot "$1" apt-get clean',
     ],
