@@ -8,7 +8,7 @@ Release: 1
 Summary: What there is
 License: none
 BuildArch: noarch
-Provides: /bin/sh
+Provides: /bin/sh, glibc
 %description
 None.
 %files
