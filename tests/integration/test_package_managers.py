@@ -39,7 +39,7 @@ RELEASE = os.environ.get("RUNROOTLESS_TEST_PACKAGE_MANAGERS_OF", SUITE)
 
 HEAVY = ("npm",)
 # What is tried with the engine thorough in any case: some seconds in all.
-QUICK = ("apk", "archives", "dpkg", "rpm", "zypper")
+QUICK = ("apk", "archives", "rpm", "zypper")
 OF_ALPINE = ("apk",)
 # What there is in some releases only.
 RELEASES = {"apk": [SUITE], "dnf5": ["sid"], "npm": [SUITE]}
