@@ -144,7 +144,8 @@ def _variant(recipe: str, suite: str) -> list[str]:
     if recipe == BASE or suite != SUITE or has_its_own:
         return ["--variant=minbase"]
     # mmdebstrap makes the device nodes itself.
-    unpack = f"tar -C \"$1\" --exclude='./dev/*' -xf {shlex.quote(debian_archive(BASE))}"
+    archive = shlex.quote(debian_archive(BASE))
+    unpack = f"tar -C \"$1\" --xattrs --xattrs-include='*' --exclude='./dev/*' -xpf {archive}"
     return ["--variant=custom", f"--setup-hook={unpack}"]
 
 
