@@ -11,6 +11,7 @@ import glob
 import hashlib
 import itertools
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -38,7 +39,8 @@ _MANAGERS = (
     "acl,attr,cpio,createrepo-c,dnf,libarchive-tools,libcap2-bin,makepkg,"
     "pacman-package-manager,python3-pip,rpm,rsync,ruby,squashfs-tools,systemd,zypper"
 )
-# Options of mmdebstrap for each tree of Debian.
+# Options of mmdebstrap for each tree of Debian. Most add packages to that of "debian".
+BASE = "debian"
 RECIPES: dict[str, list[str]] = {
     "debian": [],
     "tools": [
@@ -122,7 +124,7 @@ def mirror() -> str:
 
 def debian_archive(recipe: str, suite: str = SUITE) -> str:
     """Return the tar of a minimal Debian, made with mmdebstrap at the first call."""
-    options = ["--mode=root", "--variant=minbase", *RECIPES[recipe], suite]
+    options = ["--mode=root", *_variant(recipe, suite), *RECIPES[recipe], suite]
     key = hashlib.sha256(repr(options).encode()).hexdigest()[:8]
     directory = cache_directory()
     os.makedirs(directory, 0o755, exist_ok=True)
@@ -140,11 +142,27 @@ def debian_archive(recipe: str, suite: str = SUITE) -> str:
         unfinished = archive + ".new.tar"
         as_root = [] if AS_ROOT else [COMMAND, "emulate", "--"]
         command = [*as_root, "mmdebstrap", *options, unfinished, mirror()]
-        done = subprocess.run(command, capture_output=True, text=True)
+        # dpkg is not to wait for the disk after each file.
+        env = {**os.environ, "DPKG_FORCE": "unsafe-io"}
+        done = subprocess.run(command, capture_output=True, text=True, env=env)
         if done.returncode != 0:
             raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
         os.rename(unfinished, archive)
     return archive
+
+
+def _variant(recipe: str, suite: str) -> list[str]:
+    """Return what mmdebstrap begins with: nothing, or the tree of ``BASE``, made if need be.
+
+    That takes half of the time of another minimal Debian, and the files are the same.
+    """
+    has_its_own = any(option.startswith("--variant=") for option in RECIPES[recipe])
+    if recipe == BASE or suite != SUITE or has_its_own:
+        return ["--variant=minbase"]
+    # mmdebstrap makes the device nodes itself.
+    archive = shlex.quote(debian_archive(BASE))
+    unpack = f"tar -C \"$1\" --xattrs --xattrs-include='*' --exclude='./dev/*' -xpf {archive}"
+    return ["--variant=custom", f"--setup-hook={unpack}"]
 
 
 def debootstrap_archive() -> str:

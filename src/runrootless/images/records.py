@@ -93,6 +93,12 @@ class Records:
         record = _record(uid, gid)
         self._ownership.keep_new(file, Record(record.uid, record.gid, kind, device))
 
+    def group(self, file: int) -> int:
+        """Return the group that is kept of a file, which is open as ``file``. Raises OSError."""
+        status = os.fstat(file)
+        record = self._ownership.find(file, status.st_mode, status.st_dev, status.st_ino)
+        return record.gid if record else 0
+
     def lasts(self, directory: int) -> bool:
         """Return whether what device nodes in a directory stand for can be kept beside it."""
         return self._ownership.lasts_beside(os.fstat(directory).st_dev)
