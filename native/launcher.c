@@ -27,6 +27,7 @@ enum { MODE_OFFSET = 16 };
 enum { SET_MODE_FILTER = 1, NEW_LISTENER = 8, WAIT_KILLABLE_RECV = 32 };	/* <linux/seccomp.h> */
 enum { ENOENT = 2, ENOEXEC = 8, EBUSY = 16, ENOTDIR = 20, EINVAL = 22, ENAMETOOLONG = 36, ELOOP = 40 };
 enum { AT_FDCWD = -100, S_IFMT = 0170000, S_IFDIR = 0040000, EXECUTABLE = 0111 };
+enum { SERVED = 1 };	/* what the agent answers, in runrootless/agent/listener.py */
 enum { BPF_MAXINSNS = 4096 };
 
 /* What errors that are not the kernel's are called in the table of words. */
@@ -171,6 +172,14 @@ static void hand_over(long connection, long listener)
 	if (system_call(WRITE, connection, (long)&number, sizeof number, 0, 0, 0) != sizeof number
 	    || !is_read(connection, &answer, 1))
 		fail("", NO_AGENT);
+	if (answer != SERVED) {
+		/* In the rest of the message, which was sent at once, it says why. */
+		number = (int)system_call(READ, connection, (long)candidate, sizeof candidate - 1, 0, 0, 0);
+		candidate[number > 0 ? number : 0] = 0;
+		say(candidate);
+		say("\n");
+		leave(1);
+	}
 	system_call(CLOSE, listener, 0, 0, 0, 0, 0);
 	system_call(CLOSE, connection, 0, 0, 0, 0, 0);
 }

@@ -33,11 +33,20 @@ class Derived:
     """The engine of a derived bundle, its root file system (an absolute path), and what the
     paths of the side stores begin with and the group of terminals, as ``Settings`` has it.
 
+    ``devices`` are what the agent is to make, as ``bundle.devices`` has them,
     ``filter`` is that for a launcher, None where the process gets none, and ``hooks`` how many
     hooks get one as well.
     """
 
-    __slots__ = ("choice", "filter", "hooks", "rootfs", "side_stores", "terminal_group")
+    __slots__ = (
+        "choice",
+        "devices",
+        "filter",
+        "hooks",
+        "rootfs",
+        "side_stores",
+        "terminal_group",
+    )
 
     def __init__(
         self,
@@ -47,12 +56,14 @@ class Derived:
         filter: bytes | None,
         terminal_group: int | None,
         hooks: int,
+        devices: list[dict[str, Any]],
     ) -> None:
         self.choice = choice
         self.rootfs = rootfs
         self.side_stores = side_stores
         self.filter = filter
         self.hooks = hooks
+        self.devices = devices
         self.terminal_group = terminal_group
 
 
@@ -89,7 +100,15 @@ def derive(
         wanted = Network(network)
         wanted.set_namespace(spec)
     real_ids = choice.engine.REAL_IDS
-    identity = transform(spec, bundle, host, systemd_cgroup, real_ids, own_network=bool(network))
+    identity = transform(
+        spec,
+        bundle,
+        host,
+        systemd_cgroup,
+        real_ids,
+        own_network=bool(network),
+        emulates_devices=choice.name in engines.WITH_LISTENER,
+    )
     if network:
         wanted.connect(spec, directory, host, has_dns)
     elif has_dns:
@@ -117,7 +136,8 @@ def derive(
     program = put_launcher(spec, first) if choice.name in engines.WITH_FILTER else None
     hooks = put_before_hooks(spec, first) if hooks_too and program is not None else 0
     json_file.write(f"{directory}/{state.CONFIG}", spec, state.MODE)
-    return Derived(choice, rootfs, side_stores, program, group, hooks)
+    devices = spec[MEMORY].get("devices", [])
+    return Derived(choice, rootfs, side_stores, program, group, hooks, devices)
 
 
 def _has_override(rootfs: str) -> bool:

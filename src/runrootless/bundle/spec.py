@@ -51,7 +51,17 @@ _SPEC: Any = {
     "mounts": [{"destination": str, "type": str, "source": str, "options": [str]}],
     "linux": {
         "namespaces": [{"type": str, "path": str}],
-        "devices": [{"path": str, "type": str, "major": int, "minor": int}],
+        "devices": [
+            {
+                "path": str,
+                "type": str,
+                "major": int,
+                "minor": int,
+                "fileMode": int,
+                "uid": int,
+                "gid": int,
+            }
+        ],
         "sysctl": {},
         "resources": {},
         "cgroupsPath": str,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 
+from runrootless.bundle.devices import take_devices
 from runrootless.bundle.mounts import fit_mounts
 from runrootless.bundle.process import fit_process, set_home, take_user
 from runrootless.errors import Error
@@ -34,13 +35,15 @@ def transform(
     systemd_cgroup: bool,
     real_ids: bool = False,
     own_network: bool = False,
+    emulates_devices: bool = False,
 ) -> Identity:
     """Make ``spec`` rootless in place and return who its process wants to be.
 
     ``spec`` is as ``bundle.spec.load`` returns it from the directory ``bundle``;
     ``systemd_cgroup`` says whether the caller hands its cgroups to systemd, ``real_ids``
     whether all IDs are mapped that the caller has, and not only one to be root, and
-    ``own_network`` whether somebody connects a new network namespace.
+    ``own_network`` whether somebody connects a new network namespace, and ``emulates_devices``
+    whether somebody makes what is in ``devices`` of our own property then.
     Raises ``Error`` if the root file system is missing or an ID cannot be.
     """
     bundle = os.path.abspath(bundle)
@@ -52,7 +55,7 @@ def transform(
     fit_mounts(spec, bundle, host)
     if not systemd_cgroup:
         drop_cgroups(spec, host)
-    drop_foreign_devices(spec, host)
+    devices = take_devices(spec, host, emulates_devices)
     drop_network_sysctls(spec)
     spec["linux"].pop("intelRdt", None)
     process = spec["process"]
@@ -61,6 +64,8 @@ def transform(
     identity = take_user(process)
     home_added = set_home(process, identity, spec["root"]["path"])
     spec[MEMORY] = {"bundle": bundle, "user": user, "homeAdded": home_added}
+    if devices:
+        spec[MEMORY]["devices"] = devices
     return identity
 
 
@@ -136,28 +141,6 @@ def drop_cgroups(spec: Spec, host: HostFacts) -> None:
     if ("resources" in linux or "cgroupsPath" in linux) and not host.own_cgroup_writable():
         linux.pop("resources", None)
         linux.pop("cgroupsPath", None)
-
-
-def drop_foreign_devices(spec: Spec, host: HostFacts) -> None:
-    """Keep the devices that the host has under the same name.
-
-    A runtime binds the host's device in a user namespace, where mknod(2) fails.
-    """
-    devices = spec["linux"].get("devices")
-    if devices:
-        spec["linux"]["devices"] = [device for device in devices if _is_host_device(device, host)]
-
-
-def _is_host_device(device: dict[str, Any], host: HostFacts) -> bool:
-    found = host.device(device.get("path", ""))
-    if found is None:
-        return False
-    kind = device.get("type")
-    if kind == "u":
-        kind = "c"
-    if kind == "p":
-        return found[0] == "p"
-    return found == (kind, device.get("major"), device.get("minor"))
 
 
 def drop_network_sysctls(spec: Spec) -> None:

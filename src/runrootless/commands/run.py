@@ -96,6 +96,7 @@ def prepare(invocation: Invocation) -> list[str]:
             derived.side_stores,
             derived.rootfs,
             terminal_group=derived.terminal_group,
+            devices=derived.devices,
         )
     )
     # Now what was launched removes it, when this process ends without a container. Both at
