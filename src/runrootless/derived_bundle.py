@@ -7,6 +7,7 @@ from errno import ENOENT
 
 from runrootless import engines, interrupts, launcher
 from runrootless.bundle import json_file, name_service
+from runrootless.bundle.hooks import put_bundle
 from runrootless.bundle.host import HostFacts
 from runrootless.bundle.mounts import terminal_group
 from runrootless.bundle.profile import denied, permit_seccomp
@@ -109,6 +110,7 @@ def derive(
         own_network=bool(network),
         emulates_devices=choice.name in engines.WITH_LISTENER,
     )
+    put_bundle(spec, directory, bundle)
     if network:
         wanted.connect(spec, directory, host, has_dns)
     elif has_dns:

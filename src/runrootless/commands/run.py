@@ -6,6 +6,7 @@ import os
 
 from runrootless import interrupts, launcher, requirements
 from runrootless.agent.settings import Settings
+from runrootless.bundle.hooks import replacement
 from runrootless.command_line import runc as command_line
 from runrootless.containers import garbage, state
 from runrootless.derived_bundle import derive, explain
@@ -112,6 +113,7 @@ def prepare(invocation: Invocation) -> list[str]:
             first,
             derived.filter,
             derived.hooks,
+            replacement(directory.path, bundle) if derived.hooks else (b"", b""),
         )
     interrupts.let_through()
     # These the runtime takes from the bundle on, which is another one by now.
