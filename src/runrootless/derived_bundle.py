@@ -6,6 +6,7 @@ import os
 from errno import ENOENT
 
 from runrootless import engines, interrupts, launcher
+from runrootless.agent.settings import CREDENTIALS_NAME
 from runrootless.bundle import json_file, name_service
 from runrootless.bundle.hooks import put_bundle
 from runrootless.bundle.host import HostFacts
@@ -20,6 +21,8 @@ from runrootless.errors import Error
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from runrootless.runtimes.neighbours import Neighbour
 
 # Each holds a connection to the agent from the beginning, which has room for some only.
 _HOOKS_LIMIT = 32
@@ -36,7 +39,7 @@ class Derived:
 
     ``devices`` are what the agent is to make, as ``bundle.devices`` has them,
     ``filter`` is that for a launcher, None where the process gets none, and ``hooks`` how many
-    hooks get one as well.
+    hooks get one as well. ``neighbour`` is the container whose user namespace is joined, or None.
     """
 
     __slots__ = (
@@ -44,6 +47,7 @@ class Derived:
         "devices",
         "filter",
         "hooks",
+        "neighbour",
         "rootfs",
         "side_stores",
         "terminal_group",
@@ -58,6 +62,7 @@ class Derived:
         terminal_group: int | None,
         hooks: int,
         devices: list[dict[str, Any]],
+        neighbour: Neighbour | None,
     ) -> None:
         self.choice = choice
         self.rootfs = rootfs
@@ -65,6 +70,7 @@ class Derived:
         self.filter = filter
         self.hooks = hooks
         self.devices = devices
+        self.neighbour = neighbour
         self.terminal_group = terminal_group
 
 
@@ -100,6 +106,9 @@ def derive(
 
         wanted = Network(network)
         wanted.set_namespace(spec)
+    neighbour = _neighbour(spec, host)
+    if neighbour is not None and choice.name in engines.WITH_LISTENER:
+        _share_credentials(neighbour, directory)
     real_ids = choice.engine.REAL_IDS
     identity = transform(
         spec,
@@ -109,6 +118,7 @@ def derive(
         real_ids,
         own_network=bool(network),
         emulates_devices=choice.name in engines.WITH_LISTENER,
+        user_namespace=neighbour.user_namespace() if neighbour else "",
     )
     put_bundle(spec, directory, bundle)
     if network:
@@ -139,7 +149,29 @@ def derive(
     hooks = put_before_hooks(spec, first) if hooks_too and program is not None else 0
     json_file.write(f"{directory}/{state.CONFIG}", spec, state.MODE)
     devices = spec[MEMORY].get("devices", [])
-    return Derived(choice, rootfs, side_stores, program, group, hooks, devices)
+    return Derived(choice, rootfs, side_stores, program, group, hooks, devices, neighbour)
+
+
+def _neighbour(spec: dict[str, Any], host: HostFacts) -> Neighbour | None:
+    """Return the container of ours that the spec joins, or None. Raises Error."""
+    if not any(one.get("path") for one in spec.get("linux", {}).get("namespaces", ())):
+        return None
+    from runrootless.runtimes import neighbours
+
+    return neighbours.find(spec, host)
+
+
+def _share_credentials(neighbour: Neighbour, directory: str) -> None:
+    """Let the numbers that processes carry mean the same in both containers. Raises Error."""
+    try:
+        os.link(f"{neighbour.directory}/{CREDENTIALS_NAME}", f"{directory}/{CREDENTIALS_NAME}")
+    except FileNotFoundError:
+        # It has no agent.
+        pass
+    except OSError as error:
+        raise Error(
+            f"cannot share {neighbour.directory}/{CREDENTIALS_NAME}: {error.strerror}"
+        ) from None
 
 
 def _has_override(rootfs: str) -> bool:

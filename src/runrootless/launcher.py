@@ -172,7 +172,8 @@ def make(
     With ``runs_scripts`` sh(1) runs what has no format, and ``without`` are flags of seccomp(2)
     that are not asked for. With ``is_hook`` the program's own name follows the program;
     ``others`` are the first and the number of the descriptors that are to be closed besides its
-    own, and ``replacement`` is made in the standard input. Raises Error where there is no launcher for this machine, and none can be made.
+    own, and ``replacement`` is made in the standard input. Raises Error where there
+    is no launcher for this machine, and none can be made.
     """
     program = program or read(f"{name}.bpf")
     image = read("launcher")

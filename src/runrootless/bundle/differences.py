@@ -47,13 +47,14 @@ def _of_linux(before: Spec, after: Spec) -> Iterator[str]:
     if "intelRdt" in before and "intelRdt" not in after:
         yield f"linux.intelRdt: {_NOT_FOR_USERS}"
     types = [namespace.get("type") for namespace in after["namespaces"]]
+    has_path = any(one.get("type") == "user" and one.get("path") for one in after["namespaces"])
     for namespace in before.get("namespaces", ()):
         if namespace.get("type") not in types:
             yield (
                 f"linux.namespaces {namespace.get('type')}: "
                 "a new one would have no connection; the host's is used"
             )
-        elif namespace.get("type") == "user" and namespace.get("path"):
+        elif namespace.get("type") == "user" and namespace.get("path") and not has_path:
             yield f"linux.namespaces user {namespace['path']}: a new one is made"
     for name in ("uidMappings", "gidMappings"):
         if before.get(name) and before[name] != after.get(name):

@@ -36,6 +36,7 @@ def transform(
     real_ids: bool = False,
     own_network: bool = False,
     emulates_devices: bool = False,
+    user_namespace: str = "",
 ) -> Identity:
     """Make ``spec`` rootless in place and return who its process wants to be.
 
@@ -44,12 +45,13 @@ def transform(
     whether all IDs are mapped that the caller has, and not only one to be root, and
     ``own_network`` whether somebody connects a new network namespace, and ``emulates_devices``
     whether somebody makes what is in ``devices`` of our own property then.
+    ``user_namespace`` is the path of the one that the container is to join, if there is one.
     Raises ``Error`` if the root file system is missing or an ID cannot be.
     """
     bundle = os.path.abspath(bundle)
     locate_root(spec, bundle)
     spec.setdefault("linux", {})
-    map_ids(spec, host, real_ids)
+    map_ids(spec, host, real_ids, user_namespace)
     if not own_network:
         drop_network_namespace(spec)
     fit_mounts(spec, bundle, host)
@@ -81,8 +83,8 @@ def locate_root(spec: Spec, bundle: str) -> None:
         raise Error(f"the root file system {path} is closed to you: it must be your own")
 
 
-def map_ids(spec: Spec, host: HostFacts, real_ids: bool) -> None:
-    """Put the container in a user namespace in which the caller is root.
+def map_ids(spec: Spec, host: HostFacts, real_ids: bool, joined: str = "") -> None:
+    """Put the container in a user namespace in which the caller is root, a new one or ``joined``.
 
     It is the one mapping that user_namespaces(7) allows everybody. With ``real_ids`` the
     caller's subordinate IDs, if there are any, follow from 1 on. A caller that is in such a
@@ -93,12 +95,13 @@ def map_ids(spec: Spec, host: HostFacts, real_ids: bool) -> None:
     linux = spec["linux"]
     given = linux.get("namespaces", ())
     namespaces = [namespace for namespace in given if namespace.get("type") != "user"]
-    if len(namespaces) == len(given) and host.owns_user_namespace():
+    if not joined and len(namespaces) == len(given) and host.owns_user_namespace():
         linux["namespaces"] = namespaces
         linux.pop("uidMappings", None)
         linux.pop("gidMappings", None)
         return
-    namespaces.append({"type": "user"})
+    # runc 1.1 wants to know the mappings of one that is joined, too.
+    namespaces.append({"type": "user", "path": joined} if joined else {"type": "user"})
     linux["namespaces"] = namespaces
     uids, gids = host.subordinate_ids() if real_ids else ([], [])
     linux["uidMappings"] = _mappings(host.uid, uids)

@@ -81,7 +81,11 @@ def prepare(invocation: Invocation) -> list[str]:
         _explain(invocation, f"engine {choice.name}: {choice.reason}")
         _explain(invocation, *explain(bundle, config, directory.path))
     # What is launched has to be in it too.
-    if choice.engine.IN_OWN_NAMESPACE and not user_namespace.enter_new(invocation.runtime.path):
+    if derived.neighbour is not None:
+        if choice.engine.IN_OWN_NAMESPACE:
+            # Only from there can the container's be joined.
+            user_namespace.enter_around(derived.neighbour.pid)
+    elif choice.engine.IN_OWN_NAMESPACE and not user_namespace.enter_new(invocation.runtime.path):
         state.remove_container_directory(directory.path)
         os.close(directory.lock_fd)
         interrupts.let_through()
