@@ -305,13 +305,12 @@ static bool open_path(const struct seccomp_notif *call, int directory, uint64_t 
 
 /* Modes and times of what is open: the kernel's, but for devices, which may stand for emulated
  * nodes or be the host's, and for what is in a procfs. */
-static bool change_plain(const struct loop *loop, const struct stat *status, unsigned mode,
-			 struct seccomp_notif_resp *answer)
+static bool change_plain(const struct stat *status, unsigned mode, struct seccomp_notif_resp *answer)
 {
 	bool is_plain = S_ISREG(status->st_mode) ||
 		(S_ISDIR(status->st_mode) && status->st_ino != PROC_ROOT_INO);
 	/* Whether somebody may pass on a group is Python's to say. */
-	return is_plain && !(loop->flags & ROOT_ONLY && mode & S_ISGID) && pass(answer);
+	return is_plain && !(mode & S_ISGID) && pass(answer);
 }
 
 static bool change(const struct loop *loop, int descriptor, unsigned mode,
@@ -321,7 +320,7 @@ static bool change(const struct loop *loop, int descriptor, unsigned mode,
 	struct handle handle = handle_of(loop->slot->pid, descriptor);
 	if (descriptor < 0 || syscall(SYS_newfstatat, AT_FDCWD, handle.name, &status, 0))
 		return false;
-	return change_plain(loop, &status, mode, answer);
+	return change_plain(&status, mode, answer);
 }
 
 static bool change_path(const struct loop *loop, int directory, uint64_t path, unsigned flags,
@@ -335,7 +334,7 @@ static bool change_path(const struct loop *loop, int directory, uint64_t path, u
 		return file == FAILS && pass(answer);
 	struct stat status;
 	bool is_decided = syscall(SYS_fstat, file, &status) == 0 &&
-		change_plain(loop, &status, mode, answer);
+		change_plain(&status, mode, answer);
 	close(file);
 	return is_decided;
 }

@@ -102,7 +102,7 @@ class Modes(Handlers):
             return None
         kept = mode & _PERMISSIONS
         is_host, is_node = self._kinds(file, status)
-        if kept & stat.S_ISGID and (self._checked or is_host or is_node):
+        if kept & stat.S_ISGID:
             group = (self._kept_owner(call, file, status) or (0, 0))[1]
             who = self._identity.of(call.pid)
             if not self._identity.may_set_group_id(call.pid, who, group):
