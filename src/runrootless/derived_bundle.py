@@ -39,7 +39,7 @@ class Derived:
 
     ``devices`` are what the agent is to make, as ``bundle.devices`` has them,
     ``filter`` is that for a launcher, None where the process gets none, and ``hooks`` how many
-    hooks get one as well. ``neighbour`` is the container whose user namespace is joined, or None.
+    hooks get one as well. ``neighbour`` is the container whose namespaces are joined, or None.
     """
 
     __slots__ = (
@@ -118,7 +118,7 @@ def derive(
         real_ids,
         own_network=bool(network),
         emulates_devices=choice.name in engines.WITH_LISTENER,
-        user_namespace=neighbour.user_namespace() if neighbour else "",
+        user_namespace=neighbour.user_namespace if neighbour else "",
     )
     put_bundle(spec, directory, bundle)
     if network:

@@ -81,7 +81,7 @@ def prepare(invocation: Invocation) -> list[str]:
         _explain(invocation, f"engine {choice.name}: {choice.reason}")
         _explain(invocation, *explain(bundle, config, directory.path))
     # What is launched has to be in it too.
-    if derived.neighbour is not None:
+    if derived.neighbour is not None and derived.neighbour.user_namespace:
         if choice.engine.IN_OWN_NAMESPACE:
             # Only from there can the container's be joined.
             user_namespace.enter_around(derived.neighbour.pid)

@@ -27,27 +27,30 @@ _NAMES = {"network": "net", "mount": "mnt"}
 
 
 class Neighbour:
-    """A running container: its private ``directory`` and the ``pid`` of its first process."""
+    """A running container: its private ``directory`` and the ``pid`` of its first process.
 
-    __slots__ = ("directory", "pid")
+    ``user_namespace`` is the path of its user namespace, empty where that is the caller's own.
+    """
 
-    def __init__(self, directory: str, pid: int) -> None:
+    __slots__ = ("directory", "pid", "user_namespace")
+
+    def __init__(self, directory: str, pid: int, user_namespace: str) -> None:
         self.directory = directory
         self.pid = pid
-
-    def user_namespace(self) -> str:
-        """Return the path of its user namespace."""
-        return f"/proc/{self.pid}/ns/user"
+        self.user_namespace = user_namespace
 
 
 def find(spec: dict[str, Any], host: HostFacts) -> Neighbour | None:
-    """Return the container whose user namespace a process of ``spec`` is to join, None if none.
+    """Return the container whose namespaces a process of ``spec`` is to join, None if none.
+
+    In the caller's own user namespace, as podman's pods are, only that of processes matters.
 
     Entries of ``spec`` that name a namespace that the caller is in anyway are removed. Raises
     Error where the namespaces are not all of one container of ours.
     """
     namespaces = spec.get("linux", {}).get("namespaces", [])
     wanted: dict[tuple[int, int], str] = {}
+    processes = None
     for entry in list(namespaces):
         kind, path = entry.get("type", ""), entry.get("path", "")
         if not path:
@@ -65,8 +68,10 @@ def find(spec: dict[str, Any], host: HostFacts) -> Neighbour | None:
             namespaces.remove(entry)
         elif kind == "user" or owner != _own("user") or not host.owns_user_namespace():
             wanted.setdefault(owner, path)
+        elif kind == "pid":
+            processes = namespace
     if not wanted:
-        return None
+        return _find("pid", processes) if processes else None
     if len(wanted) > 1:
         first, second, *_ = wanted.values()
         raise Error(
@@ -74,18 +79,26 @@ def find(spec: dict[str, Any], host: HostFacts) -> Neighbour | None:
             "and a process is in one only"
         )
     ((owner, path),) = wanted.items()
+    found = _find("user", owner)
+    if found is None:
+        raise Error(
+            f"linux.namespaces: {path} is not of a running container that runrootless has started "
+            "for you: a user can join no other"
+        )
+    return found
+
+
+def _find(kind: str, namespace: tuple[int, int]) -> Neighbour | None:
+    """Return a running container whose first process is in a namespace, None if there is none."""
     for directory, root, container_id in state.all_directories():
         pid = init_pid(os.path.join(root, container_id))
         try:
-            if pid is not None and _look_at(f"/proc/{pid}/ns/user", "user")[0] == owner:
-                return Neighbour(directory, pid)
+            if pid is not None and _of(pid, kind) == namespace:
+                return Neighbour(directory, pid, f"/proc/{pid}/ns/user" if kind == "user" else "")
         except OSError:
             # It has ended.
             continue
-    raise Error(
-        f"linux.namespaces: {path} is not of a running container that runrootless has started "
-        "for you: a user can join no other"
-    )
+    return None
 
 
 def _look_at(path: str, kind: str) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -110,9 +123,13 @@ def _look_at(path: str, kind: str) -> tuple[tuple[int, int], tuple[int, int]]:
 
 def _own(kind: str) -> tuple[int, int] | None:
     try:
-        found = os.stat(f"/proc/self/ns/{_NAMES.get(kind, kind)}")
+        return _of("self", _NAMES.get(kind, kind))
     except OSError:
         return None
+
+
+def _of(process: int | str, name: str) -> tuple[int, int]:
+    found = os.stat(f"/proc/{process}/ns/{name}")
     return found.st_dev, found.st_ino
 
 
