@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib import import_module
 
 from runrootless import interrupts, runtimes
 from runrootless.command_line import runc as command_line
@@ -192,6 +191,8 @@ def _proot_command(invocation: Invocation) -> int | None:
 
 def _without_runtime(options: Parsed) -> int:
     """Do a command that needs no runtime; return its exit code. Raises ``Error``, ``OSError``."""
+    from importlib import import_module
+
     command: Any = import_module(f"runrootless.commands.{options.arguments[0]}")
     code: int = command.run(options)
     return code
