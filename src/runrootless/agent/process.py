@@ -132,6 +132,7 @@ def _serve(
         alone,
         unheard,
         log,
+        settings.devices,
     )
     _forbid_imports()
     gc.freeze()

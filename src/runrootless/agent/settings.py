@@ -6,7 +6,8 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
 CREDENTIALS_NAME = "credentials"
 """Name of the credential table in a container's private directory."""
@@ -22,11 +23,13 @@ class Settings:
     that follow count where they cannot be made by the first.
     With ``thorough`` the permissions of emulated users are checked. ``terminal_group`` is the
     group of terminals in the bundle's devpts, None where it names none. ``runtime`` is the process
-    ID of the process that makes this, which becomes the runtime.
+    ID of the process that makes this, which becomes the runtime. ``devices`` are to be made in the
+    container, as ``bundle.devices`` has them.
     """
 
     __slots__ = (
         "debug",
+        "devices",
         "directory",
         "lock_fd",
         "log",
@@ -51,6 +54,7 @@ class Settings:
         rootfs: str = "",
         thorough: bool = False,
         terminal_group: int | None = None,
+        devices: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.directory = directory
         self.lock_fd = lock_fd
@@ -64,3 +68,4 @@ class Settings:
         self.runtime = os.getpid()
         self.thorough = thorough
         self.terminal_group = terminal_group
+        self.devices = devices

@@ -30,6 +30,14 @@ DNS_ANNOTATION = "org.runrootless.dns"
 _CAPABILITY_SETS = {
     name: [str] for name in ("bounding", "effective", "permitted", "inheritable", "ambient")
 }
+_HOOKS = (
+    "prestart",
+    "createRuntime",
+    "createContainer",
+    "startContainer",
+    "poststart",
+    "poststop",
+)
 _PROCESS: Any = {
     "user": {"uid": int, "gid": int, "additionalGids": [int]},
     "args": [str],
@@ -47,11 +55,21 @@ _SPEC: Any = {
     "process": _PROCESS,
     "root": {"path": str, "readonly": bool},
     "annotations": {ENGINE_ANNOTATION: str, NETWORK_ANNOTATION: str, DNS_ANNOTATION: str},
-    "hooks": {"startContainer": [{"path": str, "args": [str]}]},
+    "hooks": {kind: [{"path": str, "args": [str]}] for kind in _HOOKS},
     "mounts": [{"destination": str, "type": str, "source": str, "options": [str]}],
     "linux": {
         "namespaces": [{"type": str, "path": str}],
-        "devices": [{"path": str, "type": str, "major": int, "minor": int}],
+        "devices": [
+            {
+                "path": str,
+                "type": str,
+                "major": int,
+                "minor": int,
+                "fileMode": int,
+                "uid": int,
+                "gid": int,
+            }
+        ],
         "sysctl": {},
         "resources": {},
         "cgroupsPath": str,

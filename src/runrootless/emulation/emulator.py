@@ -10,6 +10,7 @@ from runrootless.emulation.files.access_lists import AccessLists
 from runrootless.emulation.files.attributes import Attributes
 from runrootless.emulation.files.chown import Chown
 from runrootless.emulation.files.creation import Creation
+from runrootless.emulation.files.furnishing import Furnishing, Node
 from runrootless.emulation.files.metadata import Metadata
 from runrootless.emulation.files.modes import Modes
 from runrootless.emulation.files.nodes import Nodes
@@ -46,6 +47,8 @@ from runrootless.linux.syscall_numbers import NUMBERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from runrootless.emulation.call import Handler
     from runrootless.emulation.mounting.roots import Views
     from runrootless.emulation.permissions.checks import Checks
@@ -146,6 +149,21 @@ class Emulator:
     def started(self, pid: int) -> None:
         """Take note that a runtime has started ``pid`` in the container."""
         self._streams.give(pid)
+
+    def furnish(self, nodes: Sequence[Node], shown: Sequence[Node]) -> None:
+        """Make nodes, and show devices of the host, in a process that has joined the container.
+
+        It has one thread. Raises OSError, with the path as ``filename``.
+        """
+        furnishing = Furnishing(self.shared)
+        os.umask(0)
+        for act, some in ((furnishing.make, nodes), (furnishing.show, shown)):
+            for node in some:
+                try:
+                    act(node)
+                except OSError as error:
+                    error.filename = node.path
+                    raise
 
     def joined(self, is_first: bool = True) -> None:
         """Take note that this process has joined the container, as the first one or another."""

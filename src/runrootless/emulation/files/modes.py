@@ -16,7 +16,7 @@ from runrootless.emulation.call import Call, Change, failure, require_valid
 from runrootless.emulation.callers.credentials import CAP_FOWNER
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.paths.resolution import Paths
-from runrootless.linux.files import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, handle
+from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, handle
 from runrootless.linux.memory import Memory
 
 TYPE_CHECKING = False
@@ -43,6 +43,16 @@ class Modes(Handlers):
     def __init__(self, shared: Shared, checked: bool) -> None:
         super().__init__(shared)
         self._checked = checked
+
+    def chmod(self, call: Call) -> int | None:
+        """chmod(2)."""
+        path, mode = call.arguments[:2]
+        return self.set_mode_at(call, AT_FDCWD, path, mode, 0)
+
+    def fchmodat(self, call: Call) -> int | None:
+        """The system call of fchmodat(2), which takes no flags."""
+        _, path, mode = call.arguments[:3]
+        return self.set_mode_at(call, call.descriptor(0), path, mode, 0)
 
     def fchmod(self, call: Call) -> int | None:
         """fchmod(2)."""
@@ -92,7 +102,7 @@ class Modes(Handlers):
             return None
         kept = mode & _PERMISSIONS
         is_host, is_node = self._kinds(file, status)
-        if kept & stat.S_ISGID and (self._checked or is_host or is_node):
+        if kept & stat.S_ISGID:
             group = (self._kept_owner(call, file, status) or (0, 0))[1]
             who = self._identity.of(call.pid)
             if not self._identity.may_set_group_id(call.pid, who, group):
