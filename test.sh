@@ -50,6 +50,7 @@ step "ruff, mypy"
 "$venv/bin/ruff" check
 "$venv/bin/ruff" format --check
 "$venv/bin/mypy"
+"$venv/bin/mypy" --python-version 3.11 tests bench
 
 step "pytest"
 # Not with a choice of tests: to workers -s and --pdb mean nothing.

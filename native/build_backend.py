@@ -15,7 +15,7 @@ import csv
 import hashlib
 import io
 import os
-from typing import Any
+from typing import Any, Optional
 from zipfile import ZIP_DEFLATED, ZipFile
 
 import mesonpy
@@ -24,7 +24,7 @@ LAUNCHER = "runrootless/native/launcher"
 MACHINES = {62: "x86_64", 183: "aarch64"}
 """``e_machine`` of <elf.h> to the name of the machine in a platform tag."""
 
-Settings = dict[str, Any] | None
+Settings = Optional[dict[str, Any]]
 
 get_requires_for_build_sdist = mesonpy.get_requires_for_build_sdist
 build_sdist = mesonpy.build_sdist

@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.is_on("debug"):
             import traceback
 
-            traceback.print_exception(failure)
+            traceback.print_exception(type(failure), failure, failure.__traceback__)
         if isinstance(failure, KeyboardInterrupt):
             return 130
         message = one_line(failure)

@@ -1,5 +1,7 @@
 """The error that a user sees as one line."""
 
+from __future__ import annotations
+
 _LENGTH = 2000
 
 

@@ -10,6 +10,7 @@ import tempfile
 from runrootless.command_line.own import Parser
 from runrootless.errors import Error
 from runrootless.integrations import podman, toml_text
+from runrootless.toml_file import parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def run(options: Parsed) -> int:
     texts = {}
     for path, make in podman.files(os.path.abspath(sys.argv[0])).items():
         text = _read(path)
-        toml_text.parse(text, path)
+        parse(text, path)
         new = toml_text.undo(text) if chosen.undo else make(text)
         if new != text and not chosen.undo:
             # Not on top of what an earlier version has written.
