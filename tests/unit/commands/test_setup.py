@@ -133,9 +133,11 @@ class TestSetup:
     @pytest.mark.parametrize(
         ("words", "what"),
         [
-            ((), "the following arguments are required: program"),
-            (("docker",), "invalid choice: 'docker'"),
-            (("podman", "--nosuch"), "unrecognized arguments: --nosuch"),
+            ((), "setup takes podman: see"),
+            (("docker",), "not docker"),
+            (("podmen",), "did you mean podman?"),
+            (("podman", "--nosuch"), "there is no flag --nosuch"),
+            (("--udno", "podman"), "did you mean --undo?"),
         ],
     )
     def test_a_mistake_is_told_in_a_line(
