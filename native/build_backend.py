@@ -47,7 +47,7 @@ def build_wheel(directory: str, settings: Settings = None, metadata: str | None 
         contents = {name: wheel.read(entry) for name, entry in entries.items()}
     beside = f"{'-'.join(os.path.basename(path).split('-')[:2])}.data/data/"
     for entry_name in [one for one in contents if one.startswith(beside)]:
-        moved = f"{beside}share/{entry_name[len(beside):]}"
+        moved = f"{beside}share/{entry_name[len(beside) :]}"
         contents[moved] = contents.pop(entry_name)
         entries[moved] = entries.pop(entry_name)
         entries[moved].filename = moved
