@@ -61,7 +61,8 @@ def test_a_life(bundle: MakeBundle, runrootless: Runrootless) -> None:
     done = runrootless("exec", "--user", "33:34", name, "sh", "-c", "id -u; id -g").check()
     assert done.stdout == "33\n34\n"
     assert name in runrootless("list").check().stdout
-    runrootless("exec", name, "touch", "/srv/end").check()
+    # It may be killed with the container before it has ended.
+    runrootless("exec", name, "touch", "/srv/end")
     eventually(lambda: status() == "stopped", "its end")
     runrootless("delete", name).check()
 

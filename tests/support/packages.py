@@ -14,7 +14,7 @@ MODULES = "/usr/lib/python3/dist-packages"
 
 # Not the machine's other versions of Python and meson.
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-# What is compiled would be the same: nothing is looked up, as there are no such packages here.
+# It asks for packages of other distributions.
 _WITHOUT_DEPENDENCIES = ["--nodeps"]
 
 
@@ -46,7 +46,7 @@ def install_deb(package: str, root: str) -> None:
 
 
 def install_rpm(package: str, root: str, modules: str) -> None:
-    """Install a package with this machine's rpm; what it depends on is the root's dpkg's to know."""
+    """Install a package with this machine's rpm, which cannot tell what it depends on there."""
     _run(["rpm", "--root", root, "--install", "--nodeps", "--force-debian", package])
     # As Fedora's rpmbuild does it: users cannot write there.
     _run(["chroot", root, "python3", "-m", "compileall", "-q", f"{modules}/runrootless"])

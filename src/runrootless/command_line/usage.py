@@ -54,7 +54,7 @@ def of_command(one: Command) -> str:
 
 def synopsis(one: Command) -> str:
     """Return how a command is called."""
-    return f"runrootless [GLOBAL FLAG ...] {one.name} {one.arguments}".rstrip()
+    return f"runrootless {one.name} {one.arguments}".rstrip()
 
 
 def _options(one: Command) -> list[str]:
