@@ -85,9 +85,16 @@ def test_the_changelog_is_of_this_version() -> None:
 
 @pytest.mark.parametrize("tool", ["pipx", "uv"])
 def test_tools_install_it(tool: str, wheel: str, unprivileged: Unprivileged) -> None:
-    """Offline: it depends on nothing where Python has tomllib."""
+    """Offline: it depends on nothing where Python has tomllib.
+
+    pipx by way of uv: with pip it would fetch the newest of that.
+    """
     words = {"pipx": ["pipx", "install"], "uv": ["uv", "tool", "install"]}[tool]
-    environment = {"PIP_NO_INDEX": "1", "UV_OFFLINE": "1", "PIPX_DEFAULT_BACKEND": "pip"}
+    environment = {
+        "PATH": f"{TOOLS}:{unprivileged.env['PATH']}",
+        "UV_OFFLINE": "1",
+        "PIPX_DEFAULT_BACKEND": "uv",
+    }
     python = ["--python", "/usr/bin/python3"]
     command = [f"{TOOLS}/{words[0]}", *words[1:], *python, wheel]
     unprivileged.run(command, env=environment).check()
