@@ -18,8 +18,10 @@ from support.trees import CHECKOUT, Trees
 from support.users import Unprivileged
 
 TOOLS = os.path.dirname(sys.executable)
-SOURCES = ("bin", "docs", "native", "packaging", "src", "CHANGELOG.md", "LICENSE", "README.md")
-SOURCES += ("meson.build", "pyproject.toml")
+SOURCES = (
+    *("bin", "docs", "native", "packaging", "src", "CHANGELOG.md", "LICENSE", "README.md"),
+    *("meson.build", "pyproject.toml"),
+)
 OWNER = "touch file; chown 5:6 file; stat -c %u:%g file"
 AUTHOR = ("-c", "user.name=tests", "-c", "user.email=tests")
 

@@ -20,8 +20,10 @@ OWN = sys.version_info[:2]
 # Where they are looked for: on the caller's PATH, and where version managers keep them.
 PLACES = ("~/.pyenv/versions/*/bin", "~/.local/share/uv/python/*/bin", "/opt/python/*/bin")
 # Of the library what the package does not import.
-UNUSED = ("__pycache__", "config-*", "ensurepip", "idlelib", "lib2to3", "pydoc_data")
-UNUSED += ("site-packages", "dist-packages", "test", "tests", "tkinter", "turtledemo")
+UNUSED = (
+    *("__pycache__", "config-*", "ensurepip", "idlelib", "lib2to3", "pydoc_data"),
+    *("site-packages", "dist-packages", "test", "tests", "tkinter", "turtledemo"),
+)
 
 _QUESTIONS = "import os, sys, sysconfig; v = sysconfig.get_config_var; print(*sys.version_info[:2])"
 _QUESTIONS += "; print(os.path.realpath(sys.executable), sysconfig.get_path('stdlib'), sep='\\n')"

@@ -1,7 +1,6 @@
 """``setup podman``, and the changes of TOML files that it makes."""
 
 import os
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -146,7 +145,7 @@ class TestSetup:
         done = setup(*words)
         assert (done.returncode, done.stdout) == (1, "")
         (line,) = done.stderr.splitlines()
-        assert line.startswith("runrootless: setup: ")
+        assert line.startswith("runrootless: setup")
         assert what in line
 
     def test_writes_what_podman_needs_and_takes_it_back(
@@ -226,4 +225,4 @@ class TestSetup:
     def test_an_unknown_program(self, setup: Setup) -> None:
         done = setup("docker")
         assert done.returncode != 0
-        assert re.search("choose from '?podman'?", done.stderr)
+        assert "setup takes podman" in done.stderr
