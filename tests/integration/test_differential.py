@@ -81,8 +81,8 @@ def differential_of_python(
     return differential_of_pythons
 
 
-# Files, descriptors that are passed, and calls that wait.
-@pytest.mark.parametrize("group", ["ownership", "messages"])
+# Files, descriptors that are passed, and calls that wait. Others are not the interpreter's.
+@pytest.mark.parametrize("group", ["messages"])
 def test_same_as_the_real_root_with_other_pythons(
     group: str, differential_of_python: Differential
 ) -> None:
