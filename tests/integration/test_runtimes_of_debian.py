@@ -5,6 +5,8 @@ for want of a distribution that has these, on Debian 11.
 """
 
 import json
+import shutil
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -29,14 +31,19 @@ VERSIONS = {"bullseye": "3 9", "trixie": "3 13"}
 
 
 @pytest.fixture(scope="module")
+def deb(trees: Trees) -> str:
+    return build("deb", trees.new_directory("deb", for_user=False))
+
+
+@pytest.fixture(scope="module")
 def machine(request: pytest.FixtureRequest, trees: Trees) -> Iterator[Machine]:
     """Another Debian, into which this package is installed."""
     release = request.param
     root = trees.oracle(debian_archive("host", release))
-    directory = trees.new_directory("package", for_user=False)
     if release == "trixie":
-        install_deb(build("deb", directory), root)
+        install_deb(request.getfixturevalue("deb"), root)
     else:
+        directory = trees.new_directory("rpm", for_user=False)
         install_rpm(build("rpm", directory, modules=MODULES), root, MODULES)
     machine = Machine(root)
     yield machine
@@ -113,3 +120,11 @@ def test_without_a_container(with_engine: Runrootless) -> None:
     script = "touch file; chown 5:6 file; stat -c %u:%g file; setpriv --reuid 33 id -u"
     done = with_engine("emulate", "--", "sh", "-c", script).check()
     assert (done.stdout, done.stderr) == ("5:6\n33\n", "")
+
+
+def test_lintian(deb: str) -> None:
+    if shutil.which("lintian") is None:
+        pytest.skip("lintian is not installed: it brings 127 packages, so that ./test.sh does not")
+    command = ["lintian", "--allow-root", "--display-info", "--fail-on", "error,warning,info", deb]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (0, "")
