@@ -242,6 +242,13 @@ class Side:
             self._done[group] = self._run(group, cases)
         return self._done[group]
 
+    def forget(self) -> None:
+        """Let the cases be run anew at the next call, in directories as fresh as the first."""
+        self._done.clear()
+        served = os.path.join(self._directory, "rootfs", "srv")
+        for name in os.listdir(served) if self._directory else ():
+            self.trees.discard(os.path.join(served, name))
+
     def _run(self, group: str, cases: Mapping[str, Case]) -> dict[str, str]:
         if not self._directory:
             directory = self.trees.new_directory("differential", for_user=self._for_user)

@@ -88,14 +88,13 @@ RECIPES: dict[str, list[str]] = {
         '--customize-hook=mkdir "$1"/packages',
         '--customize-hook=mv "$1"/var/cache/apt/archives/*.deb "$1"/packages',
     ],
-    # A machine of its own, for users without privileges: no apt.
+    # A machine of its own, for users without privileges: no apt. crun of Debian 11 takes
+    # newuidmap even to map the user's own ID.
     "host": [
         "--variant=essential",
-        "--include=crun,mount,passwd,python3,runc",
+        "--include=crun,mount,passwd,python3,runc,uidmap",
         *_WITHOUT_DOCUMENTS,
     ],
-    # Unpacked only, for other releases' programs and their libraries.
-    "runtimes": ["--variant=extract", "--include=crun,runc"],
 }
 # What no program of the tests reads: half of all files, and trees are copied often. They are
 # not left out for good: packages that are installed later bring theirs.

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from runrootless import cli
+from runrootless.command_line import manual
 from support.commands import Command
 from support.processes import eventually
 from support.users import Unprivileged
@@ -91,7 +93,7 @@ class TestHandingOver:
             ["run"],
             ["run", "x", "y"],
             ["run", "--nope", "x"],
-            ["run", "--help"],
+            ["run", "x", "--help"],
             ["create", "--detach", "x"],
             ["create", "--preserve-fds", "x", "y"],
         ],
@@ -555,8 +557,25 @@ class TestInformation:
         for word in ("run", "exec", "--runtime", "--engine", "RUNROOTLESS_RUNTIME"):
             assert word in done.stdout
 
-    def test_help_about_a_subcommand_is_the_runtimes(self, command: Command) -> None:
-        assert command.words("help", "run")[-2:] == ["help", "run"]
+    @pytest.mark.parametrize("one", manual.COMMANDS, ids=lambda one: one.name)
+    def test_help_about_a_command(self, command: Command, one: manual.Command) -> None:
+        """The runtime's where the flags are the runtime's alone."""
+        for words in ([one.name, "--help"], ["help", one.name]):
+            if one.flags is None:
+                assert command.words(*words)[-2:] == words
+                continue
+            done = command(*words, env={"RUNROOTLESS_RUNTIME": "/none"}).check()
+            assert f"runrootless {one.name} - {one.summary}" in done.stdout
+            for spelling in one.flags.names:
+                assert re.search(rf"[ -]-{spelling}\b", done.stdout)
+
+    def test_all_commands_are_told(self, command: Command) -> None:
+        told = command("--help").check().stdout
+        names = {one.name for one in manual.COMMANDS}
+        assert names == {*cli._WITH_RUNTIME, *cli._WITHOUT_RUNTIME, *cli._OF_RUNTIMES} - {
+            *("completion", "help", "h", "mounts")
+        }
+        assert all(re.search(rf"^   {name} ", told, re.MULTILINE) for name in names)
 
     @pytest.mark.parametrize("flag", ["--version", "-v"])
     def test_version(self, command: Command, flag: str) -> None:

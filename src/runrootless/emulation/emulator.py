@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from runrootless.emulation.argument_widths import narrowed
 from runrootless.emulation.callers.credential_table import CredentialTable
 from runrootless.emulation.files.access_lists import AccessLists
@@ -41,7 +39,7 @@ from runrootless.emulation.refused import Refused
 from runrootless.emulation.stores.attribute_store import AttributeStore
 from runrootless.emulation.stores.owner_store import OwnerStore
 from runrootless.emulation.table import CHECKS, I386_CHECKS, rows
-from runrootless.linux import seccomp
+from runrootless.linux import eventfd, seccomp
 from runrootless.linux.seccomp import AUDIT_ARCHITECTURES
 from runrootless.linux.syscall_numbers import NUMBERS
 
@@ -79,7 +77,7 @@ class Emulator:
         self._status_files = StatusFiles()
         self._process_files = ProcessFiles(shared.procfs, shared.identity, self._status_files)
         self._expectations = shared.ownership.expectations
-        self._expectations.wake = lambda: os.eventfd_write(self.wakes, 1)
+        self._expectations.wake = lambda: eventfd.add(self.wakes)
         shared.paths.on_borrowing(self._borrow)
         self._mounts = Mounts(shared, self._status_files, views)
         kept = Attributes(shared.files, attributes)

@@ -32,10 +32,10 @@ SYS_SENDMMSG = 20
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import TypeAlias
+    from typing_extensions import TypeAlias
 
     Condition: TypeAlias = tuple[int, str, int, int]
-    Row: TypeAlias = tuple[str, str, Condition | None]
+    Row: TypeAlias = "tuple[str, str, Condition | None]"
 
 _O_CREAT = 0o100
 _O_TRUNC = 0o1000

@@ -59,7 +59,7 @@ class Records:
 
     def close(self) -> None:
         """Close the side stores; one in which nothing is kept is removed."""
-        for fd, name in zip(self._fds, STORES, strict=True):
+        for fd, name in zip(self._fds, STORES):
             if os.fstat(fd).st_size == 0:
                 os.unlink(name, dir_fd=self._directory)
             os.close(fd)

@@ -22,9 +22,10 @@ from runrootless.linux.memory import Memory
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import TypeAlias
 
-    Times: TypeAlias = Sequence[int | None] | None
+    from typing_extensions import TypeAlias
+
+    Times: TypeAlias = "Sequence[int | None] | None"
 
 # An array of two ``struct timespec`` or ``struct timeval``, and ``struct utimbuf``.
 PARTS = struct.Struct("=4q")
@@ -148,9 +149,7 @@ class Modes(Handlers):
                 os.utime(handle(file))
             else:
                 kept = (status.st_atime_ns, status.st_mtime_ns)
-                atime, mtime = (
-                    old if new is None else new for old, new in zip(kept, times, strict=True)
-                )
+                atime, mtime = (old if new is None else new for old, new in zip(kept, times))
                 os.utime(handle(file), ns=(atime, mtime))
             return 0
         finally:
@@ -216,7 +215,7 @@ def read_times(memory: Memory, call: Call, structure: struct.Struct) -> tuple[Ti
     now = time.time_ns()
     values = [
         {_NOW: now, _OMIT: None}.get(part, seconds * _SECOND + part)
-        for seconds, part in zip(numbers[::2], parts, strict=True)
+        for seconds, part in zip(numbers[::2], parts)
     ]
     return (values,)
 
@@ -235,5 +234,5 @@ def read_old_times(
         return ([number * _SECOND for number in numbers],)
     if not all(0 <= part < 1000000 for part in numbers[1::2]):
         return None
-    pairs = zip(numbers[::2], numbers[1::2], strict=True)
+    pairs = zip(numbers[::2], numbers[1::2])
     return ([seconds * _SECOND + part * 1000 for seconds, part in pairs],)
