@@ -1,17 +1,16 @@
 # shellcheck shell=bash
 # What the examples' prepare.sh share. Sourced, not run.
 
-# Makes the bundle ./bundle of $SOURCE, or of the one that is given, with a command for it.
+# Makes the bundle beside the script that calls, of $SOURCE, or of the source that is given, with a
+# command for it. The user's directory stays: a SOURCE of any kind may be relative to it.
 prepare() {
-    local source=$1
+    local source=${SOURCE:-$1} runrootless=${RUNROOTLESS:-runrootless} bundle
     shift
-    local runrootless=${RUNROOTLESS:-runrootless}
+    bundle=$(dirname "$(readlink -f "$0")")/bundle
     command -v "$runrootless" >/dev/null || {
         echo "${0##*/}: $runrootless is not found: install it, or set RUNROOTLESS to its path" >&2
         exit 1
     }
-    # From where the user has called, which was left.
-    [ -z "${SOURCE:-}" ] || [ ! -e "$OLDPWD/$SOURCE" ] || SOURCE=$OLDPWD/$SOURCE
-    "$runrootless" bundle --force --tty "${SOURCE:-$source}" bundle "$@"
-    echo "made $PWD/bundle; run it with: $runrootless run --bundle $PWD/bundle any-name"
+    "$runrootless" bundle --force --tty "$source" "$bundle" "$@"
+    echo "made $bundle; run it with: $runrootless run --bundle $bundle any-name"
 }

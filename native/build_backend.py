@@ -5,7 +5,7 @@ wheel for one version of Python, and for the machine that Python runs on. What i
 nothing of Python, and may be for another machine, which no option of meson-python says; so the
 finished wheel gets other tags. It gets the licence as well, which meson-python puts there only
 where its whole text is the metadata's field of that name, or in versions that older ones than
-0.18 do not understand.
+0.18 do not understand. And what belongs into share is put there, and not beside it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import csv
 import hashlib
 import io
 import os
-from typing import Any
+from typing import Any, Optional
 from zipfile import ZIP_DEFLATED, ZipFile
 
 import mesonpy
@@ -24,7 +24,7 @@ LAUNCHER = "runrootless/native/launcher"
 MACHINES = {62: "x86_64", 183: "aarch64"}
 """``e_machine`` of <elf.h> to the name of the machine in a platform tag."""
 
-Settings = dict[str, Any] | None
+Settings = Optional[dict[str, Any]]
 
 get_requires_for_build_sdist = mesonpy.get_requires_for_build_sdist
 build_sdist = mesonpy.build_sdist
@@ -45,6 +45,12 @@ def build_wheel(directory: str, settings: Settings = None, metadata: str | None 
         # Their modes and times are kept.
         entries = {entry.filename: entry for entry in wheel.infolist()}
         contents = {name: wheel.read(entry) for name, entry in entries.items()}
+    beside = f"{'-'.join(os.path.basename(path).split('-')[:2])}.data/data/"
+    for entry_name in [one for one in contents if one.startswith(beside)]:
+        moved = f"{beside}share/{entry_name[len(beside) :]}"
+        contents[moved] = contents.pop(entry_name)
+        entries[moved] = entries.pop(entry_name)
+        entries[moved].filename = moved
     name, version, *old = os.path.basename(path).removesuffix(".whl").split("-")
     platform = old[-1]
     if LAUNCHER in contents:

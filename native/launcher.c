@@ -17,22 +17,23 @@
 #include "freestanding.h"
 
 #if defined(__x86_64__)
-enum { READ = 0, CLOSE = 3, FSTATAT = 262, SECCOMP = 317 };
+enum { READ = 0, CLOSE = 3, LSEEK = 8, FSTATAT = 262, DUP3 = 292, SECCOMP = 317, MEMFD_CREATE = 319 };
 enum { MODE_OFFSET = 24 };	/* of st_mode, <asm/stat.h> */
 #else
-enum { READ = 63, CLOSE = 57, FSTATAT = 79, SECCOMP = 277 };
+enum { READ = 63, CLOSE = 57, LSEEK = 62, FSTATAT = 79, DUP3 = 24, SECCOMP = 277, MEMFD_CREATE = 279 };
 enum { MODE_OFFSET = 16 };
 #endif
 
 enum { SET_MODE_FILTER = 1, NEW_LISTENER = 8, WAIT_KILLABLE_RECV = 32 };	/* <linux/seccomp.h> */
 enum { ENOENT = 2, ENOEXEC = 8, EBUSY = 16, ENOTDIR = 20, EINVAL = 22, ENAMETOOLONG = 36, ELOOP = 40 };
 enum { AT_FDCWD = -100, S_IFMT = 0170000, S_IFDIR = 0040000, EXECUTABLE = 0111 };
+enum { SERVED = 1 };	/* what the agent answers, in runrootless/agent/listener.py */
 enum { BPF_MAXINSNS = 4096 };
 
 /* What errors that are not the kernel's are called in the table of words. */
 enum { NOT_IN_PATH = 254, NO_FILTER = 253, NO_AGENT = 252, OTHER_LISTENER = 251, MISSING = 250, CLOSED = 249 };
 
-/* What is read first. Behind it come the filter and the words. */
+/* What is read first. Behind it come the filter, the words, and what to replace by what. */
 static struct {
 	unsigned flags;	/* of seccomp(2) */
 	unsigned filter_size;	/* in bytes, eight an instruction */
@@ -40,6 +41,7 @@ static struct {
 	unsigned runs_scripts;	/* whether sh(1) gets what has no format, as execvp(3) does it */
 	unsigned is_named;	/* whether the program's own name follows the program */
 	unsigned first, count;	/* descriptors to close, which are other launchers' */
+	unsigned old_size, new_size;	/* of what is replaced in the standard input, and by what */
 } order;
 
 static unsigned long long filter[BPF_MAXINSNS];
@@ -52,6 +54,8 @@ static unsigned long long filter[BPF_MAXINSNS];
 static char words[4096];
 
 static char candidate[PATH_MAX];
+
+static char old_text[8192], new_text[8192], input[1 << 18];
 
 __attribute__((noreturn)) static void fail(const char *name, long error)
 {
@@ -144,6 +148,48 @@ static const char *find(const char *name, char *const *environment)
 	fail(name, NOT_IN_PATH);
 }
 
+static void write_all(long file, const char *from, unsigned long size)
+{
+	long count;
+
+	for (; size; from += count, size -= (unsigned long)count) {
+		count = system_call(WRITE, file, (long)from, (long)size, 0, 0, 0);
+		if (count <= 0)
+			return;
+	}
+}
+
+/*
+ * Replaces a text, if it is there, in the standard input, which is the state of a hook's
+ * container (OCI runtime.md, "State"): the runtime knows the derived bundle.
+ */
+static void show_bundle(void)
+{
+	long file = system_call(MEMFD_CREATE, (long)"state", 0, 0, 0, 0, 0), count;
+	unsigned long size = 0, at = 0, same = 0;
+
+	if (file < 0)
+		return;
+	while (size < sizeof input
+	       && (count = system_call(READ, 0, (long)(input + size), (long)(sizeof input - size), 0, 0, 0)) > 0)
+		size += (unsigned long)count;
+	for (; same < order.old_size && at + order.old_size <= size; at += same < order.old_size)
+		for (same = 0; same < order.old_size && input[at + same] == old_text[same]; same++)
+			;
+	if (same == order.old_size) {
+		write_all(file, input, at);
+		write_all(file, new_text, order.new_size);
+		write_all(file, input + at + same, size - at - same);
+	} else {
+		write_all(file, input, size);
+	}
+	while ((count = system_call(READ, 0, (long)input, sizeof input, 0, 0, 0)) > 0)
+		write_all(file, input, (unsigned long)count);
+	system_call(LSEEK, file, 0, 0, 0, 0, 0);
+	system_call(DUP3, file, 0, 0, 0, 0, 0);
+	system_call(CLOSE, file, 0, 0, 0, 0, 0);
+}
+
 /* Comes under the filter; returns the listener, or 0 where none is wanted. */
 static long come_under_filter(void)
 {
@@ -171,6 +217,14 @@ static void hand_over(long connection, long listener)
 	if (system_call(WRITE, connection, (long)&number, sizeof number, 0, 0, 0) != sizeof number
 	    || !is_read(connection, &answer, 1))
 		fail("", NO_AGENT);
+	if (answer != SERVED) {
+		/* In the rest of the message, which was sent at once, it says why. */
+		number = (int)system_call(READ, connection, (long)candidate, sizeof candidate - 1, 0, 0, 0);
+		candidate[number > 0 ? number : 0] = 0;
+		say(candidate);
+		say("\n");
+		leave(1);
+	}
 	system_call(CLOSE, listener, 0, 0, 0, 0, 0);
 	system_call(CLOSE, connection, 0, 0, 0, 0, 0);
 }
@@ -189,7 +243,9 @@ __attribute__((noreturn)) void start(long *stack)
 		self = 10 * self + *digit - '0';
 	if (stack[0] < 2 || !is_read(self, &order, sizeof order) || order.filter_size > sizeof filter
 	    || order.words_size > sizeof words || !is_read(self, filter, order.filter_size)
-	    || !is_read(self, words, order.words_size)) {
+	    || !is_read(self, words, order.words_size) || order.old_size > sizeof old_text
+	    || order.new_size > sizeof new_text || !is_read(self, old_text, order.old_size)
+	    || !is_read(self, new_text, order.new_size)) {
 		say("runrootless: the launcher is not to be called by hand\n");
 		leave(1);
 	}
@@ -197,6 +253,8 @@ __attribute__((noreturn)) void start(long *stack)
 	for (other = order.first; other < order.first + order.count; other++)
 		if (other != self + 1)
 			system_call(CLOSE, other, 0, 0, 0, 0, 0);
+	if (order.old_size)
+		show_bundle();
 	arguments++;
 	program = find(arguments[0], environment);
 	if (order.is_named && stack[0] > 2)

@@ -305,6 +305,14 @@ static bool open_path(const struct seccomp_notif *call, int directory, uint64_t 
 
 /* Modes and times of what is open: the kernel's, but for devices, which may stand for emulated
  * nodes or be the host's, and for what is in a procfs. */
+static bool change_plain(const struct stat *status, unsigned mode, struct seccomp_notif_resp *answer)
+{
+	bool is_plain = S_ISREG(status->st_mode) ||
+		(S_ISDIR(status->st_mode) && status->st_ino != PROC_ROOT_INO);
+	/* Whether somebody may pass on a group is Python's to say. */
+	return is_plain && !(mode & S_ISGID) && pass(answer);
+}
+
 static bool change(const struct loop *loop, int descriptor, unsigned mode,
 		   struct seccomp_notif_resp *answer)
 {
@@ -312,10 +320,23 @@ static bool change(const struct loop *loop, int descriptor, unsigned mode,
 	struct handle handle = handle_of(loop->slot->pid, descriptor);
 	if (descriptor < 0 || syscall(SYS_newfstatat, AT_FDCWD, handle.name, &status, 0))
 		return false;
-	bool is_plain = S_ISREG(status.st_mode) ||
-		(S_ISDIR(status.st_mode) && status.st_ino != PROC_ROOT_INO);
-	/* Whether somebody may pass on a group is Python's to say. */
-	return is_plain && !(loop->flags & ROOT_ONLY && mode & S_ISGID) && pass(answer);
+	return change_plain(&status, mode, answer);
+}
+
+static bool change_path(const struct loop *loop, int directory, uint64_t path, unsigned flags,
+			unsigned mode, struct seccomp_notif_resp *answer)
+{
+	struct name name = {.directory = directory, .nofollow = flags & AT_SYMLINK_NOFOLLOW};
+	if (flags & ~AT_SYMLINK_NOFOLLOW || !read_path(loop->slot->pid, path, name.path) || !name.path[0])
+		return false;
+	int file = open_named(loop->slot->pid, &name);
+	if (file < 0)
+		return file == FAILS && pass(answer);
+	struct stat status;
+	bool is_decided = syscall(SYS_fstat, file, &status) == 0 &&
+		change_plain(&status, mode, answer);
+	close(file);
+	return is_decided;
 }
 
 static bool tell_id(const struct seccomp_notif *call, int shift, struct seccomp_notif_resp *answer)
@@ -369,6 +390,8 @@ static bool decide(struct loop *loop, struct seccomp_notif_resp *answer)
 		return descriptor < 0 ? pass(answer) : show(loop, &(struct name){.directory = descriptor},
 							    &(struct wanted){.address = second}, answer);
 	case SYS_openat: return open_path(call, descriptor, second, third, answer);
+	case SYS_fchmodat: return change_path(loop, descriptor, second, 0, third, answer);
+	case SYS_utimensat: return change_path(loop, descriptor, second, fourth, 0, answer);
 	case SYS_mkdirat: return make_path(call, descriptor, second, answer);
 	case SYS_symlinkat: return make_path(call, second, third, answer);
 #ifdef __x86_64__
@@ -378,6 +401,7 @@ static bool decide(struct loop *loop, struct seccomp_notif_resp *answer)
 				 (struct wanted){.address = second}, answer);
 	case SYS_open: return open_path(call, AT_FDCWD, first, second, answer);
 	case SYS_creat: return open_path(call, AT_FDCWD, first, O_CREAT | O_WRONLY | O_TRUNC, answer);
+	case SYS_chmod: return change_path(loop, AT_FDCWD, first, 0, second, answer);
 	case SYS_mkdir: return make_path(call, AT_FDCWD, first, answer);
 	case SYS_symlink: return make_path(call, AT_FDCWD, second, answer);
 #endif

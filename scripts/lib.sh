@@ -119,7 +119,7 @@ make_venv() {
 }
 
 # What a wheel is built of, besides the package's documents.
-sources=(bin meson.build native pyproject.toml src)
+sources=(bin CHANGELOG.md meson.build native packaging pyproject.toml src)
 
 # Builds a wheel of this checkout with Debian's meson-python and compiler and installs it into
 # a virtual environment: not editable, as users get it, and without PyPI.

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from support import workers
+from support import pythons, workers
 from support.bundles import Bundle
 from support.containers import COMMAND, Runrootless
 from support.jobs import Table
@@ -327,6 +327,21 @@ def differential_with_fast_path(
 ) -> Differential:
     """Does the same where programs answer for themselves."""
     return make_differential(Runrootless(session_user, ["--fast-path", "on"]))
+
+
+@pytest.fixture(
+    scope="module",
+    params=[version for version in pythons.VERSIONS if version != pythons.OWN],
+    ids=pythons.name_of,
+)
+def python(request: pytest.FixtureRequest, trees: Trees) -> Iterator[pythons.Installed]:
+    """The package with each version of Python that is supported and found; it names the others."""
+    found = pythons.find(request.param)
+    if found is None:
+        pytest.skip(f"no Python {pythons.name_of(request.param)} is here that can be executed")
+    directory = trees.new_directory(f"python-{found.name}", for_user=False)
+    yield pythons.install(found, directory, trees)
+    trees.discard(directory)
 
 
 both_runtimes = pytest.mark.parametrize("runtime", ["runc", "crun"], indirect=True)

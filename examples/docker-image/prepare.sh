@@ -2,9 +2,8 @@
 # Makes the bundle of any image of a registry in ./bundle, as any user:
 #   ./prepare.sh NAME[:TAG] [COMMAND ...]
 set -euo pipefail
-cd "$(dirname "$(readlink -f "$0")")"
 # shellcheck source=examples/lib.sh
-. ../lib.sh
+. "$(dirname "$(readlink -f "$0")")/../lib.sh"
 [ $# -gt 0 ] || {
     echo "usage: prepare.sh NAME[:TAG] [COMMAND ...]" >&2
     exit 2

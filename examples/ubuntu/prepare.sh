@@ -2,7 +2,6 @@
 # Makes the bundle of this example in ./bundle, as any user. SOURCE= takes it from elsewhere:
 # see `runrootless bundle --help`.
 set -euo pipefail
-cd "$(dirname "$(readlink -f "$0")")"
 # shellcheck source=examples/lib.sh
-. ../lib.sh
+. "$(dirname "$(readlink -f "$0")")/../lib.sh"
 prepare docker://ubuntu:24.04 bash

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib import import_module
 
 from runrootless import interrupts, runtimes
 from runrootless.command_line import runc as command_line
 from runrootless.containers import state
-from runrootless.errors import Error, one_line
+from runrootless.errors import Error, one_line, suggestion
 from runrootless.invocation import Invocation, become
 
 TYPE_CHECKING = False
@@ -31,7 +30,8 @@ _OF_RUNTIMES = frozenset(
     | {"restore", "resume", "spec", "start", "update"}
 )
 _WITH_RUNTIME = ("create", "delete", "exec", "kill", "list", "run", "state")
-_LIKENESS = 0.7
+# Which take more than a runtime tells of.
+_WITH_FLAGS = ("create", "exec", "run")
 _WITHOUT_RUNTIME = ("bundle", "commit", "doctor", "emulate", "export", "setup")
 
 
@@ -71,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _version(options)
             if options.is_on("help") or options.arguments in ([], ["help"], ["h"]):
                 return _help()
+            if _asks_for_help(options.arguments):
+                return _help_of(options.arguments)
             if options.arguments[0] in _WITHOUT_RUNTIME:
                 return _without_runtime(options)
         invocation = Invocation(options, _runtime(options))
@@ -87,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.is_on("debug"):
             import traceback
 
-            traceback.print_exception(failure)
+            traceback.print_exception(type(failure), failure, failure.__traceback__)
         if isinstance(failure, KeyboardInterrupt):
             return 130
         message = one_line(failure)
@@ -176,12 +178,9 @@ def _suggest(name: str) -> None:
     """Raise ``Error`` for a command that nobody has, but that is like one of ours."""
     if name in _OF_RUNTIMES:
         return
-    from difflib import get_close_matches
-
-    names = (*_WITHOUT_RUNTIME, *_OF_RUNTIMES, *_WITH_RUNTIME)
-    found = get_close_matches(name, names, 1, _LIKENESS)
-    if found:
-        raise Error(f"there is no command {name}: did you mean {found[0]}?", 3)
+    meant = suggestion(name, (*_WITHOUT_RUNTIME, *_OF_RUNTIMES, *_WITH_RUNTIME))
+    if meant:
+        raise Error(f"there is no command {name}{meant}", 3)
 
 
 def _proot_command(invocation: Invocation) -> int | None:
@@ -192,15 +191,32 @@ def _proot_command(invocation: Invocation) -> int | None:
 
 def _without_runtime(options: Parsed) -> int:
     """Do a command that needs no runtime; return its exit code. Raises ``Error``, ``OSError``."""
+    from importlib import import_module
+
     command: Any = import_module(f"runrootless.commands.{options.arguments[0]}")
     code: int = command.run(options)
     return code
 
 
 def _help() -> int:
-    from runrootless.command_line.usage import USAGE
+    from runrootless.command_line.usage import of_program
 
-    sys.stdout.write(USAGE)
+    sys.stdout.write(of_program())
+    return 0
+
+
+def _asks_for_help(words: Sequence[str]) -> bool:
+    """Return whether a command line is for the help of a command whose flags are known here."""
+    return (words[0] in _WITH_FLAGS and words[1:2] in (["--help"], ["-h"])) or (
+        words[0] in ("help", "h") and words[1] in (*_WITH_FLAGS, *_WITHOUT_RUNTIME)
+    )
+
+
+def _help_of(words: Sequence[str]) -> int:
+    from runrootless.command_line.manual import command
+    from runrootless.command_line.usage import of_command
+
+    sys.stdout.write(of_command(command(words[1] if words[0] in ("help", "h") else words[0])))
     return 0
 
 

@@ -6,7 +6,9 @@ import os
 from errno import ENOENT
 
 from runrootless import engines, fast_path, interrupts, launcher
+from runrootless.agent.settings import CREDENTIALS_NAME
 from runrootless.bundle import json_file, name_service
+from runrootless.bundle.hooks import put_bundle
 from runrootless.bundle.host import HostFacts
 from runrootless.bundle.mounts import terminal_group
 from runrootless.bundle.profile import denied, permit_seccomp
@@ -27,6 +29,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from runrootless.runtimes.neighbours import Neighbour
+
 # Each holds a connection to the agent from the beginning, which has room for some only.
 _HOOKS_LIMIT = 32
 SIDE_STORES = ".rootfs."
@@ -40,16 +44,20 @@ class Derived:
     """The engine of a derived bundle, its root file system (an absolute path), and what the
     paths of the side stores begin with and the group of terminals, as ``Settings`` has it.
 
+    ``devices`` are what the agent is to make, as ``bundle.devices`` has them,
     ``filter`` is that for a launcher, None where the process gets none, and ``hooks`` how many
-    hooks get one as well. ``fast_path`` is the path of the object of that, empty where there is
-    none, and ``slow`` says why then, if it was wanted.
+    hooks get one as well. ``neighbour`` is the container whose namespaces are joined, or None.
+    ``fast_path`` is the path of the object of that, empty where there is none, and ``slow`` says
+    why then, if it was wanted.
     """
 
     __slots__ = (
         "choice",
+        "devices",
         "fast_path",
         "filter",
         "hooks",
+        "neighbour",
         "rootfs",
         "side_stores",
         "slow",
@@ -64,6 +72,8 @@ class Derived:
         filter: bytes | None,
         terminal_group: int | None,
         hooks: int,
+        devices: list[dict[str, Any]],
+        neighbour: Neighbour | None,
         fast_path: str,
         slow: str | None,
     ) -> None:
@@ -72,6 +82,8 @@ class Derived:
         self.side_stores = side_stores
         self.filter = filter
         self.hooks = hooks
+        self.devices = devices
+        self.neighbour = neighbour
         self.terminal_group = terminal_group
         self.fast_path = fast_path
         self.slow = slow
@@ -110,8 +122,21 @@ def derive(
 
         wanted = Network(network)
         wanted.set_namespace(spec)
+    neighbour = _neighbour(spec, host)
+    if neighbour is not None and choice.name in engines.WITH_LISTENER:
+        _share_credentials(neighbour, directory)
     real_ids = choice.engine.REAL_IDS
-    identity = transform(spec, bundle, host, systemd_cgroup, real_ids, own_network=bool(network))
+    identity = transform(
+        spec,
+        bundle,
+        host,
+        systemd_cgroup,
+        real_ids,
+        own_network=bool(network),
+        emulates_devices=choice.name in engines.WITH_LISTENER,
+        user_namespace=neighbour.user_namespace if neighbour else "",
+    )
+    put_bundle(spec, directory, bundle)
     if network:
         wanted.connect(spec, directory, host, has_dns)
     elif has_dns:
@@ -145,8 +170,33 @@ def derive(
     program = put_launcher(spec, first) if choice.name in engines.WITH_FILTER else None
     hooks = put_before_hooks(spec, first) if hooks_too and program is not None else 0
     json_file.write(f"{directory}/{state.CONFIG}", spec, state.MODE)
+    devices = spec[MEMORY].get("devices", [])
     path = f"{directory}/{fast_path.NAME}" if has_fast_path else ""
-    return Derived(choice, rootfs, side_stores, program, group, hooks, path, slow)
+    return Derived(
+        choice, rootfs, side_stores, program, group, hooks, devices, neighbour, path, slow
+    )
+
+
+def _neighbour(spec: dict[str, Any], host: HostFacts) -> Neighbour | None:
+    """Return the container of ours that the spec joins, or None. Raises Error."""
+    if not any(one.get("path") for one in spec.get("linux", {}).get("namespaces", ())):
+        return None
+    from runrootless.runtimes import neighbours
+
+    return neighbours.find(spec, host)
+
+
+def _share_credentials(neighbour: Neighbour, directory: str) -> None:
+    """Let the numbers that processes carry mean the same in both containers. Raises Error."""
+    try:
+        os.link(f"{neighbour.directory}/{CREDENTIALS_NAME}", f"{directory}/{CREDENTIALS_NAME}")
+    except FileNotFoundError:
+        # It has no agent.
+        pass
+    except OSError as error:
+        raise Error(
+            f"cannot share {neighbour.directory}/{CREDENTIALS_NAME}: {error.strerror}"
+        ) from None
 
 
 def _has_override(rootfs: str) -> bool:

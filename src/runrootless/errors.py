@@ -1,6 +1,13 @@
 """The error that a user sees as one line."""
 
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 _LENGTH = 2000
+_LIKENESS = 0.7
 
 
 class Error(Exception):
@@ -50,6 +57,14 @@ def _remedy(number: int | None) -> str:
         errno.EMFILE: ": raise the limit of open files (ulimit -n)",
         errno.EAGAIN: ": raise the limit of processes (ulimit -u)",
     }.get(number or 0, "")
+
+
+def suggestion(name: str, names: Iterable[str], before: str = "") -> str:
+    """Return what asks whether one of ``names`` was meant, empty where none is like ``name``."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(name, names, 1, _LIKENESS)
+    return f": did you mean {before}{found[0]}?" if found else ""
 
 
 def named(error: OSError, path: str) -> OSError:

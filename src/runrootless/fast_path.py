@@ -53,6 +53,8 @@ def obstacle(spec: dict[str, Any], engine: str, directory: str, host: HostFacts)
     """
     if engine != "notify":
         return f"the engine {engine} has none"
+    if any(one.get("type") == "mount" and one.get("path") for one in spec["linux"]["namespaces"]):
+        return "it joins another mount namespace"
     mounts = [mount for mount in spec["mounts"] if _covers_dev(mount)]
     if not mounts or mounts[-1].get("type") != "tmpfs" or "ro" in (mounts[-1].get("options") or ()):
         return "the bundle has no tmpfs of its own at /dev"

@@ -165,13 +165,15 @@ def make(
     without: int = 0,
     is_hook: bool = False,
     others: tuple[int, int] = (0, 0),
+    replacement: tuple[bytes, bytes] = (b"", b""),
 ) -> int:
     """Return a descriptor of a launcher with the filter of an engine, or that in ``program``.
 
     With ``runs_scripts`` sh(1) runs what has no format, and ``without`` are flags of seccomp(2)
     that are not asked for. With ``is_hook`` the program's own name follows the program;
     ``others`` are the first and the number of the descriptors that are to be closed besides its
-    own. Raises Error where there is no launcher for this machine, and none can be made.
+    own, and ``replacement`` is made in the standard input. Raises Error where there
+    is no launcher for this machine, and none can be made.
     """
     program = program or read(f"{name}.bpf")
     image = read("launcher")
@@ -188,12 +190,13 @@ def make(
             int(runs_scripts),
             int(is_hook),
             *others,
+            *map(len, replacement),
         )
     )
     try:
         file = _create_executable()
         try:
-            os.write(file, b"".join((image, order, program, packed)))
+            os.write(file, b"".join((image, order, program, packed, *replacement)))
             os.lseek(file, len(image), os.SEEK_SET)
         except OSError:
             os.close(file)
@@ -253,20 +256,21 @@ def hand_in(
     first: int,
     program: bytes,
     hooks: int = 0,
+    replacement: tuple[bytes, bytes] = (b"", b""),
 ) -> int:
     """Give the runtime, which this process becomes, a launcher to pass on; return how many files.
 
     It is the descriptor ``first``; ``is_exec`` is whether it is for a further process of a
     container, ``name`` that of its engine, ``program`` its filter, and
     ``socket`` the path of the agent's. Behind it there is one for each of so many hooks that
-    the container's first process executes. Raises Error.
+    the container's first process executes, in whose states ``replacement`` is made. Raises Error.
     """
     others = (first, (1 + hooks) * size(name)) if hooks else (0, 0)
     words = runtime_words(runtime.name, is_exec)
     behind: list[int] = []
     try:
         if hooks:
-            hook = make(name, words, program, is_hook=True, others=others)
+            hook = make(name, words, program, is_hook=True, others=others, replacement=replacement)
             place = os.lseek(hook, 0, os.SEEK_CUR)
         for number in range(hooks):
             # Each reads for itself.

@@ -76,7 +76,7 @@ class Container:
         return read_line(self.process) + self.process.stdout.readline()
 
     def end(self) -> tuple[int, str]:
-        _, errors = self.process.communicate(timeout=20)
+        _, errors = self.process.communicate(timeout=60)
         return self.process.returncode, errors
 
 

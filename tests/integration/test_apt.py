@@ -1,8 +1,5 @@
 """Debian's package manager in a container of a user without privileges."""
 
-import glob
-import os
-import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,16 +10,9 @@ from conftest import MakeBundle, both_runtimes
 from support.agents import Killer
 from support.bundles import Bundle
 from support.containers import Runrootless
+from support.installations import EXCEPTIONS, check_same
 from support.oracle import in_chroot
-from support.snapshots import (
-    INSPECT,
-    MOUNTED,
-    Excepted,
-    Snapshot,
-    compare,
-    inspected,
-    snapshot,
-)
+from support.snapshots import INSPECT, compare, inspected, snapshot
 from support.trees import DATABASE, SERVERS, Tree, Trees
 from support.users import AS_ROOT, Unprivileged
 
@@ -78,43 +68,6 @@ def installed(servers_tree: Tree, trees: Trees, session_user: Unprivileged) -> I
     yield Installed(oracle, bundle, done.stdout + done.stderr, runrootless)
     trees.discard(root)
     trees.discard(directory)
-
-
-# But for the last, what differs between two installations by the real root as well.
-EXCEPTIONS = [
-    Excepted("etc/ssh/ssh_host_*_key*", "random", "content"),
-    Excepted("etc/ssl/certs/ssl-cert-snakeoil.pem", "random", "content"),
-    Excepted("etc/ssl/private/ssl-cert-snakeoil.key", "random", "content"),
-    Excepted("etc/ssl/certs/*.0", "named after the random certificate"),
-    Excepted("etc/machine-id", "random", "content"),
-    Excepted("var/lib/dbus/machine-id", "random", "content"),
-    Excepted("var/cache/apt/*pkgcache.bin", "dates", "content"),
-    Excepted("etc/hosts", "the container has the host's, mounted over it"),
-    Excepted("var/cache/ldconfig/aux-cache", "inode numbers", "content"),
-    Excepted("var/log/*", "dates", "content"),
-]
-
-
-def owned_by_packages(root: str) -> set[str]:
-    """Return the files that ``dpkg -L`` of all installed packages prints and that are there."""
-    names = set()
-    for path in glob.glob(f"{root}/var/lib/dpkg/info/*.list"):
-        with open(path) as file:
-            for line in file:
-                # Packages still ship /bin/ls, which is /usr/bin/ls by way of a symlink.
-                name = re.sub(r"^/(bin|sbin|lib\w*)/", r"/usr/\1/", line.rstrip("\n"))
-                names.add(os.path.normpath(name.lstrip("/") or "."))
-    return {name for name in names if os.path.lexists(os.path.join(root, name))}
-
-
-def check_same(oracle: Snapshot, rootless: Snapshot, root: str) -> None:
-    differences = compare(oracle, rootless, EXCEPTIONS)
-    assert not differences, "\n".join([f"{len(differences)} differences:", *differences[:60]])
-    # None of the packages' files was left out of the comparison, but for where
-    # the container has file systems of its own.
-    owned = {name for name in owned_by_packages(root) if name not in MOUNTED}
-    assert owned <= rootless.keys()
-    assert len(owned) > 10000
 
 
 def test_owner_and_mode_of_all_files_seen_in_a_later_container(installed: Installed) -> None:

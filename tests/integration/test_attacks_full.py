@@ -71,7 +71,7 @@ def attempt(user, kind):
 
 # No inode is free, as many have been made before.
 NO_INODES = """
-os.chdir("/volume"); os.chmod(".", 0o777)
+os.chdir("/mnt"); os.chmod(".", 0o777)
 try:
     for number in range(100000): touch(f"filler-{number}")
 except OSError as error: print(errno.errorcode[error.errno])
@@ -81,7 +81,7 @@ for user in (0, 33):
 
 # Inodes are free, and no blocks.
 NO_BLOCKS = """
-os.chdir("/volume"); os.chmod(".", 0o777); os.mkdir("d"); os.chmod("d", 0o777)
+os.chdir("/mnt"); os.chmod(".", 0o777); os.mkdir("d"); os.chmod("d", 0o777)
 for number in range(300): touch(f"d/{'long name ' * 12}{number}")
 for number in range(300): os.unlink(f"d/{'long name ' * 12}{number}")
 filler = os.open("filler", os.O_CREAT | os.O_WRONLY)
@@ -134,7 +134,7 @@ VOLUMES = {
 
 
 def with_volume(path: str) -> Callable[[dict[str, Any]], None]:
-    mount = {"destination": "/volume", "type": "bind", "source": path, "options": ["bind"]}
+    mount = {"destination": "/mnt", "type": "bind", "source": path, "options": ["bind"]}
     return lambda config: config["mounts"].append(mount)
 
 
@@ -169,7 +169,7 @@ def test_a_full_file_system(
     options, image, script = VOLUMES[kind]
     theirs, ours = volume(options, image, False), volume(options, image, True)
     done = subprocess.run(
-        ["python3", "-S", "-c", (SCRIPT + script).replace("/volume", theirs)],
+        ["python3", "-S", "-c", (SCRIPT + script).replace("/mnt", theirs)],
         capture_output=True,
         text=True,
         check=True,

@@ -460,7 +460,7 @@ def test_umoci_unpacks_for_us_and_packs_what_we_have_changed(
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["commit"], "commit takes a bundle and an image"),
+        (["commit"], "commit takes BUNDLE IMAGE"),
         (["commit", "BUNDLE", "oci"], "is no place for an image"),
         (["commit", "BUNDLE", "docker://no host/x"], "is no place for an image"),
         (["commit", "BUNDLE", "oci:PLACE:"], "is no place for an image"),
@@ -469,7 +469,7 @@ def test_umoci_unpacks_for_us_and_packs_what_we_have_changed(
         (["commit", "--config", "cmd=[1]", "BUNDLE", "oci:PLACE"], "no list of strings"),
         (["commit", "--config", "workingdir=x", "BUNDLE", "oci:PLACE"], "to be absolute"),
         (["commit", "BUNDLE", "oci:BUNDLE"], "is no OCI image layout, and not empty"),
-        (["export", "BUNDLE"], "export takes a bundle and a file"),
+        (["export", "BUNDLE"], "export takes BUNDLE"),
         (["export", "BUNDLE", "/nowhere/x.tar"], "No such file or directory"),
     ],
 )

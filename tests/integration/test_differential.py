@@ -13,8 +13,11 @@ import os
 import pytest
 from _pytest.mark import ParameterSet
 
-from support.containers import FAST
+from conftest import MakeDifferential
+from support.containers import FAST, Runrootless
 from support.oracle import Differential, read_cases
+from support.pythons import Installed
+from support.users import Unprivileged
 
 CASES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "cases")
 GROUPS = {
@@ -70,3 +73,33 @@ def test_same_as_the_real_root_with_the_engine_thorough(
     group: str, case: str, differential_of_thorough: Differential
 ) -> None:
     differential_of_thorough.assert_same(group, GROUPS[group], case)
+
+
+@pytest.fixture(scope="module")
+def differential_of_pythons(
+    make_differential: MakeDifferential, session_user: Unprivileged
+) -> Differential:
+    return make_differential(Runrootless(session_user))
+
+
+@pytest.fixture
+def differential_of_python(
+    differential_of_pythons: Differential, python: Installed, session_user: Unprivileged
+) -> Differential:
+    """The versions share one tree: a copy of it takes longer than the cases."""
+    ours = differential_of_pythons.ours
+    if ours.runrootless.program != python.command:
+        ours.runrootless = Runrootless(session_user, [], python.command)
+        ours.forget()
+    return differential_of_pythons
+
+
+# Files, descriptors that are passed, and calls that wait. Others are not the interpreter's.
+@pytest.mark.parametrize("group", ["messages"])
+def test_same_as_the_real_root_with_other_pythons(
+    group: str, differential_of_python: Differential
+) -> None:
+    cases = GROUPS[group]
+    for name, case in cases.items():
+        if not case.limit:
+            differential_of_python.assert_same(group, cases, name)

@@ -88,7 +88,7 @@ def test_it_leaves_nothing_behind(runrootless: Runrootless) -> None:
 
 
 def test_flags(runrootless: Runrootless) -> None:
-    assert "Usage: runrootless doctor" in runrootless("doctor", "--help").check().stdout
+    assert "runrootless doctor - " in runrootless("doctor", "--help").check().stdout
     assert runrootless("doctor", "--no-such-flag").check(1).stderr.startswith("runrootless: doctor")
     runrootless("doctor", "now").check(1)
 

@@ -248,7 +248,7 @@ def test_bad_flags_and_engines(runrootless: Runrootless) -> None:
         assert len(done.stderr.splitlines()) == 1
     runrootless("emulate", "--engine", "auto", "true").check()
     runrootless("emulate", "--engine=notify", "--", "true").check()
-    assert "Usage: runrootless" in runrootless("emulate", "--help").check().stdout
+    assert "runrootless emulate - " in runrootless("emulate", "--help").check().stdout
 
 
 def test_without_a_command_it_is_the_shell(runrootless: Runrootless) -> None:

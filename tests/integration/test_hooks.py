@@ -51,9 +51,10 @@ def with_hooks(bundle: Bundle, log: str, **more: str) -> Bundle:
     return bundle.change(change)
 
 
-def lines(log: str) -> list[str]:
-    """Return what the hooks wrote, less what is never the same."""
+def lines(log: str, bundle: Bundle) -> list[str]:
+    """Return what the hooks of a bundle wrote, less what is never the same."""
     found = []
+    places = {bundle.path: "the bundle", os.path.join(bundle.path, bundle.rootfs): "its root"}
     with open(f"{log}/log") as file:
         for line in file:
             kind, where, value, directory, state = line.split(" ", 4)
@@ -61,8 +62,10 @@ def lines(log: str) -> list[str]:
             # "creating" or "created", and whether there is a process ID, is what each
             # runtime makes of the specification.
             pid = "with" if status.get("pid") else "without"
-            found.append(f"{kind} {where} {value} {status['id']} {status['status']} {pid} pid")
-            assert directory
+            told = places.get(status["bundle"], status["bundle"])
+            begun = places.get(directory, directory)
+            line = f"{kind} {where} {value} {status['id']} {status['status']} {pid} pid"
+            found.append(f"{line}, in {begun}, told of {told}")
             assert set(status) >= {"ociVersion", "id", "status", "bundle"}
     return found
 
@@ -83,12 +86,74 @@ def test_all_kinds(bundle: MakeBundle, runrootless: Runrootless, runtime: str, l
     plain.change(lambda config: make_rootless(config, user.account.uid, user.account.gid))
     root = os.path.join(user.runtime_dir, "by-itself")
     user.run([runtime, f"--root={root}", "run", "--bundle", plain.path, "hooked"]).check()
-    expected = lines(log)
+    expected = lines(log, plain)
     os.unlink(f"{log}/log")
     assert sorted(line.split()[0] for line in expected) == sorted(KINDS)
     ours = with_hooks(bundle().script(":"), log, **more)
     runrootless("run", "--bundle", ours.path, "hooked").check()
-    assert lines(log) == expected
+    assert lines(log, ours) == expected
+
+
+PROGRAM = """\
+#!/bin/sh
+bundle=$(sed 's/.*"bundle": *"\\([^"]*\\)".*/\\1/')
+[ "$bundle" -ef "$2" ] || exec 2>&1
+{ echo "$1"; env | grep -v '^_=\\|^SHLVL=\\|^PWD='; [ . -ef "$2" ] && echo there
+cmp "$bundle/config.json" "$2/config.json"; cat "$bundle/beside" "$bundle/rootfs/etc/debian_version"
+} >>"$3/log"
+"""
+
+
+def with_a_program_in_it(bundle: Bundle, log: str) -> Bundle:
+    """Let the hooks execute a program of the bundle, by a relative path where they begin there."""
+    for name, text in (("hook", PROGRAM), ("beside", "beside\n")):
+        with open(f"{bundle.path}/{name}", "w") as file:
+            file.write(text)
+        os.chmod(f"{bundle.path}/{name}", 0o755)
+
+    def change(config: dict[str, Any]) -> None:
+        for kind in set(KINDS) - {"startContainer"}:
+            path = "./hook" if kind in ("prestart", "createRuntime") else f"{bundle.path}/hook"
+            hook = {"path": path, "args": ["x", kind, bundle.path, log]}
+            config.setdefault("hooks", {})[kind] = [hook, {**hook, "env": ["PATH=/bin", "B= "]}]
+
+    return bundle.change(change)
+
+
+def test_what_is_beside_the_configuration(
+    bundle: MakeBundle, runrootless: Runrootless, runtime: str, log: str
+) -> None:
+    user = runrootless.user
+    plain = with_a_program_in_it(bundle(copy=True).script(":"), log)
+    plain.change(lambda config: make_rootless(config, user.account.uid, user.account.gid))
+    root = os.path.join(user.runtime_dir, "by-itself")
+    for words in (["create", "--bundle", plain.path], ["start"], ["delete", "--force"]):
+        user.run([runtime, f"--root={root}", *words, "hooked"], cwd="/").check()
+    with open(f"{log}/log") as file:
+        expected = file.read()
+    os.unlink(f"{log}/log")
+    assert expected.count("beside\n") == 10
+    ours = with_a_program_in_it(bundle(copy=True).script(":"), log)
+    for words in (["create", "--bundle", ours.path], ["start"], ["delete", "--force"]):
+        runrootless(*words, "hooked", cwd="/").check()
+    with open(f"{log}/log") as file:
+        assert file.read() == expected
+
+
+def test_a_hook_that_is_missing(
+    bundle: MakeBundle, runrootless: Runrootless, runtime: str, log: str
+) -> None:
+    for kind in ("prestart", "createRuntime", "createContainer"):
+        ours = with_hooks(bundle().script("echo it runs"), log)
+
+        def change(config: dict[str, Any], kind: str = kind) -> None:
+            config["hooks"] = {kind: [{"path": "/no/program"}]}
+
+        done = runrootless.run(ours.change(change))
+        assert done.returncode != 0
+        assert "it runs" not in done.stdout
+        if runtime == "runc":
+            assert "cannot execute the hook /no/program: No such file" in done.stderr
 
 
 def test_a_hook_that_fails(

@@ -7,7 +7,7 @@ import subprocess
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from runrootless.emulation.owners.ownership import ATTRIBUTE
@@ -134,6 +134,8 @@ def place(trees: Trees) -> str:
 
 
 @settings(max_examples=EXAMPLES)
+# A directory on the way has the group of its parent.
+@example(layers=[[File("a", "directory", mode=0o2755, gid=33), File("a/b/c", "directory")]])
 @given(layers=images)
 def test_generated_layers(
     layers: list[list[File]], place: str, session_user: Unprivileged, trees: Trees

@@ -34,7 +34,8 @@ def test_copies_of_the_hosts_can_be_written_to(
     script = (
         f"cd /etc && cat {' '.join(NAMES)} && {ADD} && getent hosts added && {MOUNTED}"
         " && chown 5:6 hosts && chmod 640 hosts && stat -c '%u:%g %a' hosts"
-        " && sed -i s/added/x/ hosts 2>/dev/null; echo $?; tail -n 1 resolv.conf"
+        " && sed -i s/added/x/ hosts 2>/dev/null; echo $?"
+        "; ln -sf hosts resolv.conf 2>/dev/null; echo $?; tail -n 1 resolv.conf"
     )
     ours = bundle(copy=True).script(script)
     for name in NAMES:
@@ -44,8 +45,8 @@ def test_copies_of_the_hosts_can_be_written_to(
     printed = runrootless.run(ours).check().stdout
     assert printed.startswith("".join(map(bytes.decode, hosts)))
     more = printed.removeprefix("".join(map(bytes.decode, hosts))).split("\n")
-    # What is mounted cannot be replaced: sed makes another file and renames it.
-    assert more == ["192.0.2.9       added", "2", "5:6 640", "4", "# added", ""]
+    # What is mounted cannot be replaced: sed makes another file and renames it, and so does ln.
+    assert more == ["192.0.2.9       added", "2", "5:6 640", "4", "1", "# added", ""]
     assert contents("/etc") == hosts
     assert contents(f"{ours.rootfs}/etc") == [b"theirs\n", b"theirs\n"]
 

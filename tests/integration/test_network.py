@@ -37,10 +37,13 @@ def port(debian_tree: Tree) -> Iterator[int]:
         servers.close()
 
 
-def greeting(host: str, port: int) -> str:
-    """Return a script that prints what the server says, or that it cannot be reached."""
+def greeting(host: str, port: int, seconds: int = 30) -> str:
+    """Return a script that prints what the server says, or that it cannot be reached.
+
+    Where nothing refuses it, that takes all of the ``seconds``.
+    """
     return (
-        f"timeout 30 bash -c 'exec 3<>/dev/tcp/{host}/{port} && cat <&3' 2>/dev/null"
+        f"timeout {seconds} bash -c 'exec 3<>/dev/tcp/{host}/{port} && cat <&3' 2>/dev/null"
         " || echo unreachable"
     )
 
@@ -205,7 +208,9 @@ def test_the_hosts_loopback_device_out_of_reach(
         ("pasta:--no-map-gw", GATEWAY),
         ("slirp4netns:--disable-host-loopback", SLIRP_HOST),
     ):
-        assert run(runrootless, bundle().script(greeting(host, port)), network) == "unreachable\n"
+        assert (
+            run(runrootless, bundle().script(greeting(host, port, 5)), network) == "unreachable\n"
+        )
 
 
 def test_sysctl_of_a_network_of_its_own(

@@ -389,3 +389,23 @@ def test_nothing_is_left_of_the_user_namespace(user: ClusterUser, engine: Engine
         lambda: not user.account.processes(),
         lambda: f"the end of {user.account.processes()}",
     )
+
+
+def test_a_pod(podman: Engine) -> None:
+    """Its containers share namespaces and see each other's processes, with their users."""
+    ours = ["--runtime", "runrootless"]
+    infra = ["--infra-image", SMALL, "--infra-command", "sleep 1000"]
+    shared = ["--share", "pid,ipc,uts,net", "--network", "none"]
+    podman(*ours, "pod", "create", "--name", "pod", *infra, *shared).check()
+    try:
+        names = ["pid", "ipc", "uts", "net"]
+        look = f"for n in {' '.join(names)}; do readlink /proc/self/ns/$n; done"
+        detached = [*ours, "run", "--detach", "--pod", "pod", "--user", "33:34"]
+        podman(*detached, "--name", "first", SMALL, "sleep", "1000").check()
+        first = podman(*ours, "exec", "first", "sh", "-c", look).check().stdout
+        script = f"{look}; touch x && chown 5:6 x && stat -c %u:%g x /proc/[0-9]* | sort | uniq"
+        done = podman(*ours, "run", "--rm", "--pod", "pod", SMALL, "sh", "-c", script).check()
+        assert done.stdout == f"{first}0:0\n33:34\n5:6\n"
+        assert len(first.split()) == len(names)
+    finally:
+        podman(*ours, "pod", "rm", "--force", "--time", "0", "pod").check()

@@ -87,8 +87,8 @@ RUNNING = """
     run a b
     bogus
     features
-    run --help
-    exec --help
+    delete --help
+    kill --help
     --root /proc/nosuch list
     --log /proc/nosuch/log list
     kill c KILL

@@ -6,6 +6,7 @@ and in a container of a user without privileges; every line must be the same.
 """
 
 import os
+import re
 import shlex
 from pathlib import Path
 
@@ -29,8 +30,11 @@ SHELLS = {
 }
 
 # Their handlers of SIGCHLD let calls fail that it interrupts (no SA_RESTART), and they do not
-# repeat all calls: docs/limits.md.
-INTERRUPTED = ("ending_children_ksh93", "files_dash", "files_ksh93", "files_mksh")
+# repeat all calls. In these scripts children end while they make some. Then they say so.
+WITHOUT_RESTART = ("dash", "ksh93", "mksh")
+DURING_CALLS = ("ending_children", "files", "many_jobs")
+LIMIT = "EINTR before the agent has received a call: docs/limits.md"
+INTERRUPTED = re.compile(r" fails$|Interrupted system call", re.MULTILINE)
 
 JOBS = int(os.environ.get("RUNROOTLESS_TEST_JOBS", "150"))
 AT_A_TERMINAL = ("job_control",)
@@ -49,7 +53,8 @@ def case(shell: str, path: Path) -> Case:
         command = f"script -qec {shlex.quote(command + ' 2>/dev/null')} /dev/null | tr -d '\\r'"
     variables = f"export JOBS={JOBS} ROUNDS={JOBS // 3}"
     script = f"{variables}\ncat >script <<'END OF SCRIPT'\n{text}END OF SCRIPT\n{command}\n"
-    return Case(f"{path.stem}_{shell}", "sh", script, "", lifted=False)
+    limit = LIMIT if shell in WITHOUT_RESTART and path.stem in DURING_CALLS else ""
+    return Case(f"{path.stem}_{shell}", "sh", script, limit, lifted=False)
 
 
 DIRECTORY = Path(__file__).with_name("shells")
@@ -76,15 +81,13 @@ def differential(
     return Differential(RealRoot(trees, archive), ours, tally)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        # Not always: it takes a signal in the moment before the agent receives a call.
-        pytest.param(name, marks=pytest.mark.xfail(reason="EINTR", strict=False))
-        if name in INTERRUPTED
-        else name
-        for name in CASES
-    ],
-)
+@pytest.mark.parametrize("name", CASES)
 def test_same_as_the_real_root(name: str, differential: Differential) -> None:
-    differential.assert_same("shells", CASES, name)
+    try:
+        differential.assert_same("shells", CASES, name)
+    except AssertionError:
+        found = differential.compare("shells", CASES, name).rootless
+        # No other difference is a limit.
+        if not CASES[name].limit or not INTERRUPTED.search(found):
+            raise
+        pytest.xfail(LIMIT)

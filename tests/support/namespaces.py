@@ -77,7 +77,7 @@ class MountNamespace:
         if self._cgroup:
             eventually(self._remove_cgroup, f"{self._cgroup} is empty")
         os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.communicate(timeout=10)
+        self._process.communicate(timeout=60)
 
     def _remove_cgroup(self) -> bool:
         script = 'find "$0" -depth -type d -exec rmdir {} +'
@@ -115,6 +115,6 @@ def _hold(script: str, *arguments: str) -> "subprocess.Popen[str]":
         start_new_session=True,
     )
     if read_line(process) != "ready\n":
-        _, error = process.communicate(timeout=10)
+        _, error = process.communicate(timeout=60)
         raise RuntimeError(f"no mount namespace by {script}: {error}")
     return process

@@ -242,10 +242,17 @@ class Side:
             self._done[group] = self._run(group, cases)
         return self._done[group]
 
+    def forget(self) -> None:
+        """Let the cases be run anew at the next call, in directories as fresh as the first."""
+        self._done.clear()
+        served = os.path.join(self._directory, "rootfs", "srv")
+        for name in os.listdir(served) if self._directory else ():
+            self.trees.discard(os.path.join(served, name))
+
     def _run(self, group: str, cases: Mapping[str, Case]) -> dict[str, str]:
         if not self._directory:
             directory = self.trees.new_directory("differential", for_user=self._for_user)
-            self.trees.copy(self._tree, os.path.join(directory, "rootfs"))
+            self.copy(self._tree, os.path.join(directory, "rootfs"))
             self._directory = directory
         root = os.path.join(self._directory, "rootfs")
         write_cases(cases, root, self.trees.user if self._for_user else None)
@@ -253,6 +260,10 @@ class Side:
         outputs = {name: case_output(root, name, done) for name in cases}
         self.trees.discard(os.path.join(root, ".cases"))
         return outputs
+
+    def copy(self, tree: str, destination: str) -> None:
+        """Copy the tree, for cases that may change all of it."""
+        self.trees.copy(tree, destination)
 
     def run_batch(self, directory: str, root: str, group: str, timeout: float) -> Result:
         """Run the group's cases, which have been written into ``root``."""
@@ -277,6 +288,8 @@ class RealRoot(Side):
 class Container(Side):
     """A user without privileges, in a container."""
 
+    administrators: Sequence[str] = ADMINISTRATORS
+
     def __init__(self, trees: Trees, archive: str, runrootless: Runrootless) -> None:
         super().__init__(trees, trees.rootless(archive), for_user=True)
         self.runrootless = runrootless
@@ -284,7 +297,7 @@ class Container(Side):
     def run_batch(self, directory: str, root: str, group: str, timeout: float) -> Result:
         """Run them in a container."""
         bundle = self.runrootless.bundle_at(directory, root).set(BATCH_COMMAND)
-        if group in ADMINISTRATORS:
+        if group in self.administrators:
             bundle.add_capabilities(ADMINISTRATOR)
         if few := FEW_CAPABILITIES.get(group):
             bundle.set_capabilities(few)

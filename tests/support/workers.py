@@ -16,28 +16,40 @@ from typing import Any, NoReturn
 
 import pytest
 
-# Much of the time is spent waiting, for disks and for what is to happen.
-NUMBER = min(len(os.sched_getaffinity(0)) + 1, 8)
+# Much of the time is spent waiting, for disks, for the network and for what is to happen.
+NUMBER = min(len(os.sched_getaffinity(0)) + 2, 8)
 
 # The files whose tests take longest, the longest first. They are begun first, lest one is left
-# to a single worker when all others have nothing to do any more.
+# to a single worker when all others have nothing to do any more. Of the first four two do not
+# begin with the tree that others are made of, nor wait for it.
 LONG = (
     "test_differential.py",
     "test_emulate.py",
-    "test_bootstrap.py",
+    "test_runtimes_of_debian.py",
     "test_apt.py",
-    "test_attacks.py",
+    "test_package_managers.py",
+    "test_bootstrap.py",
     "test_engines.py",
-    "test_podman.py",
-    "test_attacks_races.py",
-    "test_proot.py",
+    "test_attacks.py",
     "test_podman_under_emulate.py",
+    "test_attacks_races.py",
+    "test_commit.py",
+    "test_fuzz.py",
+    "test_proot.py",
+    "test_podman.py",
+    "test_shells.py",
     "test_many_containers.py",
+    "test_program.py",
+    "test_storm.py",
+    "test_launcher.py",
+    "test_images_in_generated.py",
+    "test_name_service.py",
+    "test_evil_configurations.py",
+    "test_same_command_line.py",
     "test_agent.py",
     "test_lifecycle.py",
     "test_hanging_calls.py",
     "test_start_faults.py",
-    "test_fuzz.py",
     "test_decoders.py",
 )
 

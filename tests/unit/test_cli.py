@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from runrootless import cli
+from runrootless.command_line import manual
 from support.commands import Command
 from support.processes import eventually
 from support.users import Unprivileged
@@ -90,7 +93,7 @@ class TestHandingOver:
             ["run"],
             ["run", "x", "y"],
             ["run", "--nope", "x"],
-            ["run", "--help"],
+            ["run", "x", "--help"],
             ["create", "--detach", "x"],
             ["create", "--preserve-fds", "x", "y"],
         ],
@@ -554,8 +557,25 @@ class TestInformation:
         for word in ("run", "exec", "--runtime", "--engine", "RUNROOTLESS_RUNTIME"):
             assert word in done.stdout
 
-    def test_help_about_a_subcommand_is_the_runtimes(self, command: Command) -> None:
-        assert command.words("help", "run")[-2:] == ["help", "run"]
+    @pytest.mark.parametrize("one", manual.COMMANDS, ids=lambda one: one.name)
+    def test_help_about_a_command(self, command: Command, one: manual.Command) -> None:
+        """The runtime's where the flags are the runtime's alone."""
+        for words in ([one.name, "--help"], ["help", one.name]):
+            if one.flags is None:
+                assert command.words(*words)[-2:] == words
+                continue
+            done = command(*words, env={"RUNROOTLESS_RUNTIME": "/none"}).check()
+            assert f"runrootless {one.name} - {one.summary}" in done.stdout
+            for spelling in one.flags.names:
+                assert re.search(rf"[ -]-{spelling}\b", done.stdout)
+
+    def test_all_commands_are_told(self, command: Command) -> None:
+        told = command("--help").check().stdout
+        names = {one.name for one in manual.COMMANDS}
+        assert names == {*cli._WITH_RUNTIME, *cli._WITHOUT_RUNTIME, *cli._OF_RUNTIMES} - {
+            *("completion", "help", "h", "mounts")
+        }
+        assert all(re.search(rf"^   {name} ", told, re.MULTILINE) for name in names)
 
     @pytest.mark.parametrize("flag", ["--version", "-v"])
     def test_version(self, command: Command, flag: str) -> None:
@@ -590,17 +610,44 @@ def test_the_start_is_quick(command: Command, words: list[str]) -> None:
         "    sys.stdout.flush()\n"
         "    os._exit(0)\n"
         "os.execv = execute\n"
-        "main()\n"
+        # Whatever keeps it from the runtime is said on standard error.
+        "try:\n"
+        "    code = main()\n"
+        "except SystemExit as end:\n"
+        "    code = end.code\n"
+        "sys.exit(f'no runtime was executed: {code}')\n"
     )
     # "-S": the venv's site imports some of them itself.
     arguments = [sys.executable, "-S", "-c", script, "--runtime", command.runtime, *words]
     path = [entry for entry in sys.path if os.path.isdir(os.path.join(entry, "runrootless"))]
     done = command.user.run(arguments, env={"PYTHONPATH": path[0]}).check()
     imported = set(done.stdout.split())
-    assert "runrootless.cli" in imported, str(done)
+    assert "runrootless.cli" in imported
     assert not imported & SLOW
     # What few containers need.
     assert "runrootless.network" not in imported
+
+
+def test_the_agent_starts_quickly() -> None:
+    """The container's program waits for all that the agent imports."""
+    script = (
+        "import sys\n"
+        "before = set(sys.modules)\n"
+        "import runrootless.agent.process\n"
+        "print(*sorted(set(sys.modules) - before), sep='\\n')\n"
+    )
+    path = [entry for entry in sys.path if os.path.isdir(os.path.join(entry, "runrootless"))]
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", script],
+        env={"PYTHONPATH": path[0]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported = set(done.stdout.split())
+    assert "runrootless.emulation.emulator" in imported
+    # Its limits are read and set by this one.
+    assert not imported & (SLOW - {"resource"})
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ class Host(HostFacts):
 
 def spec(*mounts: tuple[str, str], **linux: Any) -> dict[str, Any]:
     found = [{"destination": place, "type": kind} for place, kind in mounts]
+    linux = {"namespaces": [{"type": "mount"}], **linux}
     return {"mounts": found, "process": {"args": ["true"]}, "linux": linux}
 
 
@@ -72,6 +73,8 @@ def test_what_is_in_its_way() -> None:
         assert "seccomp" in reason(spec(DEV, seccomp=profile))
         assert "seccomp" in reason(spec(DEV, seccomp={"defaultAction": action}))
     assert reason(spec(DEV, seccomp={"defaultAction": "SCMP_ACT_ERRNO"})) == ""
+    joined = [{"type": "mount", "path": "/proc/1/ns/mnt"}]
+    assert "joins" in reason(spec(DEV, namespaces=joined))
     for name in ("selinuxLabel", "apparmorProfile"):
         labelled = spec(DEV)
         labelled["process"][name] = "x"

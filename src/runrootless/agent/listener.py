@@ -17,7 +17,8 @@ from runrootless.linux import pidfd
 _NUMBER = struct.Struct("=i")
 _CREDENTIALS = struct.Struct("3i")
 _LISTENER = "anon_inode:seccomp notify"
-_THANKS = b"\1"
+_THANKS, _REFUSAL = b"\1", b"\2"
+_REASON_SIZE = 2048
 
 
 class Handover:
@@ -72,6 +73,15 @@ class Connection:
     def thank(self) -> None:
         """Tell the launcher that its listener is served. Raises OSError where it has gone."""
         self._socket.send(_THANKS, _socket.MSG_NOSIGNAL)
+
+    def refuse(self, reason: str) -> None:
+        """Have the launcher say why there will be no program, and fail."""
+        try:
+            message = f"runrootless: {reason}".encode("utf-8", "surrogateescape")
+            self._socket.send(_REFUSAL + message[:_REASON_SIZE], _socket.MSG_NOSIGNAL)
+        except OSError:
+            # It has gone.
+            pass
 
     def close(self) -> None:
         """Close the connection: a launcher that waits gives up."""

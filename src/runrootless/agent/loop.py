@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import struct
 
+from runrootless.linux import eventfd
 from runrootless.linux.files import STAT_SIZE
 from runrootless.linux.libc import CDLL, address, c_void_p, silent_function
 
@@ -60,7 +61,7 @@ class Activity:
     """
 
     def __init__(self) -> None:
-        self.wakes = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.wakes = eventfd.eventfd()
         self._memory = bytearray(_ACTIVITY.pack(False, self.wakes))
         self.address = address(self._memory)
         self._pointer = c_void_p(self.address)
@@ -82,7 +83,7 @@ class Activity:
         """Wake the main thread: there is a call to watch."""
         if self.asleep:
             self._memory[0] = False
-            os.eventfd_write(self.wakes, 1)
+            eventfd.add(self.wakes)
 
 
 class Loop:

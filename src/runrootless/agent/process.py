@@ -137,6 +137,7 @@ def _serve(
         alone,
         unheard,
         log,
+        settings.devices,
     )
     _forbid_imports()
     gc.freeze()

@@ -6,7 +6,8 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
 CREDENTIALS_NAME = "credentials"
 """Name of the credential table in a container's private directory."""
@@ -23,11 +24,13 @@ class Settings:
     With ``thorough`` the permissions of emulated users are checked. ``terminal_group`` is the
     group of terminals in the bundle's devpts, None where it names none. ``fast_path`` is the path
     of the object that answers in programs, empty where there is none. ``runtime`` is the process
-    ID of the process that makes this, which becomes the runtime.
+    ID of the process that makes this, which becomes the runtime. ``devices`` are to be made in the
+    container, as ``bundle.devices`` has them.
     """
 
     __slots__ = (
         "debug",
+        "devices",
         "directory",
         "fast_path",
         "lock_fd",
@@ -54,6 +57,7 @@ class Settings:
         thorough: bool = False,
         terminal_group: int | None = None,
         fast_path: str = "",
+        devices: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.directory = directory
         self.lock_fd = lock_fd
@@ -68,3 +72,4 @@ class Settings:
         self.thorough = thorough
         self.terminal_group = terminal_group
         self.fast_path = fast_path
+        self.devices = devices

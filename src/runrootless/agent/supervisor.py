@@ -13,7 +13,7 @@ import select
 import time
 
 from runrootless.agent import control
-from runrootless.agent.confinement import confine_supervisor
+from runrootless.agent.confinement import confine_supervisor, use_permitted
 from runrootless.agent.connections import Connections
 from runrootless.agent.ledger import CROWDED, HANGING, SERVING, Found, Ledger
 from runrootless.agent.listener import Connection, Handover
@@ -22,13 +22,16 @@ from runrootless.agent.views import Views
 from runrootless.agent.worker import Worker
 from runrootless.containers import background
 from runrootless.emulation.emulator import Emulator
+from runrootless.emulation.files.furnishing import Node
 from runrootless.emulation.repetition import Repetition
+from runrootless.errors import Error
 from runrootless.linux import seccomp
 from runrootless.linux.processes import has_ended
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
 _ATTEMPTS = 16
 """With how many workers a call may end before it fails: it may be what ends them."""
@@ -64,6 +67,7 @@ class Supervisor:
     that was started together with the agent, ``own`` its process ID. ``after_joining`` is called
     in each worker when paths lead into the container. ``kept`` are the descriptors that a worker
     needs besides; ``alone`` and ``unheard`` are a worker's, and ``unheard`` is called here too.
+    ``devices`` are made before the first program begins, as ``bundle.devices`` has them.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class Supervisor:
         alone: Callable[[], None],
         unheard: Callable[[], None],
         log: Log,
+        devices: Sequence[Mapping[str, Any]],
     ) -> None:
         self._socket = socket
         self._runtime = runtime
@@ -90,6 +95,7 @@ class Supervisor:
         self._alone = alone
         self._unheard = unheard
         self._log = log
+        self._devices = devices
         self._poll = select.poll()
         self._connections = Connections(socket, self._poll, own)
         self._listeners: dict[int, int] = {}
@@ -159,6 +165,9 @@ class Supervisor:
                 connection.thank()
         except BlockingIOError:
             return
+        except Error as error:
+            self._log.error(str(error))
+            connection.refuse(str(error))
         except Exception as error:
             self._log.exception("handing over a listener", error)
         self._connections.close(fd)
@@ -169,6 +178,8 @@ class Supervisor:
             if not self._found:
                 self._kept += self._views.find(handover.pid)
                 self._emulator.met(handover.pid)
+                if self._devices:
+                    self._furnish()
                 self._found = True
             self._emulator.started(handover.pid)
             self._last_number += 1
@@ -190,6 +201,36 @@ class Supervisor:
             self._listeners.pop(self._numbers.pop(listener, 0), None)
             os.close(listener)
             raise
+
+    def _furnish(self) -> None:
+        """Make the devices, in a child that joins the container. Raises Error."""
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                use_permitted()
+                self._views.join()
+                self._after_joining()
+                shown: list[Node] = []
+                nodes: list[Node] = []
+                for device in self._devices:
+                    node = Node(**{name: device[name] for name in device if name != "bound"})
+                    (shown if device["bound"] else nodes).append(node)
+                self._emulator.furnish(nodes, shown)
+            except OSError as error:
+                what = f"make the device {error.filename}" if error.filename else "make devices"
+                os.write(writer, f"cannot {what}: {error.strerror}".encode())
+            except BaseException as error:
+                os.write(writer, b"cannot make devices: see --log")
+                self._log.exception("making devices", error)
+            finally:
+                os._exit(0)
+        os.close(writer)
+        with open(reader, encoding="utf-8", errors="replace") as file:
+            problem = file.read()
+        os.waitpid(child, 0)
+        if problem:
+            raise Error(problem)
 
     def _forget(self, listener: int) -> None:
         """Let go of a listener that nobody is left to raise notifications on."""

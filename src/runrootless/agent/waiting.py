@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
-import os
 import select
 import time
 from _thread import allocate_lock, start_new_thread
 
 from runrootless.emulation.call import Call, Waits, failure
+from runrootless.linux import eventfd
 from runrootless.linux.processes import pending_signals
 
 TYPE_CHECKING = False
@@ -119,7 +119,7 @@ class Waiting:
                 self._ledger.give(own)
             waits.event.close()
             raise
-        os.eventfd_write(self._woken, 1)
+        eventfd.add(self._woken)
 
     def take_over(self) -> None:
         """Start one more thread, since those that there are hang. Nothing happens without any."""
@@ -134,7 +134,7 @@ class Waiting:
 
     def _start(self) -> select.epoll:
         if self._woken < 0:
-            self._woken = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self._woken = eventfd.eventfd()
         events = select.epoll()
         events.register(self._woken, select.EPOLLIN)
         if not self._start_thread(events):
@@ -173,7 +173,7 @@ class Waiting:
             for fd, _ in events.poll(self._timeout()):
                 if fd == self._woken:
                     try:
-                        os.eventfd_read(fd)
+                        eventfd.take(fd)
                     except BlockingIOError:
                         # Another thread has.
                         pass

@@ -17,7 +17,7 @@ from runrootless.agent.loop import Activity
 from runrootless.agent.views import Views
 from runrootless.agent.watch import CrowdedError, Watch
 from runrootless.emulation.emulator import Emulator
-from runrootless.linux import seccomp
+from runrootless.linux import eventfd, seccomp
 from runrootless.linux.process import set_name
 
 TYPE_CHECKING = False
@@ -61,7 +61,7 @@ class Worker:
         self._answers = Answers(emulator, views, ledger, log, self._activity.wake)
         self._crews: dict[int, Crew] = {}
         self._finished: list[tuple[Crew, BaseException | None]] = []
-        self._ended = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._ended = eventfd.eventfd()
         crews, waiting = self._crews.values(), self._answers.waiting
         self._watch = Watch(self._activity, crews, waiting, self._tell)
 
@@ -111,7 +111,7 @@ class Worker:
                 until = rest if until is None else min(until, rest)
             ready = {fd for fd, _ in poll.poll(None if until is None else 1000 * until + 1)}
             if activity.wakes in ready:
-                os.eventfd_read(activity.wakes)
+                eventfd.take(activity.wakes)
             if self._ended in ready:
                 self._reap()
             if emulator.wakes in ready or (tidy_at is not None and tidy_at <= time.monotonic()):
@@ -179,11 +179,11 @@ class Worker:
 
     def _finish(self, crew: Crew, error: BaseException | None) -> None:
         self._finished.append((crew, error))
-        os.eventfd_write(self._ended, 1)
+        eventfd.add(self._ended)
 
     def _reap(self) -> None:
         """Take note of the crews that have ended. Raises what a thread could not deal with."""
-        os.eventfd_read(self._ended)
+        eventfd.take(self._ended)
         while self._finished:
             crew, error = self._finished.pop()
             if error is not None:

@@ -28,6 +28,7 @@ def differences(before: Spec, after: Spec) -> list[str]:
     """
     lines = [
         *_of_linux(before.get("linux", {}), after["linux"]),
+        *_of_devices(before.get("linux", {}), after),
         *_of_mounts(before.get("mounts", []), after.get("mounts", [])),
         *_of_process(before["process"], after["process"]),
     ]
@@ -40,27 +41,34 @@ def _of_linux(before: Spec, after: Spec) -> Iterator[str]:
             yield f"linux.resources.{name}: {_NO_CGROUP}"
     if "cgroupsPath" in before and "cgroupsPath" not in after:
         yield f"linux.cgroupsPath {before['cgroupsPath']}: {_NO_CGROUP}"
-    kept = [device.get("path") for device in after.get("devices", ())]
-    for device in before.get("devices", ()):
-        if device.get("path") not in kept:
-            yield f"linux.devices {device.get('path')}: {_NO_DEVICE}"
     for name in before.get("sysctl", {}):
         if name not in after.get("sysctl", {}):
             yield f"linux.sysctl {name}: {_HOST_NETWORK}"
     if "intelRdt" in before and "intelRdt" not in after:
         yield f"linux.intelRdt: {_NOT_FOR_USERS}"
     types = [namespace.get("type") for namespace in after["namespaces"]]
+    has_path = any(one.get("type") == "user" and one.get("path") for one in after["namespaces"])
     for namespace in before.get("namespaces", ()):
         if namespace.get("type") not in types:
             yield (
                 f"linux.namespaces {namespace.get('type')}: "
                 "a new one would have no connection; the host's is used"
             )
-        elif namespace.get("type") == "user" and namespace.get("path"):
+        elif namespace.get("type") == "user" and namespace.get("path") and not has_path:
             yield f"linux.namespaces user {namespace['path']}: a new one is made"
     for name in ("uidMappings", "gidMappings"):
         if before.get(name) and before[name] != after.get(name):
             yield f"linux.{name}: a user can map one ID; all others are emulated"
+
+
+def _of_devices(before: Spec, after: Spec) -> Iterator[str]:
+    kept = {device.get("path") for device in after["linux"].get("devices", ())}
+    # Made by an agent, of which the transformation keeps this account.
+    made = {device["path"] for device in after.get("runrootless", {}).get("devices", ())}
+    for device in before.get("devices", ()):
+        path = device.get("path", "")
+        if path and path not in kept and f"/{path.lstrip('/')}" not in made:
+            yield f"linux.devices {path}: {_NO_DEVICE}"
 
 
 def _of_mounts(before: list[Spec], after: list[Spec]) -> Iterator[str]:

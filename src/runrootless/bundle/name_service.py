@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from stat import S_IMODE, S_ISDIR, S_ISREG
 
-from runrootless.errors import Error, named
+from runrootless.errors import Error, named, suggestion
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,10 @@ def is_wanted(dns: str) -> bool:
     Raises Error for one that means nothing.
     """
     if dns and dns not in NAMES:
-        raise Error(f"there is no name service {dns}: --dns takes {', '.join(NAMES)}")
+        raise Error(
+            f"there is no name service {dns}: --dns takes {', '.join(NAMES)}"
+            f"{suggestion(dns, NAMES)}"
+        )
     return dns != "none"
 
 

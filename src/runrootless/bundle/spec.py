@@ -33,6 +33,14 @@ FAST_PATH_ANNOTATION = "org.runrootless.fast-path"
 _CAPABILITY_SETS = {
     name: [str] for name in ("bounding", "effective", "permitted", "inheritable", "ambient")
 }
+_HOOKS = (
+    "prestart",
+    "createRuntime",
+    "createContainer",
+    "startContainer",
+    "poststart",
+    "poststop",
+)
 _PROCESS: Any = {
     "user": {"uid": int, "gid": int, "additionalGids": [int]},
     "args": [str],
@@ -55,11 +63,21 @@ _SPEC: Any = {
         DNS_ANNOTATION: str,
         FAST_PATH_ANNOTATION: str,
     },
-    "hooks": {"startContainer": [{"path": str, "args": [str]}]},
+    "hooks": {kind: [{"path": str, "args": [str]}] for kind in _HOOKS},
     "mounts": [{"destination": str, "type": str, "source": str, "options": [str]}],
     "linux": {
         "namespaces": [{"type": str, "path": str}],
-        "devices": [{"path": str, "type": str, "major": int, "minor": int}],
+        "devices": [
+            {
+                "path": str,
+                "type": str,
+                "major": int,
+                "minor": int,
+                "fileMode": int,
+                "uid": int,
+                "gid": int,
+            }
+        ],
         "sysctl": {},
         "resources": {},
         "cgroupsPath": str,

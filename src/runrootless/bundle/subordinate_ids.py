@@ -7,7 +7,8 @@ import os
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import TypeAlias
+
+    from typing_extensions import TypeAlias
 
     Ranges: TypeAlias = list[tuple[int, int]]
 
@@ -27,7 +28,7 @@ def find(uid: int) -> tuple[Ranges, Ranges]:
     name = _name(uid)
     uids, gids = (
         _from_file(path, {name, str(uid)}) or _from_name_service(name, kind)
-        for path, kind in zip(_FILES, ((), ("-g",)), strict=True)
+        for path, kind in zip(_FILES, ((), ("-g",)))
     )
     return (uids, gids) if uids and gids else ([], [])
 

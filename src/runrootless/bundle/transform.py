@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 
+from runrootless.bundle.devices import take_devices
 from runrootless.bundle.mounts import fit_mounts
 from runrootless.bundle.process import fit_process, set_home, take_user
 from runrootless.errors import Error
@@ -34,25 +35,29 @@ def transform(
     systemd_cgroup: bool,
     real_ids: bool = False,
     own_network: bool = False,
+    emulates_devices: bool = False,
+    user_namespace: str = "",
 ) -> Identity:
     """Make ``spec`` rootless in place and return who its process wants to be.
 
     ``spec`` is as ``bundle.spec.load`` returns it from the directory ``bundle``;
     ``systemd_cgroup`` says whether the caller hands its cgroups to systemd, ``real_ids``
     whether all IDs are mapped that the caller has, and not only one to be root, and
-    ``own_network`` whether somebody connects a new network namespace.
+    ``own_network`` whether somebody connects a new network namespace, and ``emulates_devices``
+    whether somebody makes what is in ``devices`` of our own property then.
+    ``user_namespace`` is the path of the one that the container is to join, if there is one.
     Raises ``Error`` if the root file system is missing or an ID cannot be.
     """
     bundle = os.path.abspath(bundle)
     locate_root(spec, bundle)
     spec.setdefault("linux", {})
-    map_ids(spec, host, real_ids)
+    map_ids(spec, host, real_ids, user_namespace)
     if not own_network:
         drop_network_namespace(spec)
     fit_mounts(spec, bundle, host)
     if not systemd_cgroup:
         drop_cgroups(spec, host)
-    drop_foreign_devices(spec, host)
+    devices = take_devices(spec, host, emulates_devices)
     drop_network_sysctls(spec)
     spec["linux"].pop("intelRdt", None)
     process = spec["process"]
@@ -61,6 +66,8 @@ def transform(
     identity = take_user(process)
     home_added = set_home(process, identity, spec["root"]["path"])
     spec[MEMORY] = {"bundle": bundle, "user": user, "homeAdded": home_added}
+    if devices:
+        spec[MEMORY]["devices"] = devices
     return identity
 
 
@@ -76,8 +83,8 @@ def locate_root(spec: Spec, bundle: str) -> None:
         raise Error(f"the root file system {path} is closed to you: it must be your own")
 
 
-def map_ids(spec: Spec, host: HostFacts, real_ids: bool) -> None:
-    """Put the container in a user namespace in which the caller is root.
+def map_ids(spec: Spec, host: HostFacts, real_ids: bool, joined: str = "") -> None:
+    """Put the container in a user namespace in which the caller is root, a new one or ``joined``.
 
     It is the one mapping that user_namespaces(7) allows everybody. With ``real_ids`` the
     caller's subordinate IDs, if there are any, follow from 1 on. A caller that is in such a
@@ -88,12 +95,13 @@ def map_ids(spec: Spec, host: HostFacts, real_ids: bool) -> None:
     linux = spec["linux"]
     given = linux.get("namespaces", ())
     namespaces = [namespace for namespace in given if namespace.get("type") != "user"]
-    if len(namespaces) == len(given) and host.owns_user_namespace():
+    if not joined and len(namespaces) == len(given) and host.owns_user_namespace():
         linux["namespaces"] = namespaces
         linux.pop("uidMappings", None)
         linux.pop("gidMappings", None)
         return
-    namespaces.append({"type": "user"})
+    # runc 1.1 wants to know the mappings of one that is joined, too.
+    namespaces.append({"type": "user", "path": joined} if joined else {"type": "user"})
     linux["namespaces"] = namespaces
     uids, gids = host.subordinate_ids() if real_ids else ([], [])
     linux["uidMappings"] = _mappings(host.uid, uids)
@@ -136,28 +144,6 @@ def drop_cgroups(spec: Spec, host: HostFacts) -> None:
     if ("resources" in linux or "cgroupsPath" in linux) and not host.own_cgroup_writable():
         linux.pop("resources", None)
         linux.pop("cgroupsPath", None)
-
-
-def drop_foreign_devices(spec: Spec, host: HostFacts) -> None:
-    """Keep the devices that the host has under the same name.
-
-    A runtime binds the host's device in a user namespace, where mknod(2) fails.
-    """
-    devices = spec["linux"].get("devices")
-    if devices:
-        spec["linux"]["devices"] = [device for device in devices if _is_host_device(device, host)]
-
-
-def _is_host_device(device: dict[str, Any], host: HostFacts) -> bool:
-    found = host.device(device.get("path", ""))
-    if found is None:
-        return False
-    kind = device.get("type")
-    if kind == "u":
-        kind = "c"
-    if kind == "p":
-        return found[0] == "p"
-    return found == (kind, device.get("major"), device.get("minor"))
 
 
 def drop_network_sysctls(spec: Spec) -> None:

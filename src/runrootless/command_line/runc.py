@@ -73,6 +73,11 @@ EMULATE = Flags(values="engine", switches="help,h")
 COMMIT = Flags(values="author message", switches="squash tls-verify help,h", lists="config")
 EXPORT = Flags(switches="help,h")
 DOCTOR = Flags(switches="json help,h")
+SETUP = Flags(switches="dry-run undo help,h")
+BUNDLE = Flags(
+    values="platform user max-size transport tls-verify cert-dir mirror",
+    switches="force tty quiet,q help,h",
+)
 EXEC = Flags(
     values="console-socket cwd user,u process,p pid-file process-label apparmor pidfd-socket",
     switches="tty,t detach,d no-new-privs no-subreaper ignore-paused help,h",

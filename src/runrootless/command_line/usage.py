@@ -1,39 +1,94 @@
-"""The text of ``--help``."""
+"""The text of ``--help``, of all and of each command."""
 
-USAGE = """\
-runrootless runs OCI bundles without root and without subordinate IDs.
+from __future__ import annotations
 
-Usage:
-  runrootless [global flags] run [flags] CONTAINER
-  runrootless [global flags] create [flags] CONTAINER
-  runrootless [global flags] exec [flags] CONTAINER COMMAND [ARGUMENT ...]
-  runrootless setup podman [--undo] [--dry-run]
-  runrootless [global flags] COMMAND ...
-  runrootless bundle [flags] SOURCE DIR   a bundle of an image, a tar or a distribution
-  runrootless emulate [--] [COMMAND ...]  root for a command of the host, as fakeroot has it
-  runrootless commit [flags] BUNDLE IMAGE  an image of what a bundle has become
-  runrootless export BUNDLE -|FILE        a tarball of its root file system
-  runrootless doctor [--json]             what this host can do, and what would mend it
+import textwrap
 
-From an image to a container:
-  runrootless bundle docker://debian:bookworm web
-  runrootless run --bundle web CONTAINER
+from runrootless.command_line.manual import COMMANDS, GROUPS, PROGRAM, Command
 
-Global flags of its own, before the command:
-  --runtime NAME_OR_PATH  the OCI runtime (default: $RUNROOTLESS_RUNTIME, runc, crun)
-  --engine NAME           how root is emulated: notify, thorough, proot, zero, none or auto,
-                          the best that this host can do (default: $RUNROOTLESS_ENGINE, the
-                          bundle's annotation org.runrootless.engine, auto)
-  --fast-path on|off      answer stat and the like in the programs themselves (default:
-                          $RUNROOTLESS_FAST_PATH, the annotation org.runrootless.fast-path, off)
+_WIDTH = 80
+_INDENT = "   "
+_OPTION_COLUMN = 27
 
-Flags of its own of run and create:
-  --network NAME          host (default), none, pasta or slirp4netns
-  --dns NAME              /etc/resolv.conf and /etc/hosts: copies of the host's (host, the
-                          default) or the root file system's own (none)
 
-setup writes what podman and buildah need to use it into ~/.config/containers.
+def of_program() -> str:
+    """Return what ``runrootless --help`` prints: the commands in groups, as runc has them."""
+    lines = [
+        "NAME:",
+        f"{_INDENT}runrootless - {PROGRAM.summary}",
+        "",
+        "USAGE:",
+        f"{_INDENT}runrootless [GLOBAL FLAG ...] {PROGRAM.arguments}",
+        "",
+        *_paragraph(PROGRAM.description),
+        "",
+    ]
+    for group in GROUPS:
+        lines.append(f"COMMANDS, {group}:")
+        for one in COMMANDS:
+            if one.group == group:
+                lines.append(f"{_INDENT}{one.name:12}{one.summary}")
+        lines.append("")
+    lines += ["GLOBAL FLAGS:", *_options(PROGRAM), *_parts(PROGRAM)]
+    lines += ["", "`runrootless COMMAND --help` tells of a command."]
+    return "\n".join(lines) + "\n"
 
-run, create and exec take runc's flags; exec --user also takes names.  All other
-commands and flags are the runtime's: see `runc --help`, `runc run --help` ...
-"""
+
+def of_command(one: Command) -> str:
+    """Return what ``runrootless COMMAND --help`` prints."""
+    lines = [
+        "NAME:",
+        f"{_INDENT}runrootless {one.name} - {one.summary}",
+        "",
+        "USAGE:",
+        f"{_INDENT}{synopsis(one)}",
+        "",
+        *_paragraph(one.description),
+        "",
+        "FLAGS:",
+        *_options(one),
+        *_parts(one),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def synopsis(one: Command) -> str:
+    """Return how a command is called."""
+    return f"runrootless {one.name} {one.arguments}".rstrip()
+
+
+def _options(one: Command) -> list[str]:
+    lines = []
+    for spellings, value, text in one.options():
+        head = _INDENT + ", ".join(spellings) + (f" {value}" if value else "")
+        if len(head) > _OPTION_COLUMN - 2:
+            lines.append(head)
+            head = ""
+        indent = " " * _OPTION_COLUMN
+        lines += _wrap(text, head.ljust(_OPTION_COLUMN), indent)
+    return lines
+
+
+def _parts(one: Command) -> list[str]:
+    lines = []
+    for title, text in one.parts:
+        lines += ["", f"{title.upper()}:", *_paragraph(text)]
+    return lines
+
+
+def _paragraph(text: str) -> list[str]:
+    """Return text in lines; what is indented already stays as it is."""
+    if text.startswith(" "):
+        return [line[len(_INDENT) - 2 :] for line in text.split("\n")]
+    return _wrap(text, _INDENT, _INDENT)
+
+
+def _wrap(text: str, first: str, rest: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import signal
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from runrootless import interrupts
-from runrootless.command_line.own import Parser
+from runrootless.command_line import own
+from runrootless.command_line.runc import BUNDLE
 from runrootless.errors import Error
 from runrootless.images import build, config, image, reference, rootfs_tar, snapshot
 from runrootless.images.archive import Archive, docker_image
@@ -34,12 +34,33 @@ _MAXIMUM = 64 << 30
 """What an image may come to, in bytes, unless the user says otherwise."""
 
 
+@dataclass(frozen=True)
+class _Options:
+    """What the command line says, as ``manual`` has it."""
+
+    source: str
+    directory: str
+    command: list[str]
+    force: bool
+    tty: bool
+    quiet: bool
+    user: str
+    platform: str
+    mirror: str
+    transport: str
+    tls_verify: bool | None
+    cert_dir: str
+    max_size: int
+
+
 def run(command_line: Parsed) -> int:
     """Make the bundle that the command line asks for; return the exit code.
 
     Raises ``Error`` and ``OSError``; then there is no bundle.
     """
     options = _parse(command_line.arguments[1:])
+    if options is None:
+        return 0
     source = reference.parse(options.source)
     if options.mirror and source.kind != reference.DEBIAN:
         raise Error("--mirror is for debian:SUITE")
@@ -80,7 +101,7 @@ def _end(number: int, frame: object) -> None:
 def _get(
     source: reference.Source,
     platform: image.Platform,
-    options: argparse.Namespace,
+    options: _Options,
     limit: Limit,
     progress: Progress,
     directory: int,
@@ -115,7 +136,7 @@ def _get(
     return transports.get(transport, text, name.reference, platform, cache, progress)
 
 
-def _transport(name: reference.Name, cache: Cache, options: argparse.Namespace) -> Transport:
+def _transport(name: reference.Name, cache: Cache, options: _Options) -> Transport:
     from runrootless.images.transports import skopeo
 
     if options.transport == "oras" or (options.transport == "auto" and not skopeo.is_there()):
@@ -136,59 +157,35 @@ def _is_shell(arguments: Sequence[str]) -> bool:
     return len(arguments) == 1 and os.path.basename(arguments[0]) in _SHELLS
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = Parser(
-        prog="runrootless bundle",
-        usage="%(prog)s [options] SOURCE DIR [COMMAND [ARGUMENT ...]]",
-        description="Make a bundle, as `runrootless run` takes it, in the new directory DIR. "
-        "Owners, modes, devices and attributes of all files are kept as records.",
-        epilog=f"SOURCE is one of:\n{reference.KINDS}\n\n"
-        "COMMAND stands in the place of the image's.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+def _parse(words: Sequence[str]) -> _Options | None:
+    """Return what the command line says, None where its help was told. Raises ``Error``."""
+    parsed = own.parse("bundle", BUNDLE, words, "SOURCE DIR ...", 2)
+    if parsed is None:
+        return None
+    source, directory, *command = parsed.arguments
+    verifies = parsed.get("tls-verify")
+    for flag in ("tls-verify", "transport"):
+        if parsed.get(flag):
+            own.require_choice(flag, parsed.get(flag))
+    return _Options(
+        source,
+        directory,
+        command,
+        parsed.is_on("force"),
+        parsed.is_on("tty"),
+        parsed.is_on("quiet"),
+        parsed.get("user"),
+        parsed.get("platform"),
+        parsed.get("mirror"),
+        parsed.get("transport", "auto"),
+        verifies == "true" if verifies else None,
+        parsed.get("cert-dir"),
+        _size(parsed.get("max-size")) if parsed.get("max-size") else _MAXIMUM,
     )
-    add = parser.add_argument
-    add("source", metavar="SOURCE", help=argparse.SUPPRESS)
-    add("directory", metavar="DIR", help=argparse.SUPPRESS)
-    add("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS).required = False
-    add("--force", action="store_true", help="replace a bundle that is there")
-    add("--platform", default="", help="os/architecture[/variant] (default: this machine's)")
-    add("--user", default="", help="whom to run as: USER or USER:GROUP (default: the image's)")
-    add("--tty", action="store_true", help="the process is to have a terminal")
-    add(
-        "--max-size",
-        type=_size,
-        default=_MAXIMUM,
-        metavar="SIZE",
-        help="what the image may come to, in bytes, or with K, M, G or T (default: 64G)",
-    )
-    add(
-        "--transport",
-        choices=("auto", "skopeo", "oras"),
-        default="auto",
-        help="what fetches docker:// (default: skopeo where it is installed)",
-    )
-    add(
-        "--tls-verify",
-        type=_truth,
-        default=None,
-        metavar="true|false",
-        help="whether the registry must have a certificate that is known",
-    )
-    add("--cert-dir", default="", metavar="DIR", help="certificates for the registry")
-    add("--mirror", default="", metavar="URL", help="where debian:SUITE is got")
-    add("--quiet", "-q", action="store_true", help="tell nothing but errors")
-    return parser.parse_args(arguments)
 
 
 def _size(text: str) -> int:
     found = re.fullmatch(r"(\d{1,18})([kKmMgGtT]?)(?:i?[bB])?", text)
     if found is None or not int(found[1]):
-        raise argparse.ArgumentTypeError(f"{text!r} is no size: 500M or 20G, say")
+        raise Error(f"--max-size takes a size, 500M or 20G, not {text}")
     return int(found[1]) * _UNITS[found[2].lower()]
-
-
-def _truth(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
-    return text == "true"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import os
-import sys
 
 from runrootless import interrupts
-from runrootless.command_line import runc as command_line
+from runrootless.command_line import own
+from runrootless.command_line.runc import COMMIT
 from runrootless.errors import Error
 from runrootless.images import (
     base,
@@ -35,47 +35,16 @@ if TYPE_CHECKING:
     from runrootless.images.base import Base
     from runrootless.images.destination import Destination
 
-USAGE = """\
-Usage: runrootless commit [flags] BUNDLE IMAGE
-
-Writes an image of a bundle's root file system: the layers that it was made of, and what
-has changed since then as one more. Of tars, debian: and docker-archive: all is one layer.
-The owners, device nodes and attributes are those that
-its containers see. IMAGE is oci:PATH[:TAG], docker-archive:PATH[:NAME:TAG] or
-docker://HOST/NAME[:TAG].
-
-  --squash              one layer of the whole tree
-  --config KEY=VALUE    change what is to be run: entrypoint, cmd (a list in JSON, or a line for
-                        the shell), workingdir, user, stopsignal, env=NAME=VALUE,
-                        label=NAME=VALUE, port, volume; nothing after = takes it away
-  --author TEXT         who has made the image
-  --message TEXT        a comment in its history
-  --tls-verify=false    do not check the registry's certificate
-
-With SOURCE_DATE_EPOCH nothing in the image is newer than that. Without it the image is as
-new as its newest file: the same tree makes the same image.
-"""
-
 
 def run(options: Parsed) -> int:
     """Write the image; return the exit code. Raises ``Error``, OSError, KeyboardInterrupt."""
-    parsed = command_line.parse(command_line.COMMIT, _in_order(options.arguments[1:]))
-    if parsed.is_on("help"):
-        sys.stdout.write(USAGE)
+    parsed = own.parse("commit", COMMIT, options.arguments[1:], "BUNDLE IMAGE", 2)
+    if parsed is None:
         return 0
-    if parsed.error:
-        raise Error(f"commit does not take {parsed.arguments[0]}: see `runrootless commit --help`")
-    if len(parsed.arguments) != 2:
-        raise Error("commit takes a bundle and an image: see `runrootless commit --help`")
     with interrupts.Raised():
         digest = _commit(parsed)
     print(digest)
     return 0
-
-
-def _in_order(words: list[str]) -> list[str]:
-    """Return the words with the flags before the others, where none of them is ambiguous."""
-    return command_line.flags_first(command_line.COMMIT, words)
 
 
 def _commit(parsed: Parsed) -> str:

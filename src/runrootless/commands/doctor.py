@@ -7,21 +7,14 @@ import sys
 import textwrap
 
 from runrootless import __version__
-from runrootless.command_line import runc as command_line
+from runrootless.command_line import own
+from runrootless.command_line.runc import DOCTOR
 from runrootless.doctor import engines, kernel, place, tools
 from runrootless.doctor.finding import NO, OK, Finding
-from runrootless.errors import Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runrootless.command_line.runc import Parsed
-
-USAGE = """\
-Usage: runrootless doctor [--json]
-
-Tells what this host can do for containers without root, which engine is taken,
-and what mends what does not work. Exits with 1 if no engine works.
-"""
 
 _WIDTH = 80
 _NAME = 18
@@ -30,12 +23,9 @@ _STATUS = 4
 
 def run(options: Parsed) -> int:
     """Print the report; return the exit code. Raises ``Error`` for flags that there are not."""
-    parsed = command_line.parse(command_line.DOCTOR, options.arguments[1:])
-    if parsed.is_on("help"):
-        sys.stdout.write(USAGE)
+    parsed = own.parse("doctor", DOCTOR, options.arguments[1:])
+    if parsed is None:
         return 0
-    if parsed.error or parsed.arguments:
-        raise Error(f"doctor does not take {parsed.arguments[0]}: see `runrootless doctor --help`")
     findings = examine()
     engine = choose(findings)
     if parsed.is_on("json"):

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 
 from runrootless import engines, launcher
-from runrootless.command_line import runc as command_line
+from runrootless.command_line import own
+from runrootless.command_line.runc import EMULATE
 from runrootless.errors import Error
 from runrootless.runtimes import user_namespace
 
@@ -29,14 +29,6 @@ NOT_EXECUTED = 126
 NOT_FOUND = 127
 """Exit code where it is not there."""
 
-USAGE = """\
-Usage: runrootless [global flags] emulate [--engine NAME] [--] [COMMAND [ARGUMENT ...]]
-
-Runs a command of the host with root emulated: it may chown, mknod, chroot, mount
-and become other users, and the owners it gives to your files are remembered.
-Without a command it is your shell.
-"""
-
 # Programs of which there is an integration: containers/storage.
 _WITH_IMAGES = ("podman", "buildah")
 _PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -47,14 +39,13 @@ def run(options: Parsed) -> int:
 
     Raises ``Error`` if the command cannot be had, or root cannot be emulated.
     """
-    parsed = command_line.parse(command_line.EMULATE, options.arguments[1:])
-    if parsed.is_on("help"):
-        sys.stdout.write(USAGE)
+    try:
+        words = options.arguments[1:]
+        parsed = own.parse("emulate", EMULATE, words, "[COMMAND [ARGUMENT ...]] ...")
+    except Error as error:
+        raise Error(str(error), FAILED) from None
+    if parsed is None:
         return 0
-    if parsed.error:
-        raise Error(
-            f"emulate does not take {parsed.arguments[0]}: see `runrootless emulate -h`", 125
-        )
     command = parsed.arguments or [os.environ.get("SHELL") or "/bin/sh"]
     try:
         choice = _choose(parsed.get("engine") or options.get("engine"))

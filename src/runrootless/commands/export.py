@@ -5,10 +5,10 @@ from __future__ import annotations
 import lzma
 import os
 import subprocess
-import sys
 
 from runrootless import interrupts
-from runrootless.command_line import runc as command_line
+from runrootless.command_line import own
+from runrootless.command_line.runc import EXPORT
 from runrootless.errors import Error, named
 from runrootless.images import edit_config, layer, own_namespace
 from runrootless.images.gzip_stream import GzipWriter
@@ -22,28 +22,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runrootless.command_line.runc import Parsed
 
-USAGE = """\
-Usage: runrootless export BUNDLE -|FILE[.gz|.xz|.zst]
-
-Writes a tarball of a bundle's root file system to the standard output, or into a file,
-compressed as its name ends. The owners, device nodes and attributes are those that its
-containers see. With SOURCE_DATE_EPOCH no file in it is newer than that.
-"""
-
 _STANDARD_OUTPUT = "-"
 _UNKNOWN_ENDS = (".bz2", ".lz4", ".lzma", ".tbz", ".tgz", ".txz", ".Z")
 
 
 def run(options: Parsed) -> int:
     """Write the tarball; return the exit code. Raises ``Error``, OSError, KeyboardInterrupt."""
-    parsed = command_line.parse(command_line.EXPORT, options.arguments[1:])
-    if parsed.is_on("help"):
-        sys.stdout.write(USAGE)
+    parsed = own.parse("export", EXPORT, options.arguments[1:], "BUNDLE -|FILE", 2)
+    if parsed is None:
         return 0
-    if parsed.error:
-        raise Error(f"export does not take {parsed.arguments[0]}: see `runrootless export --help`")
-    if len(parsed.arguments) != 2:
-        raise Error("export takes a bundle and a file: see `runrootless export --help`")
     bundle, name = parsed.arguments
     if name.endswith(_UNKNOWN_ENDS):
         raise Error(f"{name}: a tarball is written plain, or as .gz, .xz or .zst")

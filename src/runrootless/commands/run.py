@@ -6,6 +6,7 @@ import os
 
 from runrootless import interrupts, launcher, requirements
 from runrootless.agent.settings import Settings
+from runrootless.bundle.hooks import replacement
 from runrootless.command_line import runc as command_line
 from runrootless.containers import garbage, state
 from runrootless.derived_bundle import derive, explain
@@ -83,7 +84,11 @@ def prepare(invocation: Invocation) -> list[str]:
             _explain(invocation, f"no fast path: {derived.slow}")
         _explain(invocation, *explain(bundle, config, directory.path))
     # What is launched has to be in it too.
-    if choice.engine.IN_OWN_NAMESPACE and not user_namespace.enter_new(invocation.runtime.path):
+    if derived.neighbour is not None and derived.neighbour.user_namespace:
+        if choice.engine.IN_OWN_NAMESPACE:
+            # Only from there can the container's be joined.
+            user_namespace.enter_around(derived.neighbour.pid)
+    elif choice.engine.IN_OWN_NAMESPACE and not user_namespace.enter_new(invocation.runtime.path):
         state.remove_container_directory(directory.path)
         os.close(directory.lock_fd)
         interrupts.let_through()
@@ -100,6 +105,7 @@ def prepare(invocation: Invocation) -> list[str]:
             derived.rootfs,
             terminal_group=derived.terminal_group,
             fast_path=derived.fast_path,
+            devices=derived.devices,
         )
     )
     # Now what was launched removes it, when this process ends without a container. Both at
@@ -115,6 +121,7 @@ def prepare(invocation: Invocation) -> list[str]:
             first,
             derived.filter,
             derived.hooks,
+            replacement(directory.path, bundle) if derived.hooks else (b"", b""),
         )
     interrupts.let_through()
     # These the runtime takes from the bundle on, which is another one by now.

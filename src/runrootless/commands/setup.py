@@ -7,9 +7,11 @@ import os
 import sys
 import tempfile
 
-from runrootless.command_line.own import Parser
-from runrootless.errors import Error
+from runrootless.command_line import own
+from runrootless.command_line.runc import SETUP
+from runrootless.errors import Error, suggestion
 from runrootless.integrations import podman, toml_text
+from runrootless.toml_file import parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,23 +24,23 @@ def run(options: Parsed) -> int:
     Returns the exit code. Raises ``Error`` and ``OSError``; then no file is changed, or
     the error was in writing one.
     """
-    parser = Parser(
-        prog="runrootless setup",
-        description="Write what a program needs to use runrootless into its configuration: the "
-        "user's own, and there nothing but these settings. What is changed is shown.",
-    )
-    parser.add_argument("program", choices=["podman"], help="podman stands for buildah as well")
-    parser.add_argument("--undo", action="store_true", help="take the settings out again")
-    parser.add_argument("--dry-run", action="store_true", help="only show what would be changed")
-    chosen = parser.parse_args(options.arguments[1:])
+    parsed = own.parse("setup", SETUP, options.arguments[1:], "podman", 1)
+    if parsed is None:
+        return 0
+    if parsed.arguments != ["podman"]:
+        raise Error(
+            f"setup takes podman, which stands for buildah as well, not {parsed.arguments[0]}"
+            f"{suggestion(parsed.arguments[0], ('podman',))}"
+        )
+    is_undone = parsed.is_on("undo")
 
     changes = {}
     texts = {}
     for path, make in podman.files(os.path.abspath(sys.argv[0])).items():
         text = _read(path)
-        toml_text.parse(text, path)
-        new = toml_text.undo(text) if chosen.undo else make(text)
-        if new != text and not chosen.undo:
+        parse(text, path)
+        new = toml_text.undo(text) if is_undone else make(text)
+        if new != text and not is_undone:
             # Not on top of what an earlier version has written.
             new = make(toml_text.undo(text))
         texts[os.path.basename(path)] = new
@@ -48,10 +50,10 @@ def run(options: Parsed) -> int:
         sys.stdout.writelines(_difference(path, old, new))
     if not changes:
         print("nothing to change")
-    elif not chosen.dry_run:
+    elif not parsed.is_on("dry-run"):
         for path, (_, new) in changes.items():
             _write(path, new)
-    if not chosen.undo:
+    if not is_undone:
         for note in podman.notes(texts["storage.conf"]):
             print(f"note: {note}")
     return 0

@@ -101,7 +101,7 @@ def _table(lines: list[str], bundles: dict[str, str]) -> str:
         longest = max(len(bundles.get(cell, cell)) for cell in cells)
         new_width = max(_GO_MINIMUM, longest + _GO_PADDING)
     table = []
-    for line, cell in zip(lines, cells, strict=True):
+    for line, cell in zip(lines, cells):
         if line:
             rest = line[start + len(cell) :].lstrip(" ")
             new = f"{bundles.get(cell, cell)} ".ljust(new_width)

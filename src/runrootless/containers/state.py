@@ -179,6 +179,15 @@ def find_container_directory(container_id: str, root: str) -> str | None:
 def container_directories(root: str) -> dict[str, str]:
     """Return the directories of all containers of ours whose state is in ``root``, by ID."""
     found: dict[str, str] = {}
+    for path, owner, container_id in all_directories():
+        if owner == root:
+            found.setdefault(container_id, path)
+    return found
+
+
+def all_directories() -> list[tuple[str, str, str]]:
+    """Return the directory, the state root and the ID of each container of ours."""
+    found = []
     for base in base_directories():
         try:
             names = os.listdir(base) if _objection(base) is None else []
@@ -187,8 +196,8 @@ def container_directories(root: str) -> dict[str, str]:
         for name in names:
             path = os.path.join(base, name)
             owner = _owner(path) if is_name(name) else None
-            if owner is not None and owner[0] == root:
-                found.setdefault(owner[1], path)
+            if owner is not None:
+                found.append((path, *owner))
     return found
 
 

@@ -11,11 +11,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import select
     from collections.abc import Callable
-    from typing import TypeAlias
+
+    from typing_extensions import TypeAlias
 
     from runrootless.linux.memory import Memory
 
-    Handler: TypeAlias = Callable[["Call"], int | None]
+    Handler: TypeAlias = "Callable[[Call], int | None]"
     """What answers a call: it returns the result, or -errno, None where it answers itself."""
 
 _UNPACK = seccomp.CALL.unpack

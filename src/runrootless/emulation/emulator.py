@@ -11,6 +11,7 @@ from runrootless.emulation.files.access_lists import AccessLists
 from runrootless.emulation.files.attributes import Attributes
 from runrootless.emulation.files.chown import Chown
 from runrootless.emulation.files.creation import Creation
+from runrootless.emulation.files.furnishing import Furnishing, Node
 from runrootless.emulation.files.metadata import Metadata
 from runrootless.emulation.files.modes import Modes
 from runrootless.emulation.files.nodes import Nodes
@@ -42,13 +43,15 @@ from runrootless.emulation.refused import Refused
 from runrootless.emulation.stores.attribute_store import AttributeStore
 from runrootless.emulation.stores.owner_store import OwnerStore
 from runrootless.emulation.table import CHECKS, I386_CHECKS, rows
-from runrootless.linux import seccomp
+from runrootless.linux import eventfd, seccomp
 from runrootless.linux.files import open_directory
 from runrootless.linux.seccomp import AUDIT_ARCHITECTURES
 from runrootless.linux.syscall_numbers import NUMBERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from runrootless.emulation.call import Handler
     from runrootless.emulation.mounting.roots import Views
     from runrootless.emulation.permissions.checks import Checks
@@ -82,7 +85,7 @@ class Emulator:
         self._status_files = StatusFiles()
         self._process_files = ProcessFiles(shared.procfs, shared.identity, self._status_files)
         self._expectations = shared.ownership.expectations
-        self._expectations.wake = lambda: os.eventfd_write(self.wakes, 1)
+        self._expectations.wake = lambda: eventfd.add(self.wakes)
         shared.paths.on_borrowing(self._borrow)
         self._mounts = Mounts(shared, self._status_files, views)
         kept = Attributes(shared.files, attributes)
@@ -157,6 +160,21 @@ class Emulator:
     def started(self, pid: int) -> None:
         """Take note that a runtime has started ``pid`` in the container."""
         self._streams.give(pid)
+
+    def furnish(self, nodes: Sequence[Node], shown: Sequence[Node]) -> None:
+        """Make nodes, and show devices of the host, in a process that has joined the container.
+
+        It has one thread. Raises OSError, with the path as ``filename``.
+        """
+        furnishing = Furnishing(self.shared)
+        os.umask(0)
+        for act, some in ((furnishing.make, nodes), (furnishing.show, shown)):
+            for node in some:
+                try:
+                    act(node)
+                except OSError as error:
+                    error.filename = node.path
+                    raise
 
     def joined(self, is_first: bool = True) -> None:
         """Take note that this process has joined the container, as the first one or another."""

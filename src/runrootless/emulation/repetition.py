@@ -69,7 +69,7 @@ IDEMPOTENT = frozenset(
         *("setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setgroups"),
         *("setuid32", "setgid32", "setreuid32", "setregid32", "setresuid32", "setresgid32"),
         *("setgroups32", "setrlimit", "setpriority", "ioprio_set"),
-        *("fchmod", "fchmodat2", "utimensat", "utimensat_time64"),
+        *("chmod", "fchmod", "fchmodat", "fchmodat2", "utimensat", "utimensat_time64"),
         # What only asks.
         *("stat", "lstat", "fstat", "newfstatat", "statx"),
         *("stat64", "lstat64", "fstat64", "fstatat64"),

@@ -25,11 +25,12 @@ from runrootless.linux.syscall_numbers import NUMBERS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import TypeAlias
+
+    from typing_extensions import TypeAlias
 
     from runrootless.emulation.table import Condition
 
-    Row: TypeAlias = tuple[str, str, Condition | None]
+    Row: TypeAlias = "tuple[str, str, Condition | None]"
     Block: TypeAlias = tuple[int, bytes]
 
 MACHINES = {"x86_64": ("x86_64", "i386"), "aarch64": ("aarch64",)}

@@ -33,10 +33,10 @@ SYS_SENDMMSG = 20
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import TypeAlias
+    from typing_extensions import TypeAlias
 
     Condition: TypeAlias = tuple[int, str, int, int]
-    Row: TypeAlias = tuple[str, str, Condition | None]
+    Row: TypeAlias = "tuple[str, str, Condition | None]"
 
 _O_CREAT = 0o100
 _O_TRUNC = 0o1000
@@ -53,7 +53,6 @@ _PRIO_USER = 2
 _IOPRIO_WHO_USER = 3
 _PTRACE_ATTACH = 16
 _PTRACE_SEIZE = 0x4206
-_AT_EMPTY_PATH = 0x1000
 
 _INT = 0xFFFFFFFF
 
@@ -75,7 +74,6 @@ def _each(name: str, target: str, argument: int, *values: int) -> list[Row]:
     return [(name, target, _equals(argument, value)) for value in values]
 
 
-_NULL_PATH: Condition = (1, "SCMP_CMP_EQ", 0, 0)
 _OWNER_CALLS = ("chown", "lchown", "fchown")
 
 TABLE: tuple[Row, ...] = (
@@ -90,12 +88,12 @@ TABLE: tuple[Row, ...] = (
     ("lchown", "chown.lchown", None),
     ("fchown", "chown.fchown", None),
     ("fchownat", "chown.fchownat", None),
-    # Modes and times of what is open, which may be an emulated device node. By path the kernel is
-    # right about these; and what belongs to the host hardly anybody changes.
+    # Modes and times, of what may be an emulated device node that is open, or the host's.
+    ("chmod", "modes.chmod", None),
     ("fchmod", "modes.fchmod", None),
-    ("fchmodat2", "modes.fchmodat2", _has_bits(3, _AT_EMPTY_PATH)),
-    ("utimensat", "modes.utimensat", _NULL_PATH),
-    ("utimensat", "modes.utimensat", _has_bits(3, _AT_EMPTY_PATH)),
+    ("fchmodat", "modes.fchmodat", None),
+    ("fchmodat2", "modes.fchmodat2", None),
+    ("utimensat", "modes.utimensat", None),
     # Special files.
     ("mknod", "nodes.mknod", None),
     ("mknodat", "nodes.mknodat", None),
@@ -237,10 +235,8 @@ I386_TABLE: tuple[Row, ...] = (
         if target.startswith("ids.") or name in _OWNER_CALLS
         for row in ((name, f"ids_16.{name}", None), (f"{name}32", target, None))
     ),
-    ("utimensat", "modes.utimensat_32", _NULL_PATH),
-    ("utimensat", "modes.utimensat_32", _has_bits(3, _AT_EMPTY_PATH)),
-    ("utimensat_time64", "modes.utimensat", _NULL_PATH),
-    ("utimensat_time64", "modes.utimensat", _has_bits(3, _AT_EMPTY_PATH)),
+    ("utimensat", "modes.utimensat_32", None),
+    ("utimensat_time64", "modes.utimensat", None),
     ("sendmsg", "sending.sendmsg_32", None),
     ("sendmmsg", "sending.sendmmsg_32", None),
     ("recvmsg", "receiving.recvmsg_32", None),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from importlib import import_module
 
-from runrootless.errors import Error
+from runrootless.errors import Error, suggestion
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,7 +102,10 @@ def choose(option: str, annotation: str) -> Choice:
     if name == AUTO:
         return _nested(_best())
     if name not in NAMES:
-        raise Error(f"there is no engine {name}: {source} takes {', '.join(NAMES)} or {AUTO}")
+        raise Error(
+            f"there is no engine {name}: {source} takes {', '.join(NAMES)} or {AUTO}"
+            f"{suggestion(name, (*NAMES, AUTO))}"
+        )
     engine = load(name)
     obstacle = engine.obstacle()
     if obstacle is not None:

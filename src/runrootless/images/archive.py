@@ -155,7 +155,7 @@ def docker_image(archive: Archive, source: str, reference: str) -> Image:
     elif reference:
         wanted = {reference, f"docker.io/library/{reference}", f"docker.io/{reference}"}
         wanted |= {f"{one}:latest" for one in wanted}
-        chosen = [one for one, tags in zip(images, names, strict=True) if wanted & set(tags)]
+        chosen = [one for one, tags in zip(images, names) if wanted & set(tags)]
     else:
         chosen = images
     if len(chosen) != 1:
@@ -180,7 +180,7 @@ def _compose(archive: Archive, source: str, about: dict[str, object]) -> Image:
     if len(diff_ids) != len(paths):
         raise Error(f"{source} has {len(paths)} layers, its configuration {len(diff_ids)}")
     layers = []
-    for path, diff_id in zip(paths, diff_ids, strict=True):
+    for path, diff_id in zip(paths, diff_ids):
         Digest(str(diff_id))
         layers.append(Layer(Descriptor("", -1), str(diff_id), partial(archive.open, str(path))))
     return Image(source, image.platform_of(document), config, layers)

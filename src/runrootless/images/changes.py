@@ -9,7 +9,8 @@ from runrootless.images.snapshot import digest_of_content
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from typing import TypeAlias
+
+    from typing_extensions import TypeAlias
 
     from runrootless.images.read_tree import Found, Node, Tree
     from runrootless.images.snapshot import Known

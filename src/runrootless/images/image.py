@@ -228,7 +228,7 @@ def compose(
     if len(descriptors) > _LAYERS_LIMIT:
         raise Error(f"{what} has {len(descriptors)} layers, more than {_LAYERS_LIMIT}")
     layers = []
-    for descriptor, diff_id in zip(descriptors, diff_ids, strict=True):
+    for descriptor, diff_id in zip(descriptors, diff_ids):
         Digest(str(diff_id))
         layers.append(
             Layer(

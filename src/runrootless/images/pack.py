@@ -154,8 +154,7 @@ def _entry(entry: tuple[int, int, int]) -> bytes:
     tag, permissions, number = entry
     name, is_named = _TAGS.get(tag, (b"other", False))
     letters = bytes(
-        letter if permissions & bit else ord("-")
-        for letter, bit in zip(b"rwx", (4, 2, 1), strict=True)
+        letter if permissions & bit else ord("-") for letter, bit in zip(b"rwx", (4, 2, 1))
     )
     return b"%b:%b:%b" % (name, b"%d" % number if is_named else b"", letters)
 

@@ -43,10 +43,11 @@ class Place:
 class Places:
     """The directories of a root file system, which is open as ``root``.
 
-    ``made`` is told the inode number of each one that is made on the way.
+    ``made`` is told of each one that is made on the way: what it is made in, and itself, as
+    O_PATH descriptors.
     """
 
-    def __init__(self, root: int, made: Callable[[int], None]) -> None:
+    def __init__(self, root: int, made: Callable[[int, int], None]) -> None:
         self._made = made
         self.root = Place(root, b"", None, b"")
         self._open: dict[bytes, Place] = {}
@@ -97,7 +98,7 @@ class Places:
                     return None
                 os.mkdir(name, 0o755, dir_fd=place.fd)
                 fd = os.open(name, _PATH, dir_fd=place.fd)
-                self._made(os.fstat(fd).st_ino)
+                self._made(place.fd, fd)
             except NotADirectoryError:
                 try:
                     target = os.readlink(name, dir_fd=place.fd)

@@ -59,7 +59,7 @@ class Records:
 
     def close(self) -> None:
         """Close the side stores; one in which nothing is kept is removed."""
-        for fd, name in zip(self._fds, STORES, strict=True):
+        for fd, name in zip(self._fds, STORES):
             if os.fstat(fd).st_size == 0:
                 os.unlink(name, dir_fd=self._directory)
             os.close(fd)
@@ -92,6 +92,12 @@ class Records:
         """
         record = _record(uid, gid)
         self._ownership.keep_new(file, Record(record.uid, record.gid, kind, device))
+
+    def group(self, file: int) -> int:
+        """Return the group that is kept of a file, which is open as ``file``. Raises OSError."""
+        status = os.fstat(file)
+        record = self._ownership.find(file, status.st_mode, status.st_dev, status.st_ino)
+        return record.gid if record else 0
 
     def lasts(self, directory: int) -> bool:
         """Return whether what device nodes in a directory stand for can be kept beside it."""

@@ -18,17 +18,6 @@ DOCKER, OCI, OCI_ARCHIVE, DOCKER_ARCHIVE, STORAGE, DEBIAN, TAR = (
 )
 """The kinds of sources."""
 
-KINDS = """\
-  docker://NAME[:TAG|@DIGEST]     an image of a registry, Docker Hub unless NAME begins with a host
-  oci:PATH[:NAME]                 an OCI image layout in a directory
-  oci-archive:PATH[:NAME]         the same in a tar
-  docker-archive:PATH[:NAME]      what `docker save` writes
-  containers-storage:NAME         an image of podman's or buildah's (with skopeo alone)
-  debian:SUITE                    a minimal Debian, made by mmdebstrap
-  PATH, or - for standard input   the tar of a root file system, compressed or not\
-"""
-"""The kinds of sources, for a user."""
-
 _WITH_PATHS = (OCI, OCI_ARCHIVE, DOCKER_ARCHIVE)
 # The reference grammar of github.com/distribution/reference.
 _HOST = re.compile(r"(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?")

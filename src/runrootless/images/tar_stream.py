@@ -256,7 +256,7 @@ class Tar:
             ]
             if len(numbers) % 2:
                 raise self._broken(f"{_shown(entry.name)} has an odd map")
-            parts = list(zip(numbers[::2], numbers[1::2], strict=True))
+            parts = list(zip(numbers[::2], numbers[1::2]))
         else:
             return
         if real is None:
@@ -282,7 +282,7 @@ class Tar:
             if numbers:
                 wanted = 2 * numbers[0] + 1 - len(numbers)
                 numbers += [self._decimal(b"map", line) for line in lines[:wanted]]
-        return list(zip(numbers[1::2], numbers[2::2], strict=True))
+        return list(zip(numbers[1::2], numbers[2::2]))
 
     def _take_parts(self, entry: Entry, parts: list[tuple[int, int]]) -> None:
         end = 0

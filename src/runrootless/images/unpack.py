@@ -44,7 +44,7 @@ class Unpacker:
     def __init__(self, root: int, records: Records) -> None:
         self._root = root
         self._records = records
-        self._places = Places(root, self._forget)
+        self._places = Places(root, self._made_on_the_way)
         self._layer = -1
         # What this layer has brought, where there is something below it, by _key.
         self._brought: set[int] = set()
@@ -302,6 +302,12 @@ class Unpacker:
         found = self._places.find(place.path, True)
         assert found is not None
         return found
+
+    def _made_on_the_way(self, parent: int, directory: int) -> None:
+        self._forget(os.fstat(directory).st_ino)
+        # The group that a new directory has by mkdir(2).
+        if os.fstat(parent).st_mode & stat.S_ISGID:
+            self._records.own_special(directory, 0, self._records.group(parent))
 
     def _forget(self, inode: int) -> None:
         """Forget what was known of a directory whose inode number another one has."""

@@ -36,7 +36,7 @@ def write(path: str, reference: str, image: NewImage) -> str:
             archive = Archive(writer(file.fd))
             layers = [f"{layer.diff_id.partition(':')[2]}.tar" for layer in image.layers]
             there = set()
-            for layer, member in zip(image.layers, layers, strict=True):
+            for layer, member in zip(image.layers, layers):
                 if member not in there:
                     _add_layer(archive, member, layer, directory)
                 there.add(member)

@@ -12,6 +12,7 @@ import tempfile
 
 from runrootless.errors import Error
 from runrootless.integrations import image_owners, toml_text
+from runrootless.toml_file import parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def files(command: str) -> dict[str, Callable[[str], str]]:
 
 def notes(storage: str) -> list[str]:
     """Return what the user should know, a line each; ``storage`` is the text of storage.conf."""
-    settings = toml_text.parse(storage, "storage.conf")
+    settings = parse(storage, "storage.conf")
     root = _graph_root(settings)
     told = []
     driver = toml_text.get(settings, "storage", "driver")
@@ -69,11 +70,11 @@ def restore_owners() -> None:
             text = file.read()
     except (FileNotFoundError, UnicodeDecodeError):
         text = ""
-    image_owners.restore_images(_graph_root(toml_text.parse(text, path)))
+    image_owners.restore_images(_graph_root(parse(text, path)))
 
 
 def _use_runtime(text: str, path: str, command: str) -> str:
-    settings = toml_text.parse(text, path)
+    settings = parse(text, path)
     json_runtimes = toml_text.get(settings, "engine", "runtime_supports_json")
     if not isinstance(json_runtimes, list):
         json_runtimes = _JSON_RUNTIMES
@@ -86,7 +87,7 @@ def _use_runtime(text: str, path: str, command: str) -> str:
 
 
 def _use_storage(text: str, path: str) -> str:
-    settings = toml_text.parse(text, path)
+    settings = parse(text, path)
     driver = toml_text.get(settings, "storage", "driver")
     if driver is None:
         driver = _best_driver(_graph_root(settings))

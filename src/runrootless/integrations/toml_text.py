@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 
 from runrootless.errors import Error
+from runrootless.toml_file import NoTomlError, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,14 +21,6 @@ if TYPE_CHECKING:
 
 _MARK = ' # by "runrootless setup"'
 _INSTEAD = " in place of "
-
-
-def parse(text: str, path: str) -> dict[str, Any]:
-    """Return the settings in ``text``. Raises ``Error``, naming ``path``, if it is no TOML."""
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise Error(f"{path} is not valid TOML: {error}: correct or remove it") from None
 
 
 def get(settings: dict[str, Any], table: str, key: str) -> Any:
@@ -55,9 +47,9 @@ def change(text: str, table: str, key: str, value: str | list[str], path: str) -
         # What is there instead of a table is left as it is.
         if isinstance(inner, dict):
             inner[key] = value
-            if tomllib.loads(changed) == settings:
+            if parse(changed, path) == settings:
                 return changed
-    except tomllib.TOMLDecodeError:
+    except NoTomlError:
         pass
     raise Error(
         f"{path} is written in a way that cannot be changed safely: set {key} to "
@@ -113,8 +105,8 @@ def _end_of_value(lines: list[str], start: int) -> int:
     """Return the number of the line after an assignment, which may take several lines."""
     for end in range(start + 1, len(lines) + 1):
         try:
-            tomllib.loads("".join(lines[start:end]))
-        except tomllib.TOMLDecodeError:
+            parse("".join(lines[start:end]), "")
+        except NoTomlError:
             continue
         return end
     return start + 1

@@ -12,7 +12,7 @@ import stat
 import struct
 from _thread import _local
 
-from runrootless.linux import syscall_numbers
+from runrootless.linux import eventfd, syscall_numbers
 from runrootless.linux.libc import (
     address,
     c_char_p,
@@ -148,7 +148,7 @@ class Files(_local):
 
         Of a descriptor: Linux 6.11 and later ignores those there that it does not know.
         """
-        descriptor = os.eventfd(0, os.EFD_CLOEXEC)
+        descriptor = eventfd.eventfd()
         try:
             buffer = self._birth_address
             return bool(_syscall(_NR_NEWFSTATAT, descriptor, b"", buffer, c_long(flags)) == 0)

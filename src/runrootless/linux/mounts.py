@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import zlib
 
 from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD
@@ -30,6 +31,9 @@ _OPEN_TREE_CLONE = 1
 _AT_RECURSIVE = 0x8000
 _MOVE_MOUNT_EMPTY_PATHS = 0x04 | 0x40
 
+_MOUNT_SETATTR = 442
+_MOUNT_ATTR_RDONLY = 1
+
 _LASTING = 1 << 63
 
 # The backslash is the last one: what it stands before is none of these then.
@@ -38,6 +42,9 @@ _ESCAPED = ((rb"\040", b" "), (rb"\011", b"\t"), (rb"\012", b"\n"), (rb"\134", b
 _mount = function("mount", c_char_p, c_char_p, c_char_p, c_ulong, c_char_p)
 _umount = function("umount2", c_char_p, c_int)
 _open_tree = function("syscall", c_long, c_int, c_char_p, c_uint, result=c_long)
+_mount_setattr = function(
+    "syscall", c_long, c_int, c_char_p, c_uint, c_char_p, c_ulong, result=c_long
+)
 _move_mount = function("syscall", c_long, c_int, c_char_p, c_int, c_char_p, c_uint, result=c_long)
 
 
@@ -60,6 +67,29 @@ def clone_mount(descriptor: int) -> int:
     """
     flags = _OPEN_TREE_CLONE | AT_EMPTY_PATH | os.O_CLOEXEC
     return check(_open_tree(_OPEN_TREE, descriptor, b"", flags), "open_tree")
+
+
+def clone_writable(descriptor: int) -> int:
+    """Return a descriptor of a copy of the mount that a directory is on, which can be written to.
+
+    It begins at the directory, is attached nowhere, and goes with the descriptor. Raises OSError
+    as open_tree(2) and mount_setattr(2) say: EPERM where the mount is locked, ENOSYS before
+    Linux 5.12.
+    """
+    clone = clone_mount(descriptor)
+    # struct mount_attr: what is set, what is cleared, propagation, user namespace.
+    attributes = b"".join(
+        value.to_bytes(8, sys.byteorder) for value in (0, _MOUNT_ATTR_RDONLY, 0, 0)
+    )
+    try:
+        check(
+            _mount_setattr(_MOUNT_SETATTR, clone, b"", AT_EMPTY_PATH, attributes, len(attributes)),
+            "mount_setattr",
+        )
+    except BaseException:
+        os.close(clone)
+        raise
+    return clone
 
 
 def clone_tree(path: bytes) -> int:

@@ -14,7 +14,7 @@ import os
 import sys
 
 from runrootless.bundle.name_service import HOSTS, RESOLV_CONF, add_files, add_host_files
-from runrootless.errors import Error
+from runrootless.errors import Error, suggestion
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +48,10 @@ class Network:
         self.options = options.split(",") if options else []
         self.program = ""
         if self.name not in NAMES:
-            raise Error(f"there is no network {self.name}: --network takes {', '.join(NAMES)}")
+            raise Error(
+                f"there is no network {self.name}: --network takes {', '.join(NAMES)}"
+                f"{suggestion(self.name, NAMES)}"
+            )
         if self.name in _PACKAGES:
             self.program = _find(self.name)
         elif colon:

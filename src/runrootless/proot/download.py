@@ -202,5 +202,8 @@ def _show(done: int, total: int) -> None:
 
 
 def _checksum(path: str) -> str:
+    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while piece := file.read(_BLOCK):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -163,7 +163,7 @@ def _list(invocation: Invocation) -> int | None:
         for column in range(len(_COLUMNS) - 1)
     ]
     for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        cells = [cell.ljust(width) for cell, width in zip(row, widths)]
         sys.stdout.write("".join([*cells, row[-1]]) + "\n")
     return 0
 

@@ -6,7 +6,7 @@ import os
 import pwd
 import signal
 import tempfile
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 
 from runrootless.bundle import accounts, json_file
 from runrootless.bundle.host import HostFacts
@@ -76,7 +76,7 @@ def run(invocation: Invocation, parsed: Parsed, obstacle: str) -> int:
                 pid=pid,
                 bundle=bundle,
                 rootfs=spec["root"]["path"],
-                created=datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+                created=datetime.now(timezone.utc).isoformat().replace("+00:00", "Z"),
                 **({"annotations": spec["annotations"]} if spec.get("annotations") else {}),
                 owner=_user_name(),
                 supervisor=os.getpid(),

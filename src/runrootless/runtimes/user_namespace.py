@@ -13,7 +13,9 @@ rootless ways, and that capability.  ``exec`` joins it again.
 
 A mount namespace comes with it, and CAP_SYS_ADMIN.  So the runtime can protect its
 program from the container (CVE-2019-5736) by a read-only mount of it.  Else it makes a
-copy of it at every start, ten megabytes in runc's case.
+copy of it at every start, ten megabytes in runc's case.  crun makes a mount namespace
+for devices, and returns from it: that takes CAP_SYS_CHROOT as well, setns(2), and else it
+stays there, with a mount in the directory of its state that it then cannot remove.
 """
 
 from __future__ import annotations
@@ -33,9 +35,10 @@ _NS_GET_PARENT = 0xB702
 # <linux/prctl.h> and <linux/capability.h>.
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
+_CAP_SYS_CHROOT = 18
 _CAP_SYS_PTRACE = 19
 _CAP_SYS_ADMIN = 21
-_KEPT = (_CAP_SYS_PTRACE, _CAP_SYS_ADMIN)
+_KEPT = (_CAP_SYS_CHROOT, _CAP_SYS_PTRACE, _CAP_SYS_ADMIN)
 _APPARMOR_SWITCH = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns"
 _APPARMOR_PROFILES = "/etc/apparmor.d"
 # Each with the value that forbids them.
@@ -125,7 +128,7 @@ def enter_around(pid: int) -> None:
 
 
 def _keep_capabilities() -> None:
-    """Let the two capabilities survive execve(2): capabilities(7), "Ambient"."""
+    """Let these capabilities survive execve(2): capabilities(7), "Ambient"."""
     header = _words(_LINUX_CAPABILITY_VERSION_3, 0)
     inheritable = sum(1 << capability for capability in _KEPT)
     # Effective, permitted and inheritable, the low half of each, then the high ones.

@@ -22,6 +22,7 @@ from runrootless.agent.loop import ENDED, LEFT
 from runrootless.emulation.callers.credential_table import INFINITY
 from runrootless.emulation.owners.ownership import ATTRIBUTE
 from runrootless.emulation.stores.record import Record, decode, encode
+from runrootless.linux import eventfd
 from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_PATH
 from runrootless.linux.libc import c_void_p, silent_function
 from runrootless.linux.limits import RLIMIT_RTTIME, set_soft_limit
@@ -398,7 +399,7 @@ def test_whoever_sleeps_is_woken(caller: Caller) -> None:
     caller.activity.fall_asleep()
     call_stat(caller, PLAIN)
     assert not caller.activity.asleep
-    assert os.eventfd_read(caller.activity.wakes) == 1
+    assert eventfd.take(caller.activity.wakes) == 1
     call_stat(caller, PLAIN)
     assert not select.select([caller.activity.wakes], [], [], 0)[0]
 

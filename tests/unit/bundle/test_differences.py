@@ -49,9 +49,9 @@ def test_devices_and_sysctls(bundle: str) -> None:
     devices = [{"path": "/dev/nosuch", "type": "c", "major": 1, "minor": 2}]
     sysctl = {"net.ipv4.ip_forward": "1", "kernel.shmmax": "5"}
     assert lines_of(bundle, Machine(), devices=devices, sysctl=sysctl, intelRdt={}) == [
-        "dropped linux.devices /dev/nosuch",
         "dropped linux.sysctl net.ipv4.ip_forward",
         "dropped linux.intelRdt",
+        "dropped linux.devices /dev/nosuch",
     ]
 
 

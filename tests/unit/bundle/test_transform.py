@@ -181,6 +181,41 @@ def test_devices(bundle: str, device: dict[str, Any], kept: bool) -> None:
     assert linux["devices"] == ([device] if kept else [])
 
 
+def test_devices_that_an_agent_makes(bundle: str) -> None:
+    devices: list[dict[str, Any]] = [
+        {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "uid": 5, "fileMode": 0o600},
+        {"path": "/dev/fuse", "type": "p"},
+        {"path": "/dev//fuse", "type": "p"},
+        {"path": "/dev/null", "type": "c", "major": 9, "minor": 9},
+        {"path": "run/fifo", "type": "p", "major": 5, "gid": 4294967295},
+        {"path": "", "type": "c"},
+        {"path": "/dev/../dev/ptmx", "type": "c"},
+    ]
+    host = Machine(devices={"/dev/fuse": ("c", 10, 229), "/run/fifo": ("p", 0, 0)})
+    spec = minimal(devices=devices)
+    transform(spec, bundle, host, False, emulates_devices=True)
+    assert spec["linux"]["devices"] == devices[:1]
+    assert [tuple(one.values()) for one in spec[concerns.MEMORY]["devices"]] == [
+        ("/dev/fuse", 0o20600, os.makedev(10, 229), 5, 0, False, True),
+        ("/dev/null", 0o20666, os.makedev(9, 9), 0, 0, True, False),
+        ("/run/fifo", 0o10666, 0, 0, 0, False, False),
+    ]
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        {"path": "/dev/x", "type": "d"},
+        {"path": "/dev/x"},
+        {"path": "/dev/x", "type": "c", "minor": -1},
+        {"path": "/dev/x", "type": "p", "gid": 1 << 32},
+    ],
+)
+def test_devices_that_no_runtime_could_make(bundle: str, device: dict[str, Any]) -> None:
+    with pytest.raises(Error, match=r"linux\.devices: "):
+        transform(minimal(devices=[device]), bundle, Machine(), False, emulates_devices=True)
+
+
 def test_sysctls_of_the_network_are_the_hosts(bundle: str) -> None:
     settings = {"net.core.somaxconn": "1", "net/ipv4/ip_forward": "1", "kernel.shmmax": "5"}
     linux = transformed(bundle, minimal(sysctl=dict(settings)))

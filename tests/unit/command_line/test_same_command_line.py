@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,7 +136,28 @@ def lines(pieces: list[st.SearchStrategy[list[str]]]) -> st.SearchStrategy[list[
     return chosen.map(lambda groups: [word for group in groups for word in group])
 
 
-def asked(place: Place, runtime: str, command: str, words: list[str], found: str | None) -> str:
+# Flags before the command, some with values that look like others.
+BEFORE = {
+    "runc": (["--debug"], ["-debug=true"], ["--log", "run"], ["--log=x"], ["-log", "create"],
+             ["--log-format", "json"], ["-log-format=text"], ["--systemd-cgroup"],
+             ["--systemd-cgroup=false"], ["--rootless=true"], ["--rootless", "auto"],
+             ["--criu", "run"], ["-criu=x"], ["--nope"], ["--lo=x"], ["--"]),
+    "crun": (["--debug"], ["--log", "file:run"], ["--log=file:x"], ["--log-format", "json"],
+             ["--log-for=text"], ["--systemd-cgroup"], ["--syst"], ["--cgroup-manager", "disabled"],
+             ["--cgroup-manager=cgroupfs"], ["--cgroup-m", "disabled"], ["--rootless=auto"],
+             ["--criu", "x"], ["--nope"], ["--"]),
+}  # fmt: skip
+LOGS = ("run", "x", "create")
+
+
+def asked(
+    place: Place,
+    runtime: str,
+    command: str,
+    words: list[str],
+    found: str | None,
+    before: Sequence[str] = (),
+) -> str:
     """Return how far a runtime comes with a command line, if ``found`` is the ID in it."""
     root = place.directory / ("all" if found is None else "state")
     if found is not None:
@@ -145,7 +167,7 @@ def asked(place: Place, runtime: str, command: str, words: list[str], found: str
     path = RUNTIMES[runtime]
     assert path is not None
     done = subprocess.run(
-        [path, "--root", str(root), command, *words],
+        [path, "--root", str(root), *before, command, *words],
         cwd=place.directory,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -153,6 +175,11 @@ def asked(place: Place, runtime: str, command: str, words: list[str], found: str
         check=False,
     )
     said = done.stderr
+    for name in LOGS:
+        log = place.directory / name
+        if log.is_file():
+            said += log.read_text()
+            log.unlink()
     if "already exists" in said:
         assert found is None or runtime == "runc" or f"`{found}` already exists" in said
         return VALID
@@ -172,13 +199,15 @@ SAID = {
 """What runtimes say."""
 
 
-def ours(place: Place, runtime: str, command: str, words: list[str]) -> tuple[str | None, str]:
+def ours(
+    place: Place, runtime: str, command: str, words: list[str], before: Sequence[str] = ()
+) -> tuple[str | None, str]:
     """Return the ID that is found in a command line, and what its configuration is."""
     path = RUNTIMES[runtime]
     assert path is not None
-    options = command_line.parse(command_line.GLOBAL, [command, *words])
+    options = command_line.parse(command_line.GLOBAL, [*before, command, *words])
     invocation = Invocation(options, Runtime(path))
-    before = os.getcwd()
+    here = os.getcwd()
     os.chdir(place.directory)
     try:
         parsed = run_command.read(invocation)
@@ -190,7 +219,7 @@ def ours(place: Place, runtime: str, command: str, words: list[str]) -> tuple[st
         config = os.path.join(bundle, parsed.get("config") or "config.json")
         return parsed.arguments[0], place.kind(config)
     finally:
-        os.chdir(before)
+        os.chdir(here)
 
 
 ANY = settings(
@@ -225,6 +254,36 @@ def test_crun(place: Place, command: str, words: list[str]) -> None:
         flags = command_line.RUN if command == "run" else command_line.CREATE
         parsed = command_line.parse(flags, command_line.flags_first(flags, words))
         assert not parsed.error or "--keep" in words
+    elif theirs == UNUSABLE:
+        assert kind in (MISSING, BROKEN)
+    else:
+        assert theirs == kind
+
+
+@ANY
+@given(data=st.data(), runtime=st.sampled_from(("runc", "crun")), words=lines(PIECES))
+def test_flags_before_the_command(
+    place: Place, runtime: str, words: list[str], data: st.DataObject
+) -> None:
+    """Either both find the same container, or none is started, whoever says so."""
+    groups = data.draw(st.lists(st.sampled_from(BEFORE[runtime]), max_size=3))
+    before = [word for group in groups for word in group]
+    options = command_line.parse(command_line.GLOBAL, [*before, "run", *words])
+    path = RUNTIMES[runtime]
+    assert path is not None
+    if options.error or options.arguments[:1] != ["run"]:
+        command = Invocation(options, Runtime(path)).unchanged()
+        done = subprocess.run(
+            command, cwd=place.directory, stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+        for name in LOGS:
+            (place.directory / name).unlink(missing_ok=True)
+        assert done.returncode != 0 or b"sage" in done.stdout.lower() or b"NAME" in done.stdout
+        return
+    found, kind = ours(place, runtime, "run", words, before)
+    theirs = asked(place, runtime, "run", words, found, before)
+    if theirs == REFUSED:
+        assert found is None or runtime == "crun"
     elif theirs == UNUSABLE:
         assert kind in (MISSING, BROKEN)
     else:

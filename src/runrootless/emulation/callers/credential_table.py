@@ -36,7 +36,9 @@ from runrootless.emulation.stores.entry_file import UNIT_BITS, EntryFile, FullEr
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TypeAlias, TypeVar
+    from typing import TypeVar
+
+    from typing_extensions import TypeAlias
 
     State: TypeAlias = tuple[int, int, bool]
     Kept = TypeVar("Kept")

@@ -12,7 +12,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import TypeAlias
+    from typing_extensions import TypeAlias
 
     Ids: TypeAlias = tuple[int, int, int, int]
 
@@ -228,7 +228,7 @@ def set_all(ids: Ids, real: int, effective: int, saved: int, privileged: bool) -
     if not privileged and any(new != NO_CHANGE and new not in ids[:3] for new in wanted):
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
     new_real, new_effective, new_saved = (
-        old if new == NO_CHANGE else new for new, old in zip(wanted, ids[:3], strict=True)
+        old if new == NO_CHANGE else new for new, old in zip(wanted, ids[:3])
     )
     return (new_real, new_effective, new_saved, new_effective)
 

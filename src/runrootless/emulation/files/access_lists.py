@@ -18,7 +18,8 @@ from runrootless.linux.files import Files, handle
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import TypeAlias
+
+    from typing_extensions import TypeAlias
 
     Entry: TypeAlias = tuple[int, int, int]
 

@@ -20,7 +20,8 @@ from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TypeAlias
+
+    from typing_extensions import TypeAlias
 
     Convert: TypeAlias = Callable[[bytearray], bytes]
 

@@ -16,15 +16,16 @@ from runrootless.emulation.call import Call, Change, failure, require_valid
 from runrootless.emulation.callers.credentials import CAP_FOWNER
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.paths.resolution import Paths
-from runrootless.linux.files import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, handle
+from runrootless.linux.files import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, handle
 from runrootless.linux.memory import Memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import TypeAlias
 
-    Times: TypeAlias = Sequence[int | None] | None
+    from typing_extensions import TypeAlias
+
+    Times: TypeAlias = "Sequence[int | None] | None"
 
 # An array of two ``struct timespec`` or ``struct timeval``, and ``struct utimbuf``.
 PARTS = struct.Struct("=4q")
@@ -43,6 +44,16 @@ class Modes(Handlers):
     def __init__(self, shared: Shared, checked: bool) -> None:
         super().__init__(shared)
         self._checked = checked
+
+    def chmod(self, call: Call) -> int | None:
+        """chmod(2)."""
+        path, mode = call.arguments[:2]
+        return self.set_mode_at(call, AT_FDCWD, path, mode, 0)
+
+    def fchmodat(self, call: Call) -> int | None:
+        """The system call of fchmodat(2), which takes no flags."""
+        _, path, mode = call.arguments[:3]
+        return self.set_mode_at(call, call.descriptor(0), path, mode, 0)
 
     def fchmod(self, call: Call) -> int | None:
         """fchmod(2)."""
@@ -92,7 +103,7 @@ class Modes(Handlers):
             return None
         kept = mode & _PERMISSIONS
         is_host, is_node = self._kinds(file, status)
-        if kept & stat.S_ISGID and (self._checked or is_host or is_node):
+        if kept & stat.S_ISGID:
             group = (self._kept_owner(call, file, status) or (0, 0))[1]
             who = self._identity.of(call.pid)
             if not self._identity.may_set_group_id(call.pid, who, group):
@@ -138,9 +149,7 @@ class Modes(Handlers):
                 os.utime(handle(file))
             else:
                 kept = (status.st_atime_ns, status.st_mtime_ns)
-                atime, mtime = (
-                    old if new is None else new for old, new in zip(kept, times, strict=True)
-                )
+                atime, mtime = (old if new is None else new for old, new in zip(kept, times))
                 os.utime(handle(file), ns=(atime, mtime))
             return 0
         finally:
@@ -206,7 +215,7 @@ def read_times(memory: Memory, call: Call, structure: struct.Struct) -> tuple[Ti
     now = time.time_ns()
     values = [
         {_NOW: now, _OMIT: None}.get(part, seconds * _SECOND + part)
-        for seconds, part in zip(numbers[::2], parts, strict=True)
+        for seconds, part in zip(numbers[::2], parts)
     ]
     return (values,)
 
@@ -225,5 +234,5 @@ def read_old_times(
         return ([number * _SECOND for number in numbers],)
     if not all(0 <= part < 1000000 for part in numbers[1::2]):
         return None
-    pairs = zip(numbers[::2], numbers[1::2], strict=True)
+    pairs = zip(numbers[::2], numbers[1::2])
     return ([seconds * _SECOND + part * 1000 for seconds, part in pairs],)

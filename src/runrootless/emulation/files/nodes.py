@@ -15,7 +15,7 @@ from runrootless.emulation.call import Call
 from runrootless.emulation.callers.credentials import CAP_MKNOD
 from runrootless.emulation.files.creation import Creation
 from runrootless.emulation.handlers import Handlers, Shared
-from runrootless.emulation.paths.walk import Found
+from runrootless.emulation.owners.ownership import Ownership
 from runrootless.emulation.stores.record import Record
 from runrootless.linux.files import AT_FDCWD
 
@@ -62,7 +62,12 @@ class Nodes(Handlers):
                 record = record or Record()
                 record = Record(record.uid, record.gid, kind, device)
                 return self._creation.make(
-                    call, found, record, lambda: self._make_device(found, mode)
+                    call,
+                    found,
+                    record,
+                    lambda: make_device(
+                        self._ownership, found.parent, found.name, stat.S_IMODE(mode)
+                    ),
                 )
             if record is None:
                 return None
@@ -73,12 +78,13 @@ class Nodes(Handlers):
                 lambda: os.mknod(found.name, mode, device, dir_fd=found.parent),
             )
 
-    def _make_device(self, found: Found, mode: int) -> None:
-        permissions = stat.S_IMODE(mode)
-        if self._ownership.lasts_beside(os.fstat(found.parent).st_dev):
-            try:
-                os.mknod(found.name, permissions | stat.S_IFCHR, 0, dir_fd=found.parent)
-                return
-            except OSError:
-                pass
-        os.mknod(found.name, permissions | stat.S_IFREG, dir_fd=found.parent)
+
+def make_device(ownership: Ownership, parent: int, name: bytes, permissions: int) -> None:
+    """Make what stands for a device node in a directory, without its record. Raises OSError."""
+    if ownership.lasts_beside(os.fstat(parent).st_dev):
+        try:
+            os.mknod(name, permissions | stat.S_IFCHR, 0, dir_fd=parent)
+            return
+        except OSError:
+            pass
+    os.mknod(name, permissions | stat.S_IFREG, dir_fd=parent)

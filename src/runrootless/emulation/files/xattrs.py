@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
-    Place = tuple[int, int | None, int]
+    from typing_extensions import TypeAlias
+
+    Place: TypeAlias = "tuple[int, int | None, int]"
     Locate = Callable[[Call], Place]
 
     class Checks(Protocol):

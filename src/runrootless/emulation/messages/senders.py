@@ -16,11 +16,11 @@ from runrootless.linux.processes import read_status, status_fields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import TypeAlias
+    from typing_extensions import TypeAlias
 
     from runrootless.emulation.callers.credentials import Credentials
 
-    Packed: TypeAlias = tuple[int | None, tuple[int, int], tuple[int, ...]]
+    Packed: TypeAlias = "tuple[int | None, tuple[int, int], tuple[int, ...]]"
 
 _LIMIT = 4096
 _ASKED = ("asked",)

@@ -27,7 +27,7 @@ from runrootless.linux.processes import find_process, read_status, status_fields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import TypeAlias
+    from typing_extensions import TypeAlias
 
     from runrootless.emulation.callers.credentials import Credentials
 

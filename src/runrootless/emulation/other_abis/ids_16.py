@@ -131,7 +131,7 @@ class Ids16(Handlers):
 
     def _write_each(self, call: Call, ids: tuple[int, ...]) -> int:
         packed = [_ID.pack(shown(id_)) for id_ in ids[:3]]
-        parts = zip(call.arguments[:3], packed, strict=True)
+        parts = zip(call.arguments[:3], packed)
         return 0 if write(self._memory, call, *parts) else -errno.EFAULT
 
 

@@ -159,7 +159,7 @@ class Devices:
 
             with os.scandir(directory) as entries:
                 # However many there are, others wait meanwhile.
-                for _, entry in zip(range(_NODES_LIMIT), entries, strict=False):
+                for _, entry in zip(range(_NODES_LIMIT), entries):
                     if len(mounts) >= room:
                         break
                     covered = self._cover(pid, directory, os.fsencode(entry.name), note)

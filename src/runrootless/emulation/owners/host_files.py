@@ -54,7 +54,7 @@ class Change:
         if self.mode is not None:
             (mode,) = _MODE.unpack_from(data, MODE_OFFSET)
             _MODE.pack_into(data, MODE_OFFSET, mode & ~_PERMISSIONS | self.mode)
-        for offset, value in zip(_TIME_OFFSETS, self.times, strict=True):
+        for offset, value in zip(_TIME_OFFSETS, self.times):
             if value is not None:
                 _TIME.pack_into(data, offset, *divmod(value, _SECOND))
 
@@ -63,7 +63,7 @@ class Change:
         if self.mode is not None:
             (mode,) = _STATX_MODE.unpack_from(data, _STATX_MODE_OFFSET)
             _STATX_MODE.pack_into(data, _STATX_MODE_OFFSET, mode & ~_PERMISSIONS | self.mode)
-        for offset, value in zip(_STATX_TIME_OFFSETS, self.times, strict=True):
+        for offset, value in zip(_STATX_TIME_OFFSETS, self.times):
             if value is not None:
                 _STATX_TIME.pack_into(data, offset, *divmod(value, _SECOND))
 

@@ -18,7 +18,8 @@ from runrootless.linux.files import Files, handle
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TypeAlias
+
+    from typing_extensions import TypeAlias
 
     Key: TypeAlias = tuple[int, int, int]
 

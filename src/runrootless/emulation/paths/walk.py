@@ -26,7 +26,8 @@ from runrootless.linux.processes import shares_user_namespace
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TypeAlias
+
+    from typing_extensions import TypeAlias
 
     Search: TypeAlias = Callable[[int, os.stat_result], None]
     Follow: TypeAlias = Callable[[int, int], None]

@@ -49,20 +49,18 @@ class ModeChecks(AttributeChecks):
         super().__init__(shared, process_files, access_lists)
         self._modes = modes
 
-    def chmod(self, call: Call) -> int | None:
+    def chmod(self, call: Call) -> None:
         """chmod(2)."""
-        path, mode = call.arguments[:2]
-        return self._chmod(call, AT_FDCWD, path, mode)
+        self._with(call, AT_FDCWD, call.arguments[0], 0, self._require_owner)
 
     def fchmod(self, call: Call) -> None:
         """fchmod(2)."""
         file = self._paths.open_file(call, call.descriptor(0))
         self._with_file(call, file, self._require_owner)
 
-    def fchmodat(self, call: Call) -> int | None:
+    def fchmodat(self, call: Call) -> None:
         """The system call of fchmodat(2), which takes no flags."""
-        _, path, mode = call.arguments[:3]
-        return self._chmod(call, call.descriptor(0), path, mode)
+        self._with(call, call.descriptor(0), call.arguments[1], 0, self._require_owner)
 
     def fchmodat2(self, call: Call) -> None:
         """fchmodat2(2)."""
@@ -101,10 +99,6 @@ class ModeChecks(AttributeChecks):
     def utimensat_32(self, call: Call) -> None:
         """utimensat(2) of 32-bit programs, whose seconds have 32 bits."""
         self._check_times(call, PARTS_32)
-
-    def _chmod(self, call: Call, directory: int, path: int, mode: int) -> int | None:
-        self._with(call, directory, path, 0, self._require_owner)
-        return self._modes.set_mode_at(call, directory, path, mode, 0)
 
     def _set_old_times(
         self, call: Call, directory: int, index: int, structure: struct.Struct

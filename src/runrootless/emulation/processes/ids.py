@@ -140,7 +140,7 @@ class Ids(Handlers):
         return old
 
     def _write_ids(self, call: Call, ids: tuple[int, ...]) -> int:
-        parts = zip(call.arguments[:3], map(_ID.pack, ids[:3]), strict=True)
+        parts = zip(call.arguments[:3], map(_ID.pack, ids[:3]))
         return 0 if write(self._memory, call, *parts) else -errno.EFAULT
 
 

@@ -18,6 +18,7 @@ from time import monotonic
 from runrootless.emulation.call import Call, require_valid
 from runrootless.emulation.callers.credentials import ROOT
 from runrootless.emulation.paths.walk import open_child
+from runrootless.linux import eventfd
 from runrootless.linux.files import O_PATH
 from runrootless.linux.libc import address
 from runrootless.linux.mounts import (
@@ -83,7 +84,7 @@ class StatusFiles:
         """The same threads, for those who cannot look there."""
         self._stopped = False
         self._is_awaited = False
-        self.wakes = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.wakes = eventfd.eventfd()
         """Becomes readable when ``tidy`` is to be called."""
 
     def look(self) -> None:
@@ -173,7 +174,7 @@ class StatusFiles:
         Return when to call this next, in milliseconds; None is when ``wakes`` says.
         """
         try:
-            os.eventfd_read(self.wakes)
+            eventfd.take(self.wakes)
         except BlockingIOError:
             pass
         with self._lock:
@@ -206,7 +207,7 @@ class StatusFiles:
         self.reading.add(call.pid)
         if not self._is_awaited:
             self._is_awaited = True
-            os.eventfd_write(self.wakes, 1)
+            eventfd.add(self.wakes)
 
     def _mount(self, status: int, credentials: Credentials) -> _Copy:
         name, file = self._new_file()

@@ -13,7 +13,6 @@ import errno
 import fcntl
 import os
 from _thread import allocate_lock
-from array import array
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ class EntryFile:
         self._size = 0
         self._lines = 0
         # Places by hashes of texts, each plus one: an open hash table.
-        self._slots = array("I", bytes(4 * _FIRST_SLOTS))
+        self._slots = _table(_FIRST_SLOTS)
         self._paid: dict[tuple[int, bytes], tuple[int, int]] = {}
 
     def text(self, place: int) -> bytes | None:
@@ -177,7 +176,7 @@ class EntryFile:
         self._slots[slot] = place + 1
 
     def _grow(self) -> None:
-        self._slots = array("I", bytes(2 * 4 * len(self._slots)))
+        self._slots = _table(2 * len(self._slots))
         at = 0
         for line in self._read(0, self._size):
             self._enter(_split(line)[0], at // UNIT)
@@ -192,6 +191,11 @@ class EntryFile:
                 return found - 1
             slot = slot + 1 & mask
         return -1
+
+
+def _table(slots: int) -> memoryview:
+    # The module "array" imports "collections", which takes an agent's start a millisecond.
+    return memoryview(bytearray(4 * slots)).cast("I")
 
 
 def _line(text: bytes, payer: int) -> bytes:

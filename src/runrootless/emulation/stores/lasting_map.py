@@ -17,9 +17,11 @@ from runrootless.emulation.stores.side_store import with_checksum, without_check
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any, TypeAlias
+    from typing import Any
 
-    Key: TypeAlias = tuple[int | str, ...]
+    from typing_extensions import TypeAlias
+
+    Key: TypeAlias = "tuple[int | str, ...]"
 
 _FILE_LIMIT = 1 << 26
 _HEADER: Key = ()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import glob
 import os
-import tomllib
 from dataclasses import dataclass
 
 from runrootless.errors import Error
 from runrootless.images.reference import Name
+from runrootless.toml_file import parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,11 +99,13 @@ def _tables() -> dict[str, dict[str, Any]]:
     for path in _files():
         try:
             with open(path, "rb") as file:
-                document = tomllib.load(file)
+                text = file.read()
         except OSError:
             continue
-        except ValueError as error:
-            raise Error(f"{path} is not valid TOML: {error}: mend it") from None
+        try:
+            document = parse(text.decode(), path)
+        except UnicodeDecodeError as error:
+            raise Error(f"{path} is not valid TOML: {error}: correct or remove it") from None
         for table in document.get("registry") or ():
             if isinstance(table, dict):
                 found[_prefix(table)] = table

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from runrootless.emulation.call import Call
 from runrootless.emulation.stores.journal import MINIMUM
 from runrootless.emulation.stores.lasting_map import LastingMap
+from runrootless.linux import eventfd
 from runrootless.linux.seccomp import NOTIFICATION_SIZE
 
 LIMIT = 8
@@ -61,7 +62,7 @@ def test_it_does_not_grow(as_an_agent: None) -> None:
 def test_a_call_that_has_given_a_descriptor_has_begun(as_an_agent: None) -> None:
     """Whoever answers it anew would give another one."""
     begun = bytearray(1)
-    call = Call(bytes(NOTIFICATION_SIZE), os.eventfd(0), memoryview(begun))
+    call = Call(bytes(NOTIFICATION_SIZE), eventfd.eventfd(), memoryview(begun))
     with pytest.raises(OSError, match="Inappropriate ioctl"):
         call.add_fd(0, 0)
     assert begun == b"\1"

@@ -1,0 +1,161 @@
+"""``linux.devices``: nodes and fifos with the owners and modes that the bundle says."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from conftest import MakeBundle, both_runtimes
+from support.bundles import Bundle, Config
+from support.containers import Runrootless
+from support.trees import Tree, Trees
+from support.users import AS_ROOT
+
+Device = dict[str, Any]
+
+DEVICES: list[Device] = [
+    {"path": "/dev/plain", "type": "c", "major": 10, "minor": 229},
+    {"path": "/dev/owned", "type": "c", "major": 4, "minor": 1, "uid": 33, "gid": 44},
+    {"path": "/dev/unbuffered", "type": "u", "major": 1, "minor": 3, "fileMode": 0o600},
+    {"path": "/dev/block", "type": "b", "major": 7, "minor": 300, "fileMode": 0o640, "gid": 6},
+    {"path": "/dev/large", "type": "b", "major": 4095, "minor": 1048575, "uid": 4294967294},
+    {"path": "/dev/fifo", "type": "p", "fileMode": 0o622, "uid": 1000, "gid": 1001},
+    {"path": "/dev/kind-in-mode", "type": "c", "major": 5, "minor": 6, "fileMode": 0o20666},
+    {"path": "/dev/bits", "type": "c", "major": 5, "minor": 7, "fileMode": 0o6755, "uid": 1},
+    {"path": "/dev/group-bit", "type": "p", "fileMode": 0o2604, "uid": 1, "gid": 2},
+    {"path": "/dev/none", "type": "c", "major": 5, "minor": 8, "fileMode": 0},
+    {"path": "/dev/whiteout", "type": "c", "uid": 5},
+    {"path": "/dev/null", "type": "c", "major": 1, "minor": 3, "uid": 7, "fileMode": 0o644},
+    {"path": "/dev/zero", "type": "c", "major": 1, "minor": 5},
+    # The host's is another one.
+    {"path": "/dev/full", "type": "c", "major": 1, "minor": 77, "gid": 9},
+    {"path": "/dev/plain", "type": "c", "major": 1, "minor": 2},
+    {"path": "/srv/new/sub/node", "type": "c", "major": 10, "minor": 200, "uid": 12},
+    {"path": "/srv/fifo", "type": "p", "gid": 12},
+    {"path": "/etc/passwd", "type": "b", "major": 8, "minor": 1, "uid": 3},
+    {"path": "/etc/../root-node", "type": "b", "major": 8, "minor": 2},
+    {"path": "/../../above", "type": "b", "major": 8, "minor": 3},
+    {"path": "/lib/by-link", "type": "p"},
+    {"path": "/dev/ptmx", "type": "c", "major": 1, "minor": 3},
+]
+# Those that crun 1.8.1 cannot make as real root: no directories are made below /dev, and a path
+# without a slash ends it.
+RELATIVE: list[Device] = [
+    {"path": "/dev/new/sub/node", "type": "c", "major": 10, "minor": 200, "gid": 12},
+    {"path": "relative/node", "type": "b", "major": 8, "minor": 3, "uid": 12},
+    {"path": "", "type": "c", "major": 8, "minor": 3},
+]
+PLACES = (
+    "/dev/* /srv /srv/* /srv/new/* /srv/new/sub/* /etc/passwd /root-node /above /lib/by-link "
+    "/dev/new /dev/new/sub /dev/new/sub/node /relative /relative/node"
+)
+SCRIPT = f"stat -c '%n %F %a %u:%g %t,%T' {PLACES} 2>&1 | grep -v ' cannot stat'; exit 0"
+
+
+def with_devices(bundle: Bundle, devices: list[Device], script: str = SCRIPT) -> Bundle:
+    def change(config: Config) -> None:
+        config["linux"]["devices"] = devices
+
+    return bundle.script(script).change(change)
+
+
+def told(output: str) -> list[str]:
+    """Return what a container has said, less the link that crun makes and runc does not."""
+    return sorted(line for line in output.splitlines() if not line.startswith("/dev/core "))
+
+
+@pytest.fixture(scope="module")
+def of_real_root(trees: Trees, debian_tree: Tree) -> Iterator[list[str]]:
+    """What runc by itself shows where the real root of this machine calls it."""
+    if not AS_ROOT:
+        pytest.skip("the oracle is the runtime of the real root: run the tests as root")
+    directory = trees.new_directory("bundle", for_user=False)
+    rootfs = trees.copy_all_but_usr(debian_tree.rootless, f"{directory}/rootfs")
+    for name in ("srv", "etc/passwd"):
+        os.chown(f"{rootfs}/{name}", 0, 0)
+    subprocess.run(["runc", "spec"], cwd=directory, check=True)
+
+    def change(config: Config) -> None:
+        config["root"] = {"path": rootfs, "readonly": False}
+        config["process"]["terminal"] = False
+        config["linux"]["resources"] = {"devices": [{"allow": True, "access": "rwm"}]}
+
+    bundle = with_devices(Bundle(directory, rootfs).change(change), DEVICES + RELATIVE)
+    command = ["runc", f"--root={directory}/states", "run", "--bundle", bundle.path, "oracle"]
+    done = subprocess.run(
+        ["unshare", "--mount", "--cgroup", *command], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    yield told(done.stdout)
+    trees.discard(directory)
+
+
+@pytest.mark.parametrize("is_read_only", [False, True])
+@pytest.mark.parametrize("engine", ["notify", "thorough"])
+@both_runtimes
+def test_as_real_root_has_them(
+    engine: str,
+    is_read_only: bool,
+    runtime: str,
+    of_real_root: list[str],
+    bundle: MakeBundle,
+    runrootless: Runrootless,
+) -> None:
+    ours = with_devices(bundle(copy=True), DEVICES + RELATIVE)
+    ours.change(lambda config: config["root"].update(readonly=is_read_only))
+    name = runrootless.new_id()
+    done = runrootless("--engine", engine, "run", "--bundle", ours.path, name)
+    assert told(done.check().stdout) == of_real_root
+    # Once more by the same name: those that are not in /dev are there by now.
+    done = runrootless("--engine", engine, "run", "--bundle", ours.path, name)
+    assert told(done.check().stdout) == of_real_root
+
+
+@both_runtimes
+def test_fifos_carry_data_and_owners_can_be_changed(
+    runtime: str, bundle: MakeBundle, runrootless: Runrootless
+) -> None:
+    script = (
+        "cat /dev/fifo & echo through >/dev/fifo; wait; echo lost >/dev/null;"
+        "chown 3:4 /dev/null /dev/owned; stat -c '%u:%g %a' /dev/null /dev/owned"
+    )
+    ours = with_devices(bundle(), DEVICES[:-7], script)
+    assert runrootless.run(ours).check().stdout == "through\n3:4 644\n3:4 666\n"
+
+
+NOT_MADE = [
+    ({"path": "/dev/x", "type": "x", "major": 1}, "invalid device type"),
+    ({"path": "/dev/x", "type": "c", "major": -1, "minor": 3}, "wildcard"),
+    ({"path": "/dev/x", "type": "c", "uid": -1}, "the uid -1"),
+    ({"path": "/dev/x", "type": "p", "fileMode": "0666"}, "fileMode must be a whole number"),
+    ({"path": "/etc/passwd/x", "type": "p"}, "/etc/passwd/x: Not a directory"),
+    ({"path": "/sys/x", "type": "p"}, "/sys/x: "),
+    ({"path": "/proc/x", "type": "b", "major": 8}, "/proc/x: "),
+]
+
+
+@pytest.mark.parametrize(("device", "words"), NOT_MADE)
+@both_runtimes
+def test_what_cannot_be_made_is_one_line(
+    device: Device, words: str, runtime: str, bundle: MakeBundle, runrootless: Runrootless
+) -> None:
+    ours = with_devices(bundle(), [device], "echo it runs")
+    name = runrootless.new_id()
+    for _ in range(2):
+        done = runrootless("run", "--bundle", ours.path, name)
+        assert done.returncode == 1
+        assert done.stdout == ""
+        assert words in done.stderr
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_without_an_agent_they_are_dropped_with_a_word(
+    bundle: MakeBundle, runrootless: Runrootless
+) -> None:
+    ours = with_devices(bundle(), DEVICES, "ls /dev/owned /dev/null 2>/dev/null; exit 0")
+    words = ["--debug", "--engine", "zero", "run", "--bundle", ours.path, runrootless.new_id()]
+    done = runrootless(*words).check()
+    assert done.stdout == "/dev/null\n"
+    assert "dropped linux.devices /dev/owned" in done.stderr
