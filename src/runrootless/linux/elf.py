@@ -16,6 +16,7 @@ _ENTRY = struct.Struct("<qQ")
 _END, _NEEDED, _STRINGS = 0, 1, 5
 _DYNAMIC_LIMIT = 1 << 16
 _NAME_LIMIT = 256
+_LAST_OFFSET = (1 << 63) - 1
 
 
 def needed(file: int, machine: str) -> list[bytes]:
@@ -48,7 +49,7 @@ def needed(file: int, machine: str) -> list[bytes]:
         elif tag == _STRINGS:
             strings = value
     start = _place(segments, strings) if names else 0
-    return [os.pread(file, _NAME_LIMIT, start + name).partition(b"\0")[0] for name in names]
+    return [_pread(file, _NAME_LIMIT, start + name).partition(b"\0")[0] for name in names]
 
 
 def _place(segments: list[tuple[int, ...]], address: int) -> int:
@@ -60,10 +61,12 @@ def _place(segments: list[tuple[int, ...]], address: int) -> int:
 
 
 def _read(file: int, offset: int, size: int) -> bytes:
-    try:
-        data = os.pread(file, size, offset)
-    except OverflowError:
-        data = b""
+    data = _pread(file, size, offset)
     if len(data) != size:
         raise ValueError("a file that is cut short")
     return data
+
+
+def _pread(file: int, size: int, offset: int) -> bytes:
+    """Return what is there, nothing beyond where any file could end."""
+    return os.pread(file, size, offset) if offset <= _LAST_OFFSET else b""

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 
@@ -45,6 +46,22 @@ def test_programs_of_others(tmp_path: Path) -> None:
         path.write_bytes(data[:index] + bytes([value]) + data[index + 1 :])
         with pytest.raises(ValueError):
             needed(path)
+
+
+def test_a_name_that_is_nowhere(tmp_path: Path) -> None:
+    """What a dynamic section says may be any number."""
+    program = Path(PROGRAMS[0] or "/bin/ls").read_bytes()
+    segments = struct.unpack_from("<Q", program, 32)[0]
+    (count,) = struct.unpack_from("<H", program, 56)
+    for number in range(count):
+        kind, _, offset = struct.unpack_from("<IIQ", program, segments + 56 * number)
+        if kind == 2:
+            break
+    changed = bytearray(program)
+    struct.pack_into("<qQ", changed, offset, 1, (1 << 64) - 1)
+    path = tmp_path / "program"
+    path.write_bytes(changed)
+    assert b"" in needed(path)
 
 
 @given(
