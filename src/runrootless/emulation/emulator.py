@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from runrootless.emulation.argument_widths import narrowed
 from runrootless.emulation.callers.credential_table import CredentialTable
 from runrootless.emulation.files.access_lists import AccessLists
