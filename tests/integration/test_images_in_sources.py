@@ -7,6 +7,7 @@ import io
 import json
 import lzma
 import os
+import shutil
 import subprocess
 import tarfile
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from support.bundles import Bundle
+from support.committed import manifest_of
 from support.containers import Runrootless
 from support.layers import File, Layout, compress, directory, symlink, tar, whiteout
 from support.trees import Trees, alpine_archive
@@ -261,3 +263,62 @@ def test_a_container_of_it(place: Place) -> None:
         place.runrootless.user.run(command, stdin=source.fileno()).check()
     done = place.runrootless.run(Bundle(f"{place.path}/1", f"{place.path}/1/rootfs")).check()
     assert done.stdout == "0\nroot:shadow:640\ndrwxrwxrwt\n"
+
+
+def _commit(place: Place, bundle: str, *words: str) -> list[str]:
+    """Change a bundle, and return the digests of the layers of the image that is made of it."""
+    with open(f"{bundle}/rootfs/etc/new", "w") as file:
+        file.write("new")
+    place.runrootless.user.give(file.name)
+    layout = f"{bundle}-image"
+    place.runrootless("commit", *words, bundle, f"oci:{layout}:x").check()
+    assert which(place.make(f"oci:{layout}:x")) == "this one"
+    return [layer["digest"] for layer in manifest_of(layout, "x")[0]["layers"]]
+
+
+@pytest.mark.parametrize("end", ["", ".gz"])
+def test_what_came_of_an_archive_is_built_upon(place: Place, end: str) -> None:
+    place.layout.add("image", [FILES, SECOND])
+    digests = [one["digest"] for one in place.layout.manifest_of("image")["layers"]]
+    archive = f"{place.path}/image.tar{end}"
+    subprocess.run(["tar", "-C", place.layout.path, "-acf", archive, "."], check=True)
+    bundle = place.make(f"oci-archive:{archive}")
+    shutil.move(archive, f"{archive}.away")
+    done = place.runrootless("commit", bundle, f"oci:{place.path}/none").check(1)
+    assert len(done.stderr.splitlines()) == 1
+    assert f"{digests[0]} of oci-archive:{archive} is not there any more" in done.stderr
+    assert "--squash" in done.stderr
+    # Another image under the same name has not these layers.
+    place.layout.add("other", [[directory("etc"), File("etc/other")]])
+    shutil.rmtree(f"{place.layout.path}/blobs")
+    subprocess.run(["tar", "-C", place.layout.path, "-acf", archive, "."], check=True)
+    assert "--squash" in place.runrootless("commit", bundle, f"oci:{place.path}/none").stderr
+    shutil.move(f"{archive}.away", archive)
+    made = _commit(place, bundle)
+    assert made[:2] == digests and len(made) == 3
+    os.unlink(archive)
+    # By now they are in the cache.
+    assert _commit(place, bundle)[:2] == digests
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="skopeo's policy is root's")
+def test_what_came_of_the_storage_of_podman_is_built_upon(place: Place) -> None:
+    place.layout.add("image", [FILES, SECOND])
+    user = place.runrootless.user
+    storage = f"{place.path}/storage.conf"
+    with open(storage, "w") as file:
+        file.write(
+            f"[storage]\ndriver = 'vfs'\ngraphroot = '{place.path}/graph'\n"
+            f"runroot = '{place.path}/run'\n"
+            "[storage.options.vfs]\nignore_chown_errors = 'true'\n"
+        )
+    user.give(storage)
+    env = {"CONTAINERS_STORAGE_CONF": storage}
+    image = "localhost/some/name:1"
+    copy = ["skopeo", "copy", "--quiet", f"oci:{place.layout.path}:image"]
+    user.run([*copy, f"containers-storage:{image}"], env=env).check()
+    bundle = f"{place.path}/stored"
+    place.runrootless("bundle", f"containers-storage:{image}", bundle, env=env).check()
+    assert which(bundle) == "this one"
+    assert sorted(os.listdir(bundle)) == ["config.json", "image.json", "rootfs", "snapshot"]
+    assert len(_commit(place, bundle)) == 3

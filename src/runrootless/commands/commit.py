@@ -12,20 +12,20 @@ from runrootless.errors import Error
 from runrootless.images import (
     base,
     changes,
-    destination,
     edit_config,
     layer,
     own_namespace,
+    reference,
     snapshot,
     write_docker_archive,
     write_layout,
 )
-from runrootless.images.destination import ARCHIVE, LAYOUT
+from runrootless.images.cache import Cache
 from runrootless.images.new_file import NewFile
-from runrootless.images.new_image import LAYER, Blob, NewImage
+from runrootless.images.new_image import LAYER, Blob, NewImage, digest_of
 from runrootless.images.places_of_bundle import root_of, side_stores_of
 from runrootless.images.read_tree import Tree
-from runrootless.images.transports import push
+from runrootless.images.transports import choice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
     from runrootless.command_line.runc import Parsed
     from runrootless.images.base import Base
-    from runrootless.images.destination import Destination
+    from runrootless.images.reference import Destination
+    from runrootless.images.transports import Transport
 
 USAGE = """\
 Usage: runrootless commit [flags] BUNDLE IMAGE
@@ -50,7 +51,9 @@ docker://HOST/NAME[:TAG].
                         label=NAME=VALUE, port, volume; nothing after = takes it away
   --author TEXT         who has made the image
   --message TEXT        a comment in its history
+  --transport NAME      what pushes to docker://: skopeo, where it is installed, or oras
   --tls-verify=false    do not check the registry's certificate
+  --cert-dir DIR        certificates for the registry
 
 With SOURCE_DATE_EPOCH nothing in the image is newer than that. Without it the image is as
 new as its newest file: the same tree makes the same image.
@@ -80,7 +83,7 @@ def _in_order(words: list[str]) -> list[str]:
 
 def _commit(parsed: Parsed) -> str:
     bundle, name = parsed.arguments
-    target = destination.parse(name)
+    target = reference.parse_destination(name)
     latest = edit_config.epoch()
     bundle = os.path.abspath(bundle)
     rootfs = root_of(bundle)
@@ -89,6 +92,7 @@ def _commit(parsed: Parsed) -> str:
     below = image if image is not None and image.layers and not squash else None
     config = copy.deepcopy(image.config) if image is not None else edit_config.new()
     edit_config.change(config, parsed.get_all("config"))
+    transport = _transport(target, parsed)
     _require(target, below, bundle)
     # What the layer is written to: beside the others if that is where it goes.
     with NewFile(_directory_for(target)) as file:
@@ -96,8 +100,9 @@ def _commit(parsed: Parsed) -> str:
         layers = []
         if below is not None:
             layers = [
-                Blob(one.digest, one.diff_id, one.size, one.media_type, path=one.path)
+                Blob(about.digest, one.diff_id, about.size, about.media_type, path=one.path)
                 for one in below.layers
+                for about in (one.descriptor,)
             ]
         kept, newest = len(layers), 0
         if made is not None:
@@ -111,15 +116,30 @@ def _commit(parsed: Parsed) -> str:
             parsed.get("author"),
             parsed.get("message"),
         )
-        return _put(target, NewImage(config, layers), parsed.get("tls-verify") != "false")
+        return _put(target, NewImage(config, layers), transport)
+
+
+def _transport(target: Destination, parsed: Parsed) -> Transport | None:
+    """Return what gives the image to a registry, None if it does not go to one."""
+    chosen = parsed.get("transport") or choice.AUTO
+    if chosen not in choice.NAMES:
+        raise Error(f"--transport {chosen} is none of {', '.join(choice.NAMES)}")
+    if target.kind != reference.DOCKER:
+        return None
+    verify = parsed.get("tls-verify")
+    return choice.transport(
+        chosen,
+        reference.parse_name(target.where),
+        Cache(),
+        verify != "false" if verify else None,
+        parsed.get("cert-dir"),
+    )
 
 
 def _require(target: Destination, below: Base | None, bundle: str) -> None:
     """Raise ``Error`` for what is in the way of the image, before anything is read."""
-    if target.transport == LAYOUT:
-        write_layout.require_place(target.path)
-    elif target.transport != ARCHIVE:
-        push.require_transport()
+    if target.kind == reference.OCI:
+        write_layout.require_place(target.where)
     if below is not None:
         below.require_layers()
         if not os.path.exists(os.path.join(bundle, snapshot.NAME)):
@@ -131,10 +151,10 @@ def _require(target: Destination, below: Base | None, bundle: str) -> None:
 
 def _directory_for(target: Destination) -> str:
     """Return an existing directory with room for a layer."""
-    if target.transport == ARCHIVE:
-        return os.path.dirname(os.path.abspath(target.path))
-    if target.transport == LAYOUT:
-        path = os.path.abspath(target.path)
+    if target.kind == reference.DOCKER_ARCHIVE:
+        return os.path.dirname(os.path.abspath(target.where))
+    if target.kind == reference.OCI:
+        path = os.path.abspath(target.where)
         while not os.path.isdir(path):
             path = os.path.dirname(path)
         return path
@@ -153,10 +173,10 @@ def _write(
     return layer.write_layer(fd, "the layer", tree, found, latest)
 
 
-def _put(target: Destination, image: NewImage, verifies: bool) -> str:
-    if target.transport == LAYOUT:
-        return write_layout.write(target.path, target.tag, image)
-    if target.transport == ARCHIVE:
-        reference = target.reference if target.name else ""
-        return write_docker_archive.write(target.path, reference, image)
-    return push.push(target, image, verifies)
+def _put(target: Destination, image: NewImage, transport: Transport | None) -> str:
+    if target.kind == reference.OCI:
+        return write_layout.write(target.where, target.name, image)
+    if transport is None:
+        return write_docker_archive.write(target.where, target.name, image)
+    transport.push(image)
+    return digest_of(image.manifest())
