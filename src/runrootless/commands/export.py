@@ -76,7 +76,7 @@ def _write(fd: int, name: str, end: str, bundle: str, rootfs: str, latest: int |
     if end in (".gz", ".tgz"):
         compressed = GzipWriter(sink.write)
         try:
-            layer.write_tarball(Archive(compressed.write, latest, lists=True), tree)
+            layer.write_tarball(Archive(compressed.write, latest, for_tar=True), tree)
             compressed.close()
         finally:
             compressed.leave()
@@ -86,12 +86,12 @@ def _write(fd: int, name: str, end: str, bundle: str, rootfs: str, latest: int |
         def write(data: bytes) -> None:
             sink.write(compressor.compress(data))
 
-        layer.write_tarball(Archive(write, latest, lists=True), tree)
+        layer.write_tarball(Archive(write, latest, for_tar=True), tree)
         sink.write(compressor.flush())
     elif end in (".zst", ".tzst"):
         _write_through(["zstd", "-q", "-T0", "-c"], fd, name, tree, latest)
     else:
-        layer.write_tarball(Archive(sink.write, latest, lists=True), tree)
+        layer.write_tarball(Archive(sink.write, latest, for_tar=True), tree)
 
 
 def _write_through(command: list[str], fd: int, name: str, tree: Tree, latest: int | None) -> None:
@@ -103,7 +103,7 @@ def _write_through(command: list[str], fd: int, name: str, tree: Tree, latest: i
     with process:
         assert process.stdin is not None
         sink = Sink(process.stdin.fileno(), command[0])
-        layer.write_tarball(Archive(sink.write, latest, lists=True), tree)
+        layer.write_tarball(Archive(sink.write, latest, for_tar=True), tree)
         process.stdin.close()
     if process.returncode:
         raise Error(f"{command[0]} has failed to compress {name}")

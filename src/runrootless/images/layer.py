@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from runrootless.images.changes import Changes
-    from runrootless.images.read_tree import Found, Tree
+    from runrootless.images.read_tree import Found, Node, Tree
 
 _WHITEOUT = b".wh."
+_MANY = 1 << 30
+"""So many bytes of holes a user is told of, because they take time."""
 
 
 class Sink:
@@ -144,11 +146,21 @@ class _Packer:
                 if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
                     first = self._links.setdefault((status.st_dev, status.st_ino), found.path)
                     link = first if first != found.path else None
+                if self._is_layer and link is None:
+                    _tell_of_holes(found.path, node)
                 if not self._archive.add(found.path, node, content, link):
                     _say(f"{os.fsdecode(found.path)} has changed while it was read")
         except OSError as error:
             raise named(error, os.fsdecode(found.path)) from None
         return True
+
+
+def _tell_of_holes(path: bytes, node: Node) -> None:
+    holes = node.size - 512 * node.status.st_blocks
+    if holes >= _MANY:
+        _say(
+            f"{os.fsdecode(path)} is written with {holes >> 30} GiB of zeros: layers have no holes"
+        )
 
 
 def _say_socket(path: bytes) -> None:
