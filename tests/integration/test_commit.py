@@ -189,6 +189,38 @@ def test_the_same_tree_makes_the_same_image(
     assert {line.split()[3] for line in times.splitlines()} <= {"2001-09-09", "1970-01-01"}
 
 
+def test_a_copy_of_a_bundle_is_told_of(
+    small: Bundle, committing: Committing, runrootless: Runrootless
+) -> None:
+    """By what runs it and by what reads it, and a moved one is none."""
+    script = "cd /srv; ln -s x link; chown -h 5:6 link; mknod null c 1 3"
+    runrootless.run(small.add_capabilities(ADMINISTRATOR).script(script)).check()
+    stat = "stat -c '%n %F %u' /srv/link /srv/null"
+    directory = committing.new_directory()
+    moved, copied = f"{directory}/moved", f"{directory}/copied"
+    committing.user.run(["mv", small.path, moved]).check()
+    committing.user.run(["cp", "-a", moved, copied]).check()
+    for path, lines in ((moved, 0), (copied, 1)):
+        store = f"{path}/.rootfs.ownership is a copy: owners of symlinks"
+        again = Bundle(path, f"{path}/rootfs")
+        done = runrootless.run(again.script(stat)).check()
+        assert done.stderr.count(store) == done.stderr.count("\n") == lines
+        assert done.stdout.splitlines() == [
+            f"/srv/link symbolic link {0 if lines else 5}",
+            "/srv/null character special file 0",
+        ]
+        for command in (
+            ["commit", path, f"oci:{directory}/{lines}"],
+            ["export", path, f"{directory}/{lines}.tar"],
+        ):
+            done = runrootless(*command).check()
+            assert done.stderr.count(store) == done.stderr.count("\n") == lines
+    # Its own records count, whatever else it has.
+    script = "chown -h 7 /srv/link"
+    assert "is a copy" in runrootless.run(again.script(f"{script}; {stat}")).check().stderr
+    assert "/srv/link symbolic link 7" in runrootless.run(again.script(stat)).check().stdout
+
+
 def test_nothing_has_changed(
     small: Bundle, committing: Committing, runrootless: Runrootless
 ) -> None:

@@ -8,6 +8,7 @@ import stat
 import sys
 
 from runrootless.bundle.json_file import write_all
+from runrootless.emulation.stores.copied import warning
 from runrootless.errors import Error, named
 from runrootless.images.changes import parent_of
 from runrootless.images.gzip_stream import GzipWriter
@@ -98,6 +99,8 @@ class _Packer:
         self._tree = tree
         self._is_layer = is_layer
         self._links: dict[tuple[int, int], bytes] = {}
+        for path in tree.copies:
+            _say(warning(path))
 
     def pack(self) -> None:
         """Write all there is."""
