@@ -12,7 +12,7 @@ from dataclasses import replace
 from runrootless import interrupts
 from runrootless.command_line.own import Parser
 from runrootless.errors import Error
-from runrootless.images import build, config, image, reference, rootfs_tar, snapshot
+from runrootless.images import build, config, image, reference, rootfs_tar, snapshot, volumes
 from runrootless.images.archive import Archive, docker_image
 from runrootless.images.cache import Cache
 from runrootless.images.layout import Directory, Layout
@@ -60,6 +60,11 @@ def run(command_line: Parsed) -> int:
         made = config.convert(
             found.config, rootfs, found.source, options.command, options.tty, options.user
         )
+        mounts, left = volumes.provide(
+            f"/proc/self/fd/{directory.fd}", made.volumes, made.spec["mounts"]
+        )
+        made.spec["mounts"] += mounts
+        made.notes.extend(left)
         build.write_json(directory.fd, "config.json", made.spec)
         build.write_json(directory.fd, build.IMAGE, build.describe(found))
         snapshot.write(f"/proc/self/fd/{directory.fd}")

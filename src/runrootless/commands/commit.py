@@ -17,6 +17,7 @@ from runrootless.images import (
     own_namespace,
     reference,
     snapshot,
+    volumes,
     write_docker_archive,
     write_layout,
 )
@@ -87,6 +88,8 @@ def _commit(parsed: Parsed) -> str:
     latest = edit_config.epoch()
     bundle = os.path.abspath(bundle)
     rootfs = root_of(bundle)
+    for line in volumes.left_out(bundle):
+        sys.stderr.write(f"runrootless: {line}\n")
     image = base.read(bundle)
     squash = parsed.is_on("squash")
     below = image if image is not None and image.layers and not squash else None

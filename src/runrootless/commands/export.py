@@ -10,7 +10,7 @@ import sys
 from runrootless import interrupts
 from runrootless.command_line import runc as command_line
 from runrootless.errors import Error, named
-from runrootless.images import edit_config, layer, own_namespace
+from runrootless.images import edit_config, layer, own_namespace, volumes
 from runrootless.images.gzip_stream import GzipWriter
 from runrootless.images.layer import Sink
 from runrootless.images.new_file import NewFile
@@ -49,6 +49,8 @@ def run(options: Parsed) -> int:
         raise Error(f"{name}: a tarball is written plain, or as .gz, .xz or .zst")
     bundle = os.path.abspath(bundle)
     rootfs = root_of(bundle)
+    for line in volumes.left_out(bundle):
+        sys.stderr.write(f"runrootless: {line}\n")
     latest = edit_config.epoch()
     with interrupts.Raised():
         if name == _STANDARD_OUTPUT:
