@@ -210,6 +210,19 @@ def test_identity_tokens(at_guarded: Place, guarded: Registry) -> None:
     assert at_guarded.make(image) == "small"
 
 
+@pytest.mark.parametrize("transport", ["oras"])
+def test_a_password_is_not_sent_where_anybody_could_read_it(place: Place, trees: Trees) -> None:
+    with registry(
+        trees.new_directory("registry", for_user=False), tls=True, tokens_in_clear=True
+    ) as running:
+        assert running.tokens is not None
+        place.log_in(running.address)
+        words = [f"{running.address}/team/small:1", "--cert-dir"]
+        said = place.make(*words, os.path.dirname(running.authority))
+        assert f"wants the password sent to {running.tokens.realm}" in said
+        assert running.tokens.given == []
+
+
 @both_transports
 def test_tokens_that_are_none(at_guarded: Place, guarded: Registry) -> None:
     assert guarded.tokens is not None

@@ -102,11 +102,16 @@ class Registry:
 
 @contextmanager
 def registry(
-    directory: str, *, tls: bool = False, auth: bool = False, tokens: bool = False
+    directory: str,
+    *,
+    tls: bool = False,
+    auth: bool = False,
+    tokens: bool = False,
+    tokens_in_clear: bool = False,
 ) -> Iterator[Registry]:
     """Have a registry as long as the context lasts; ``directory`` is empty.
 
-    ``auth`` is basic authentication.
+    ``auth`` is basic authentication. ``tokens_in_clear`` are those of a server without TLS.
     """
     certificate = key = ""
     if tls:
@@ -114,7 +119,9 @@ def registry(
         make_certificate(key, certificate)
     with ExitStack() as stack:
         server = None
-        if tokens:
+        if tokens_in_clear:
+            server = stack.enter_context(token_server(directory))
+        elif tokens:
             server = stack.enter_context(token_server(directory, certificate, key))
         running = Registry(directory, tls=tls, auth=auth, tokens=server)
         stack.callback(running.close)

@@ -86,8 +86,8 @@ class Base:
         if missing:
             raise Error(
                 f"the layer {missing[0].descriptor.digest} of {self.source} is not there any "
-                "more: make another bundle of that image, which brings it, or write the whole "
-                "tree as one layer by --squash"
+                "more: make another bundle of that image, which brings it; --squash writes the "
+                "whole tree as one layer"
             )
 
     def contents(self, paths: Iterable[bytes]) -> dict[bytes, bytes]:

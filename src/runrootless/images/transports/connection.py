@@ -97,15 +97,19 @@ class Connection:
             repository = f"{self._endpoint.address}/v2/{self._endpoint.path}"
             url = f"{self._scheme}://{repository}/{what}"
         headers = {**headers, **self._authentication.headers()}
+        body = open_body()
         try:
             # Without what it is wrapped in, which tries for minutes, whatever the error.
             ask = type(self._registry).do_request
             ask = getattr(ask, "__wrapped__", ask)
-            return ask(self._registry, url, method, data=open_body(), headers=headers, stream=True)
+            return ask(self._registry, url, method, data=body, headers=headers, stream=True)
         except _RefusedError as error:
             return error.response
         except OSError as error:
             raise UnreachableError(_shown(error)) from None
+        finally:
+            if hasattr(body, "close"):
+                body.close()
 
 
 class _RefusedError(Exception):
@@ -146,6 +150,10 @@ class _Authentication:
                 self._value = self._answer(response, before)
             value = self._value
         response.close()
+        body = getattr(response.request, "body", None)
+        if body is not None and hasattr(body, "seek"):
+            # The client gives the same file once more.
+            body.seek(0)
         return {**headers, "Authorization": value}, True
 
     def _answer(self, response: Any, before: str) -> str:

@@ -85,9 +85,9 @@ class Oras:
         try:
             connection = self._connection(endpoint)
             for layer in image.layers:
-                self._give(connection, endpoint, layer.digest, layer.size, layer.open)
+                self._give(connection, endpoint, layer.digest, layer.open)
             config, manifest = image.config, image.manifest()
-            self._give(connection, endpoint, digest_of(config), len(config), lambda: config)
+            self._give(connection, endpoint, digest_of(config), lambda: config)
             kind = {"Content-Type": image.media_type}
             what = f"manifests/{self._name.reference}"
             response = connection.request(what, kind, "PUT", lambda: manifest)
@@ -102,12 +102,11 @@ class Oras:
         connection: Connection,
         endpoint: Endpoint,
         digest: str,
-        size: int,
         open_body: Callable[[], Any],
     ) -> None:
         """Give a blob to the registry, unless it has it. Raises Error, UnreachableError, OSError.
 
-        Begun anew where the connection breaks off, or where the token expires on the way.
+        Begun anew where the connection breaks off.
         """
         for attempt in range(_TRIES):
             try:
@@ -120,9 +119,8 @@ class Oras:
                 where += f"{'&' if '?' in where else '?'}digest={digest}"
                 headers = {"Content-Type": "application/octet-stream"}
                 response = connection.request(where, headers, "PUT", open_body)
-                if response.status_code not in _REFUSED or attempt == _TRIES - 1:
-                    _require(response, (_MADE,), endpoint, digest)
-                    return
+                _require(response, (_MADE,), endpoint, digest)
+                return
             except UnreachableError:
                 if attempt == _TRIES - 1:
                     raise
@@ -232,5 +230,9 @@ def _require(response: Any, wanted: Sequence[int], endpoint: Endpoint, shown: st
     """Close a response. Raises Error where it is not as it should be."""
     with response:
         if response.status_code not in wanted:
-            name = f"{endpoint.host}/{endpoint.path}"
-            raise Error(f"cannot push {name}: {_reason(response, endpoint, shown)}")
+            reason = _reason(response, endpoint, shown)
+            if response.status_code in _REFUSED:
+                reason = (
+                    f"it does not take that from you: log in with `podman login {endpoint.host}`"
+                )
+            raise Error(f"cannot push {endpoint.host}/{endpoint.path}: {reason}")
