@@ -12,7 +12,7 @@ from runrootless.emulation.stores.copied import warning
 from runrootless.errors import Error, named
 from runrootless.images.changes import parent_of
 from runrootless.images.gzip_stream import GzipWriter
-from runrootless.images.pack import Archive
+from runrootless.images.pack import Archive, find_parts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from runrootless.images.read_tree import Found, Node, Tree
 
 _WHITEOUT = b".wh."
-_MANY = 1 << 30
+_MANY = 1 << 28
 """So many bytes of holes a user is told of, because they take time."""
 
 
@@ -150,7 +150,7 @@ class _Packer:
                     first = self._links.setdefault((status.st_dev, status.st_ino), found.path)
                     link = first if first != found.path else None
                 if self._is_layer and link is None:
-                    _tell_of_holes(found.path, node)
+                    _tell_of_holes(found.path, node, content)
                 if not self._archive.add(found.path, node, content, link):
                     _say(f"{os.fsdecode(found.path)} has changed while it was read")
         except OSError as error:
@@ -158,12 +158,14 @@ class _Packer:
         return True
 
 
-def _tell_of_holes(path: bytes, node: Node) -> None:
-    holes = node.size - 512 * node.status.st_blocks
+def _tell_of_holes(path: bytes, node: Node, content: int) -> None:
+    if node.size - 512 * node.status.st_blocks < _MANY:
+        return
+    # Where the file system compresses there may be none.
+    holes = node.size - sum(length for _, length in find_parts(content, node.size))
     if holes >= _MANY:
-        _say(
-            f"{os.fsdecode(path)} is written with {holes >> 30} GiB of zeros: layers have no holes"
-        )
+        shown = os.fsdecode(path)
+        _say(f"{shown} is written with {holes >> 20} MiB of zeros: layers have no holes")
 
 
 def _say_socket(path: bytes) -> None:
