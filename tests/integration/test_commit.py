@@ -1,10 +1,12 @@
 """Images of bundles: real root's umoci, podman, skopeo and tar find in them what containers see."""
 
+import hashlib
 import json
 import os
 import shutil
 import signal
 import subprocess
+import tarfile
 from collections.abc import Iterator
 
 import pytest
@@ -185,6 +187,38 @@ def test_the_same_tree_makes_the_same_image(
     ).stdout
     assert "srv/new" in times
     assert {line.split()[3] for line in times.splitlines()} <= {"2001-09-09", "1970-01-01"}
+
+
+def test_a_copy_of_a_bundle_is_told_of(
+    small: Bundle, committing: Committing, runrootless: Runrootless
+) -> None:
+    """By what runs it and by what reads it, and a moved one is none."""
+    script = "cd /srv; ln -s x link; chown -h 5:6 link; mknod null c 1 3"
+    runrootless.run(small.add_capabilities(ADMINISTRATOR).script(script)).check()
+    stat = "stat -c '%n %F %u' /srv/link /srv/null"
+    directory = committing.new_directory()
+    moved, copied = f"{directory}/moved", f"{directory}/copied"
+    committing.user.run(["mv", small.path, moved]).check()
+    committing.user.run(["cp", "-a", moved, copied]).check()
+    for path, lines in ((moved, 0), (copied, 1)):
+        store = f"{path}/.rootfs.ownership is a copy: owners of symlinks"
+        again = Bundle(path, f"{path}/rootfs")
+        done = runrootless.run(again.script(stat)).check()
+        assert done.stderr.count(store) == done.stderr.count("\n") == lines
+        assert done.stdout.splitlines() == [
+            f"/srv/link symbolic link {0 if lines else 5}",
+            "/srv/null character special file 0",
+        ]
+        for command in (
+            ["commit", path, f"oci:{directory}/{lines}"],
+            ["export", path, f"{directory}/{lines}.tar"],
+        ):
+            done = runrootless(*command).check()
+            assert done.stderr.count(store) == done.stderr.count("\n") == lines
+    # Its own records count, whatever else it has.
+    script = "chown -h 7 /srv/link"
+    assert "is a copy" in runrootless.run(again.script(f"{script}; {stat}")).check().stderr
+    assert "/srv/link symbolic link 7" in runrootless.run(again.script(stat)).check().stdout
 
 
 def test_nothing_has_changed(
@@ -415,6 +449,83 @@ def test_tar_unpacks_an_export_as_the_container_sees_it(
     outside = in_chroot(directory, ["/bin/sh", "-c", stat]).check().stdout
     assert inside == outside
     assert "4711" in outside and "5:6" in outside
+
+
+# Offsets of data of 1600 bytes, and the size, of files with holes.
+SPARSE = {
+    "plain": ([0], 1600),
+    "small": ([0], 2100),
+    "hole": ([], 3 << 20),
+    "first": ([5 << 20], (5 << 20) + 1600),
+    "last": ([0], 9 << 20),
+    "many": ([part << 20 for part in range(0, 60, 3)], (60 << 20) + 1),
+    "latin\udce9": ([1 << 20], 3 << 20),
+    "long" * 40: ([1 << 20], 3 << 20),
+    "huge": ([1 << 20, 1 << 40], (1 << 40) + 5000),
+}
+
+
+def test_holes_stay_in_a_tarball(
+    small: Bundle, committing: Committing, runrootless: Runrootless
+) -> None:
+    """For tar(1), Python's tarfile, and `runrootless bundle`; without a terabyte being read."""
+    place = f"{small.rootfs}/srv/holes"
+    os.mkdir(place)
+    for name, (parts, size) in SPARSE.items():
+        with open(f"{place}/{name}", "wb") as file:
+            for part in parts:
+                file.seek(part)
+                file.write(b"%016d" % part * 100)
+            file.truncate(size)
+    committing.user.give(place)
+    tarball = f"{committing.new_directory()}/root.tar"
+    runrootless("export", small.path, tarball).check()
+    assert os.stat(tarball).st_size < 5 << 20
+    by_tar, by_python = (committing.new_directory(for_user=False) for _ in range(2))
+    subprocess.run(["tar", "-C", by_tar, "-xpf", tarball], check=True)
+    with tarfile.open(tarball, errors="surrogateescape") as read:
+        read.extractall(by_python)
+    ours = f"{committing.new_directory()}/again"
+    runrootless("bundle", "--quiet", tarball, ours).check()
+    for root in (by_tar, by_python, f"{ours}/rootfs"):
+        assert sorted(os.listdir(f"{root}/srv/holes")) == sorted(SPARSE)
+        for name, (parts, size) in SPARSE.items():
+            with open(f"{root}/srv/holes/{name}", "rb") as file:
+                status = os.fstat(file.fileno())
+                assert status.st_size == size
+                assert status.st_blocks * 512 <= 8192 * (len(parts) + 1), (root, name)
+                for part in parts:
+                    file.seek(part)
+                    data = file.read(1601)
+                    assert data == b"%016d" % part * 100 + b"\0" * (len(data) - 1600)
+                if name != "huge":
+                    file.seek(0)
+                    assert len(file.read().replace(b"\0", b"")) == 1600 * len(parts)
+
+
+def test_holes_are_zeros_in_a_layer(
+    small: Bundle, committing: Committing, runrootless: Runrootless
+) -> None:
+    """layer.md: "Sparse files SHOULD NOT be used". Where there are many a line says so."""
+    with open(f"{small.rootfs}/srv/large", "wb") as file:
+        file.write(b"x" * 5000)
+        file.seek((1 << 28) + 12345)
+        file.write(b"y" * 5000)
+    committing.user.give(file.name)
+    layout = f"{committing.new_directory()}/layout"
+    done = runrootless("commit", small.path, f"oci:{layout}:x").check()
+    said = "srv/large is written with 256 MiB of zeros: layers have no holes"
+    assert done.stderr == f"runrootless: {said}\n"
+    manifest, _ = manifest_of(layout, "x")
+    layer = f"{layout}/blobs/{manifest['layers'][-1]['digest'].replace(':', '/')}"
+    with tarfile.open(layer, "r|gz") as read:
+        member = next(one for one in read if one.name == "srv/large")
+        assert member.size == os.stat(file.name).st_size and not member.issparse()
+        content = read.extractfile(member)
+        assert content is not None
+        found = hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]
+    with open(file.name, "rb") as written:
+        assert found == hashlib.file_digest(written, "sha256").hexdigest()
 
 
 def test_export_to_the_standard_output(

@@ -11,6 +11,8 @@ import pytest
 from support.containers import Runrootless
 from support.layers import File, Layout, digest, directory
 from support.registry import PASSWORD, USER, Registry, registry
+from support.registry_users import Place
+from support.tokens import IDENTITY_TOKEN, PUBLIC
 from support.trees import Trees
 from support.users import AS_ROOT
 
@@ -60,42 +62,6 @@ def encrypted(trees: Trees, layout: Layout) -> Iterator[Registry]:
     with registry(place, tls=True) as running:
         running.push(layout, "small", "team/small:1")
         yield running
-
-
-class Place:
-    """Where a user makes bundles, with an own cache and configuration."""
-
-    def __init__(self, runrootless: Runrootless, transport: str, path: str) -> None:
-        self._runrootless = runrootless
-        self._transport = transport
-        self.path = path
-        self.env = {"XDG_CACHE_HOME": f"{path}/cache", "HOME": path}
-        self._count = 0
-
-    def make(self, image: str, *options: str) -> str:
-        """Make a bundle; return the text in it by which images differ, or else the error."""
-        self._count += 1
-        bundle = f"{self.path}/{self._count}"
-        words = ["bundle", f"--transport={self._transport}", *options, f"docker://{image}", bundle]
-        done = self._runrootless(*words, env=self.env)
-        if done.returncode:
-            assert not os.path.exists(bundle)
-            lines = [line for line in done.stderr.splitlines() if "ing " not in line[:28]]
-            assert len(lines) == 1, done
-            return lines[0]
-        with open(f"{bundle}/rootfs/etc/which") as file:
-            return file.read()
-
-    def write(self, name: str, text: str, mode: int = 0o644) -> None:
-        """Write a file of the user's."""
-        path = f"{self.path}/{name}"
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "w") as file:
-            file.write(text)
-        os.chmod(path, mode)
-        while path != self.path:
-            self._runrootless.user.give(path)
-            path = os.path.dirname(path)
 
 
 @pytest.fixture
@@ -179,6 +145,99 @@ def test_credentials(place: Place, protected: Registry) -> None:
     )
     place.env["XDG_CACHE_HOME"] = f"{place.path}/other"
     assert protected.address in place.make(image, "--tls-verify=false")
+
+
+@pytest.fixture(scope="module")
+def guarded(trees: Trees, layout: Layout) -> Iterator[Registry]:
+    """A registry that wants tokens."""
+    place = trees.new_directory("registry", for_user=False)
+    with registry(place, tls=True, tokens=True) as running:
+        running.push(layout, "small", "team/small:1")
+        running.push(layout, "small", f"{PUBLIC}small:1")
+        yield running
+
+
+@pytest.fixture
+def at_guarded(place: Place, guarded: Registry) -> Place:
+    """A user who trusts that registry."""
+    with open(guarded.authority) as file:
+        place.write(f".config/containers/certs.d/{guarded.address}/ca.crt", file.read())
+    assert guarded.tokens is not None
+    guarded.tokens.given.clear()
+    return place
+
+
+@both_transports
+def test_tokens_for_users(at_guarded: Place, guarded: Registry) -> None:
+    assert guarded.tokens is not None
+    image = f"{guarded.address}/team/small:1"
+    assert guarded.address in at_guarded.make(image)
+    at_guarded.log_in(guarded.address)
+    # That it wants no password from elsewhere.
+    at_guarded.write(".netrc", "machine 127.0.0.1 login somebody password else", 0o600)
+    assert at_guarded.make(image) == "small"
+    assert ("GET", "repository:team/small:pull") in guarded.tokens.given
+    at_guarded.forget()
+    at_guarded.log_in(guarded.address, "wrong")
+    assert guarded.address in at_guarded.make(image)
+
+
+@both_transports
+def test_tokens_for_anybody(at_guarded: Place, guarded: Registry) -> None:
+    assert at_guarded.make(f"{guarded.address}/{PUBLIC}small:1") == "small"
+
+
+@both_transports
+def test_identity_tokens(at_guarded: Place, guarded: Registry) -> None:
+    assert guarded.tokens is not None
+    image = f"{guarded.address}/team/small:1"
+    at_guarded.log_in(guarded.address, identity_token=IDENTITY_TOKEN)
+    assert at_guarded.make(image) == "small"
+    assert ("POST", "repository:team/small:pull") in guarded.tokens.given
+    at_guarded.forget()
+    at_guarded.log_in(guarded.address, identity_token="expired")
+    assert guarded.address in at_guarded.make(image)
+    # As helpers give them: docker-credential-helpers' protocol.
+    answer = {"ServerURL": guarded.address, "Username": "<token>", "Secret": IDENTITY_TOKEN}
+    at_guarded.write(
+        "bin/docker-credential-ours",
+        f"#!/bin/sh\nread server\necho '{json.dumps(answer)}'\n",
+        0o755,
+    )
+    at_guarded.env["PATH"] = f"{at_guarded.path}/bin:/usr/bin:/bin"
+    helpers = {"credHelpers": {guarded.address: "ours"}}
+    at_guarded.write(".docker/config.json", json.dumps(helpers))
+    assert at_guarded.make(image) == "small"
+
+
+@pytest.mark.parametrize("transport", ["oras"])
+def test_a_password_is_not_sent_where_anybody_could_read_it(place: Place, trees: Trees) -> None:
+    with registry(
+        trees.new_directory("registry", for_user=False), tls=True, tokens_in_clear=True
+    ) as running:
+        assert running.tokens is not None
+        place.log_in(running.address)
+        words = [f"{running.address}/team/small:1", "--cert-dir"]
+        said = place.make(*words, os.path.dirname(running.authority))
+        assert f"wants the password sent to {running.tokens.realm}" in said
+        assert running.tokens.given == []
+
+
+@both_transports
+def test_tokens_that_are_none(at_guarded: Place, guarded: Registry) -> None:
+    assert guarded.tokens is not None
+    image = f"{guarded.address}/team/small:1"
+    at_guarded.log_in(guarded.address)
+    guarded.tokens.forged = True
+    try:
+        assert guarded.address in at_guarded.make(image)
+    finally:
+        guarded.tokens.forged = False
+    guarded.tokens.lives = [-100] * 20
+    try:
+        assert guarded.address in at_guarded.make(image)
+    finally:
+        guarded.tokens.lives = []
 
 
 @both_transports

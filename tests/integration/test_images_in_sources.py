@@ -7,6 +7,7 @@ import io
 import json
 import lzma
 import os
+import shutil
 import subprocess
 import tarfile
 from typing import Any
@@ -14,7 +15,9 @@ from typing import Any
 import pytest
 
 from support.bundles import Bundle
+from support.committed import manifest_of, umoci_unpack
 from support.containers import Runrootless
+from support.images import busybox_layer
 from support.layers import File, Layout, compress, directory, symlink, tar, whiteout
 from support.trees import Trees, alpine_archive
 from support.users import AS_ROOT
@@ -251,6 +254,79 @@ def test_what_the_image_says_becomes_the_configuration(place: Place) -> None:
     assert not os.path.exists(f"{place.path}/none")
 
 
+@pytest.mark.skipif(not AS_ROOT, reason="only root's umoci unpacks all of an image")
+def test_volumes(place: Place, trees: Trees) -> None:
+    """conversion.md: mounts with what the image has there, which are in no new image."""
+    base = busybox_layer(f"{place.path}/base.tar", [])
+    with open(base, "rb") as packed:
+        shell = packed.read()
+    files = [
+        directory("data", mode=0o2770, uid=33, gid=34),
+        File("data/file", content=b"seed", uid=5, gid=6),
+        directory("data/inner", mode=0o700, uid=7),
+        symlink("data/inner/link", "nowhere", uid=8, gid=9),
+        File("data/inner/null", "character", device=(1, 3), uid=1, mode=0o640),
+        symlink("var", "real"),
+        directory("real"),
+        File("real/file", content=b"x"),
+        File("taken"),
+    ]
+    names = ["/data", "/data/inner", "new/one", "/var/lib", "/taken", "/proc", "/", "/dev/shm/x"]
+    config: dict[str, Any] = {"Volumes": {name: {} for name in names}, "Cmd": ["none"]}
+    place.layout.tag("image", place.layout.manifest([shell, tar(files)], config=config))
+    path = f"{place.path}/volumes"
+    source = f"oci:{place.layout.path}:image"
+    done = place.runrootless("bundle", "--quiet", source, path).check()
+    assert [line.split(":")[1] for line in done.stderr.splitlines()] == [
+        " the volume / is left out",
+        " the volume /dev/shm/x is left out",
+        " the volume /proc is left out",
+        " the volume /taken stays in the root file system",
+    ]
+    with open(f"{path}/config.json") as file:
+        mounts = json.load(file)["mounts"]
+    assert {one["destination"]: one["source"] for one in mounts if one["type"] == "bind"} == {
+        "/data": "volumes/0",
+        "/new/one": "volumes/1",
+        "/var/lib": "volumes/2",
+    }
+    # Everything is where it was, wherever the bundle is.
+    os.rename(path, f"{path}-moved")
+    bundle = Bundle(f"{path}-moved", f"{path}-moved/rootfs")
+    show = "cd /data; stat -c '%n %F %u:%g %a %t:%T' . file inner inner/link inner/null"
+    change = "echo more >/data/file; mkdir /data/d /var/lib/d; echo y >/real/file; rm inner/link"
+    done = place.runrootless.run(bundle.script(f"{show}; cat file; {change}")).check()
+    assert done.stdout.splitlines() == [
+        ". directory 33:34 2770 0:0",
+        "file regular file 5:6 644 0:0",
+        "inner directory 7:0 700 0:0",
+        "inner/link symbolic link 8:9 777 0:0",
+        "inner/null character special file 1:0 640 1:3",
+        "seed",
+    ]
+    shown = place.runrootless.run(bundle.script(f"{show}; cat file; ls /var/lib")).stdout
+    assert shown.endswith("more\nd\n")
+    layout = f"{place.path}/new"
+    said = "what is in the volume {} is left out"
+    expected = [f"runrootless: {said.format(name)}" for name in ("/data", "/var/lib")]
+    done = place.runrootless("commit", bundle.path, f"oci:{layout}:x").check()
+    assert done.stderr.splitlines() == expected
+    manifest, about = manifest_of(layout, "x")
+    assert about["config"]["Volumes"] == config["Volumes"]
+    layer = f"{layout}/blobs/{manifest['layers'][-1]['digest'].replace(':', '/')}"
+    with tarfile.open(layer) as read:
+        written = set(read.getnames())
+    # Besides what the runtime makes for its own mounts.
+    written = {name for name in written if not name.startswith(("dev", "etc", "proc", "sys"))}
+    assert written - {"."} == {"real", "real/file"}
+    root = umoci_unpack(f"{layout}:x", trees.new_directory("umoci", for_user=False))
+    with open(f"{root}/data/file") as kept:
+        assert kept.read() == "seed"
+    assert os.lstat(f"{root}/data/inner/link").st_uid == 8
+    done = place.runrootless("export", bundle.path, f"{place.path}/all.tar").check()
+    assert done.stderr.splitlines() == expected
+
+
 def test_a_container_of_it(place: Place) -> None:
     archive = alpine_archive()
     if archive is None:
@@ -261,3 +337,62 @@ def test_a_container_of_it(place: Place) -> None:
         place.runrootless.user.run(command, stdin=source.fileno()).check()
     done = place.runrootless.run(Bundle(f"{place.path}/1", f"{place.path}/1/rootfs")).check()
     assert done.stdout == "0\nroot:shadow:640\ndrwxrwxrwt\n"
+
+
+def _commit(place: Place, bundle: str, *words: str) -> list[str]:
+    """Change a bundle, and return the digests of the layers of the image that is made of it."""
+    with open(f"{bundle}/rootfs/etc/new", "w") as file:
+        file.write("new")
+    place.runrootless.user.give(file.name)
+    layout = f"{bundle}-image"
+    place.runrootless("commit", *words, bundle, f"oci:{layout}:x").check()
+    assert which(place.make(f"oci:{layout}:x")) == "this one"
+    return [layer["digest"] for layer in manifest_of(layout, "x")[0]["layers"]]
+
+
+@pytest.mark.parametrize("end", ["", ".gz"])
+def test_what_came_of_an_archive_is_built_upon(place: Place, end: str) -> None:
+    place.layout.add("image", [FILES, SECOND])
+    digests = [one["digest"] for one in place.layout.manifest_of("image")["layers"]]
+    archive = f"{place.path}/image.tar{end}"
+    subprocess.run(["tar", "-C", place.layout.path, "-acf", archive, "."], check=True)
+    bundle = place.make(f"oci-archive:{archive}")
+    shutil.move(archive, f"{archive}.away")
+    done = place.runrootless("commit", bundle, f"oci:{place.path}/none").check(1)
+    assert len(done.stderr.splitlines()) == 1
+    assert f"{digests[0]} of oci-archive:{archive} is not there any more" in done.stderr
+    assert "--squash" in done.stderr
+    # Another image under the same name has not these layers.
+    place.layout.add("other", [[directory("etc"), File("etc/other")]])
+    shutil.rmtree(f"{place.layout.path}/blobs")
+    subprocess.run(["tar", "-C", place.layout.path, "-acf", archive, "."], check=True)
+    assert "--squash" in place.runrootless("commit", bundle, f"oci:{place.path}/none").stderr
+    shutil.move(f"{archive}.away", archive)
+    made = _commit(place, bundle)
+    assert made[:2] == digests and len(made) == 3
+    os.unlink(archive)
+    # By now they are in the cache.
+    assert _commit(place, bundle)[:2] == digests
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="skopeo's policy is root's")
+def test_what_came_of_the_storage_of_podman_is_built_upon(place: Place) -> None:
+    place.layout.add("image", [FILES, SECOND])
+    user = place.runrootless.user
+    storage = f"{place.path}/storage.conf"
+    with open(storage, "w") as file:
+        file.write(
+            f"[storage]\ndriver = 'vfs'\ngraphroot = '{place.path}/graph'\n"
+            f"runroot = '{place.path}/run'\n"
+            "[storage.options.vfs]\nignore_chown_errors = 'true'\n"
+        )
+    user.give(storage)
+    env = {"CONTAINERS_STORAGE_CONF": storage}
+    image = "localhost/some/name:1"
+    copy = ["skopeo", "copy", "--quiet", f"oci:{place.layout.path}:image"]
+    user.run([*copy, f"containers-storage:{image}"], env=env).check()
+    bundle = f"{place.path}/stored"
+    place.runrootless("bundle", f"containers-storage:{image}", bundle, env=env).check()
+    assert which(bundle) == "this one"
+    assert sorted(os.listdir(bundle)) == ["config.json", "image.json", "rootfs", "snapshot"]
+    assert len(_commit(place, bundle)) == 3

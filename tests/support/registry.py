@@ -4,27 +4,42 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from support.layers import Layout
 from support.processes import eventually
+from support.tokens import (
+    ISSUER,
+    PASSWORD,
+    SERVICE,
+    USER,
+    TokenServer,
+    make_certificate,
+    token_server,
+)
+
+__all__ = ["PASSWORD", "USER", "Registry", "registry"]
 
 _NOBODY = 65534
-USER, PASSWORD = "somebody", "a secret: of theirs"
 
 
 class Registry:
-    """A registry at ``address``; ``authority`` is its certificate's, empty for plain HTTP."""
+    """A registry at ``address``; ``authority`` is its certificate's, empty for plain HTTP.
 
-    def __init__(self, directory: str, *, tls: bool, auth: bool) -> None:
+    ``tokens`` is the server that gives tokens for it, if there is one.
+    """
+
+    def __init__(
+        self, directory: str, *, tls: bool, auth: bool, tokens: TokenServer | None
+    ) -> None:
+        self.tokens = tokens
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
         self.authority = f"{directory}/ca.crt" if tls else ""
-        self._auth = auth
+        self._has_users = auth or tokens is not None
         http = f"addr: '{self.address}'"
         if tls:
-            _make_certificate(directory)
             http += f", tls: {{certificate: {directory}/ca.crt, key: {directory}/key.pem}}"
         text = (
             "version: 0.1\nlog: {level: error}\n"
@@ -36,6 +51,11 @@ class Registry:
             subprocess.run(command, check=True, capture_output=True)
             os.chmod(f"{directory}/htpasswd", 0o644)
             text += f"auth: {{htpasswd: {{realm: here, path: {directory}/htpasswd}}}}\n"
+        if tokens is not None:
+            text += (
+                f"auth: {{token: {{realm: '{tokens.realm}', service: \"{SERVICE}\", "
+                f"issuer: {ISSUER}, rootcertbundle: {tokens.certificate}}}}}\n"
+            )
         with open(f"{directory}/config.yml", "w") as file:
             file.write(text)
         self._log = open(f"{directory}/log", "w")  # noqa: SIM115
@@ -59,7 +79,7 @@ class Registry:
         image = f"{self.address}/{to}"
         words = ["skopeo", "copy", "--quiet", "--all", "--preserve-digests"]
         words += ["--dest-tls-verify=false"]
-        if self._auth:
+        if self._has_users:
             words += ["--dest-creds", f"{USER}:{PASSWORD}"]
         done = subprocess.run(
             [*words, f"oci:{layout.path}:{name}", f"docker://{image}"],
@@ -81,20 +101,28 @@ class Registry:
 
 
 @contextmanager
-def registry(directory: str, *, tls: bool = False, auth: bool = False) -> Iterator[Registry]:
-    """Have a registry as long as the context lasts; ``directory`` is empty."""
-    running = Registry(directory, tls=tls, auth=auth)
-    try:
+def registry(
+    directory: str,
+    *,
+    tls: bool = False,
+    auth: bool = False,
+    tokens: bool = False,
+    tokens_in_clear: bool = False,
+) -> Iterator[Registry]:
+    """Have a registry as long as the context lasts; ``directory`` is empty.
+
+    ``auth`` is basic authentication. ``tokens_in_clear`` are those of a server without TLS.
+    """
+    certificate = key = ""
+    if tls:
+        certificate, key = f"{directory}/ca.crt", f"{directory}/key.pem"
+        make_certificate(key, certificate)
+    with ExitStack() as stack:
+        server = None
+        if tokens_in_clear:
+            server = stack.enter_context(token_server(directory))
+        elif tokens:
+            server = stack.enter_context(token_server(directory, certificate, key))
+        running = Registry(directory, tls=tls, auth=auth, tokens=server)
+        stack.callback(running.close)
         yield running
-    finally:
-        running.close()
-
-
-def _make_certificate(directory: str) -> None:
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-    command += ["-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1"]
-    command += ["-keyout", f"{directory}/key.pem", "-out", f"{directory}/ca.crt"]
-    subprocess.run(command, check=True, capture_output=True)
-    for name in ("key.pem", "ca.crt"):
-        os.chmod(f"{directory}/{name}", 0o644)

@@ -12,6 +12,7 @@ import os
 import stat
 import sys
 
+from runrootless.emulation.stores.copied import is_copied, warning
 from runrootless.errors import Error
 
 TYPE_CHECKING = False
@@ -73,7 +74,8 @@ def open_side_files(
 
     The next of ``beginnings`` counts where they cannot be made. They are returned by the ends of
     their names. One that cannot be made at all is left out, which ``warn`` is told if anything
-    could be made in ``rootfs``; where that is empty, it must be made. Raises Error for what is
+    could be made in ``rootfs``; where that is empty, it must be made. It is also told of one that
+    is a copy. Raises Error for what is
     there and is no side store of the caller's, and OSError.
     """
     found: dict[str, SideFile] = {}
@@ -82,6 +84,9 @@ def open_side_files(
         for beginning in beginnings:
             try:
                 _open_beginning(beginning, found)
+                for name, file in found.items():
+                    if is_copied(file.fd):
+                        warn(warning(f"{beginning}{name}"))
                 return found
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):

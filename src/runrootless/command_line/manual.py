@@ -315,7 +315,13 @@ COMMANDS = (
             ),
             "author": ("TEXT", "who has made the image"),
             "message": ("TEXT", "a comment in its history"),
+            "transport": (
+                "NAME",
+                "what pushes to docker://: skopeo, oras, or auto, which is skopeo where it is "
+                "installed (default)",
+            ),
             "tls-verify": ("", "check the registry's certificate (default); =false does not"),
+            "cert-dir": ("DIR", "certificates for the registry"),
         },
         "Writes an image of a bundle's root file system: the layers that it was made of, and what "
         "has changed since then as one more. Of tars, debian: and docker-archive: all is one "

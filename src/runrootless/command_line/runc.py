@@ -70,7 +70,11 @@ KILL = Flags(
     switches="all,a regex,r help,h",
 )
 EMULATE = Flags(values="engine", switches="help,h")
-COMMIT = Flags(values="author message", switches="squash tls-verify help,h", lists="config")
+COMMIT = Flags(
+    values="author message transport cert-dir",
+    switches="squash tls-verify help,h",
+    lists="config",
+)
 EXPORT = Flags(switches="help,h")
 DOCTOR = Flags(switches="json help,h")
 SETUP = Flags(switches="dry-run undo help,h")

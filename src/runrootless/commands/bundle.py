@@ -12,13 +12,14 @@ from runrootless import interrupts
 from runrootless.command_line import own
 from runrootless.command_line.runc import BUNDLE
 from runrootless.errors import Error
-from runrootless.images import build, config, image, reference, rootfs_tar, snapshot
+from runrootless.images import build, config, image, reference, rootfs_tar, snapshot, volumes
 from runrootless.images.archive import Archive, docker_image
 from runrootless.images.cache import Cache
 from runrootless.images.layout import Directory, Layout
 from runrootless.images.new_directory import NewDirectory
 from runrootless.images.progress import Progress
 from runrootless.images.streams import Limit
+from runrootless.images.transports import choice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
     from runrootless.command_line.runc import Parsed
     from runrootless.images.image import Image
-    from runrootless.images.transports import Transport
-
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SHELLS = ("ash", "bash", "dash", "fish", "ksh", "sh", "zsh")
 _MAXIMUM = 64 << 30
@@ -69,7 +68,7 @@ def run(command_line: Parsed) -> int:
     limit = Limit(options.max_size)
     signal.signal(signal.SIGTERM, _end)
     with interrupts.Raised(), NewDirectory(options.directory, options.force) as directory:
-        found = _get(source, platform, options, limit, progress, directory.fd)
+        found = _get(source, platform, options, limit, progress)
         try:
             notes = build.unpack(found, directory.fd, limit, progress)
         except Error:
@@ -82,6 +81,11 @@ def run(command_line: Parsed) -> int:
         made = config.convert(
             found.config, rootfs, found.source, options.command, options.tty, options.user
         )
+        mounts, left = volumes.provide(
+            f"/proc/self/fd/{directory.fd}", made.volumes, made.spec["mounts"]
+        )
+        made.spec["mounts"] += mounts
+        made.notes.extend(left)
         build.write_json(directory.fd, "config.json", made.spec)
         build.write_json(directory.fd, build.IMAGE, build.describe(found))
         snapshot.write(f"/proc/self/fd/{directory.fd}")
@@ -104,7 +108,6 @@ def _get(
     options: _Options,
     limit: Limit,
     progress: Progress,
-    directory: int,
 ) -> Image:
     where, text = os.path.expanduser(source.where), source.text
     if where != "-":
@@ -115,7 +118,7 @@ def _get(
     if source.kind in (reference.OCI_ARCHIVE, reference.DOCKER_ARCHIVE):
         archive = _archive(where, limit)
         if source.kind == reference.OCI_ARCHIVE:
-            return Layout(archive, text).image(source.name, platform)
+            return replace(Layout(archive, text).image(source.name, platform), layout=where)
         return docker_image(archive, text, source.name)
     if source.kind == reference.TAR:
         return rootfs_tar.tar_image(where, platform)
@@ -127,23 +130,15 @@ def _get(
     if source.kind == reference.STORAGE:
         from runrootless.images.transports.skopeo import storage_image
 
-        return storage_image(source.where, text, directory, progress)
+        return storage_image(source.where, text, Cache(), progress)
     from runrootless.images import transports
 
     cache = Cache()
     name = reference.parse_name(source.where)
-    transport = _transport(name, cache, options)
+    transport = choice.transport(
+        options.transport, name, cache, options.tls_verify, options.cert_dir
+    )
     return transports.get(transport, text, name.reference, platform, cache, progress)
-
-
-def _transport(name: reference.Name, cache: Cache, options: _Options) -> Transport:
-    from runrootless.images.transports import skopeo
-
-    if options.transport == "oras" or (options.transport == "auto" and not skopeo.is_there()):
-        from runrootless.images.transports.oras import Oras
-
-        return Oras(name, cache, options.tls_verify, options.cert_dir)
-    return skopeo.Skopeo(name.repository, cache, options.tls_verify, options.cert_dir)
 
 
 def _archive(path: str, limit: Limit) -> Archive:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import sys
 
 from runrootless import interrupts
 from runrootless.command_line import own
@@ -12,20 +13,21 @@ from runrootless.errors import Error
 from runrootless.images import (
     base,
     changes,
-    destination,
     edit_config,
     layer,
     own_namespace,
+    reference,
     snapshot,
+    volumes,
     write_docker_archive,
     write_layout,
 )
-from runrootless.images.destination import ARCHIVE, LAYOUT
+from runrootless.images.cache import Cache
 from runrootless.images.new_file import NewFile
-from runrootless.images.new_image import LAYER, Blob, NewImage
+from runrootless.images.new_image import LAYER, Blob, NewImage, digest_of
 from runrootless.images.places_of_bundle import root_of, side_stores_of
 from runrootless.images.read_tree import Tree
-from runrootless.images.transports import push
+from runrootless.images.transports import choice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
 
     from runrootless.command_line.runc import Parsed
     from runrootless.images.base import Base
-    from runrootless.images.destination import Destination
+    from runrootless.images.reference import Destination
+    from runrootless.images.transports import Transport
 
 
 def run(options: Parsed) -> int:
@@ -49,15 +52,18 @@ def run(options: Parsed) -> int:
 
 def _commit(parsed: Parsed) -> str:
     bundle, name = parsed.arguments
-    target = destination.parse(name)
+    target = reference.parse_destination(name)
     latest = edit_config.epoch()
     bundle = os.path.abspath(bundle)
     rootfs = root_of(bundle)
+    for line in volumes.left_out(bundle):
+        sys.stderr.write(f"runrootless: {line}\n")
     image = base.read(bundle)
     squash = parsed.is_on("squash")
     below = image if image is not None and image.layers and not squash else None
     config = copy.deepcopy(image.config) if image is not None else edit_config.new()
     edit_config.change(config, parsed.get_all("config"))
+    transport = _transport(target, parsed)
     _require(target, below, bundle)
     # What the layer is written to: beside the others if that is where it goes.
     with NewFile(_directory_for(target)) as file:
@@ -65,8 +71,9 @@ def _commit(parsed: Parsed) -> str:
         layers = []
         if below is not None:
             layers = [
-                Blob(one.digest, one.diff_id, one.size, one.media_type, path=one.path)
+                Blob(about.digest, one.diff_id, about.size, about.media_type, path=one.path)
                 for one in below.layers
+                for about in (one.descriptor,)
             ]
         kept, newest = len(layers), 0
         if made is not None:
@@ -80,15 +87,29 @@ def _commit(parsed: Parsed) -> str:
             parsed.get("author"),
             parsed.get("message"),
         )
-        return _put(target, NewImage(config, layers), parsed.get("tls-verify") != "false")
+        return _put(target, NewImage(config, layers), transport)
+
+
+def _transport(target: Destination, parsed: Parsed) -> Transport | None:
+    """Return what gives the image to a registry, None if it does not go to one."""
+    chosen = parsed.get("transport") or choice.AUTO
+    own.require_choice("transport", chosen)
+    if target.kind != reference.DOCKER:
+        return None
+    verify = parsed.get("tls-verify")
+    return choice.transport(
+        chosen,
+        reference.parse_name(target.where),
+        Cache(),
+        verify != "false" if verify else None,
+        parsed.get("cert-dir"),
+    )
 
 
 def _require(target: Destination, below: Base | None, bundle: str) -> None:
     """Raise ``Error`` for what is in the way of the image, before anything is read."""
-    if target.transport == LAYOUT:
-        write_layout.require_place(target.path)
-    elif target.transport != ARCHIVE:
-        push.require_transport()
+    if target.kind == reference.OCI:
+        write_layout.require_place(target.where)
     if below is not None:
         below.require_layers()
         if not os.path.exists(os.path.join(bundle, snapshot.NAME)):
@@ -100,10 +121,10 @@ def _require(target: Destination, below: Base | None, bundle: str) -> None:
 
 def _directory_for(target: Destination) -> str:
     """Return an existing directory with room for a layer."""
-    if target.transport == ARCHIVE:
-        return os.path.dirname(os.path.abspath(target.path))
-    if target.transport == LAYOUT:
-        path = os.path.abspath(target.path)
+    if target.kind == reference.DOCKER_ARCHIVE:
+        return os.path.dirname(os.path.abspath(target.where))
+    if target.kind == reference.OCI:
+        path = os.path.abspath(target.where)
         while not os.path.isdir(path):
             path = os.path.dirname(path)
         return path
@@ -122,10 +143,10 @@ def _write(
     return layer.write_layer(fd, "the layer", tree, found, latest)
 
 
-def _put(target: Destination, image: NewImage, verifies: bool) -> str:
-    if target.transport == LAYOUT:
-        return write_layout.write(target.path, target.tag, image)
-    if target.transport == ARCHIVE:
-        reference = target.reference if target.name else ""
-        return write_docker_archive.write(target.path, reference, image)
-    return push.push(target, image, verifies)
+def _put(target: Destination, image: NewImage, transport: Transport | None) -> str:
+    if target.kind == reference.OCI:
+        return write_layout.write(target.where, target.name, image)
+    if transport is None:
+        return write_docker_archive.write(target.where, target.name, image)
+    transport.push(image)
+    return digest_of(image.manifest())

@@ -5,12 +5,13 @@ from __future__ import annotations
 import lzma
 import os
 import subprocess
+import sys
 
 from runrootless import interrupts
 from runrootless.command_line import own
 from runrootless.command_line.runc import EXPORT
 from runrootless.errors import Error, named
-from runrootless.images import edit_config, layer, own_namespace
+from runrootless.images import edit_config, layer, own_namespace, volumes
 from runrootless.images.gzip_stream import GzipWriter
 from runrootless.images.layer import Sink
 from runrootless.images.new_file import NewFile
@@ -36,6 +37,8 @@ def run(options: Parsed) -> int:
         raise Error(f"{name}: a tarball is written plain, or as .gz, .xz or .zst")
     bundle = os.path.abspath(bundle)
     rootfs = root_of(bundle)
+    for line in volumes.left_out(bundle):
+        sys.stderr.write(f"runrootless: {line}\n")
     latest = edit_config.epoch()
     with interrupts.Raised():
         if name == _STANDARD_OUTPUT:
@@ -63,7 +66,7 @@ def _write(fd: int, name: str, end: str, bundle: str, rootfs: str, latest: int |
     if end in (".gz", ".tgz"):
         compressed = GzipWriter(sink.write)
         try:
-            layer.write_tarball(Archive(compressed.write, latest, lists=True), tree)
+            layer.write_tarball(Archive(compressed.write, latest, for_tar=True), tree)
             compressed.close()
         finally:
             compressed.leave()
@@ -73,12 +76,12 @@ def _write(fd: int, name: str, end: str, bundle: str, rootfs: str, latest: int |
         def write(data: bytes) -> None:
             sink.write(compressor.compress(data))
 
-        layer.write_tarball(Archive(write, latest, lists=True), tree)
+        layer.write_tarball(Archive(write, latest, for_tar=True), tree)
         sink.write(compressor.flush())
     elif end in (".zst", ".tzst"):
         _write_through(["zstd", "-q", "-T0", "-c"], fd, name, tree, latest)
     else:
-        layer.write_tarball(Archive(sink.write, latest, lists=True), tree)
+        layer.write_tarball(Archive(sink.write, latest, for_tar=True), tree)
 
 
 def _write_through(command: list[str], fd: int, name: str, tree: Tree, latest: int | None) -> None:
@@ -90,7 +93,7 @@ def _write_through(command: list[str], fd: int, name: str, tree: Tree, latest: i
     with process:
         assert process.stdin is not None
         sink = Sink(process.stdin.fileno(), command[0])
-        layer.write_tarball(Archive(sink.write, latest, lists=True), tree)
+        layer.write_tarball(Archive(sink.write, latest, for_tar=True), tree)
         process.stdin.close()
     if process.returncode:
         raise Error(f"{command[0]} has failed to compress {name}")

@@ -1,30 +1,35 @@
-"""The image that a bundle was made of: ``image.json``, and its layers in the cache."""
+"""The image that a bundle was made of: ``image.json``, and its layers.
+
+They are in the cache, or in the image layout that the image is of. What a tar has of them is
+brought into the cache when it is wanted.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
-import tarfile
-from contextlib import contextmanager
+import sys
 
 from runrootless.bundle import json_file
 from runrootless.errors import Error
+from runrootless.images import tar_stream
+from runrootless.images.archive import Archive
 from runrootless.images.cache import Cache
+from runrootless.images.image import Descriptor
 from runrootless.images.layout import blob_name
-from runrootless.images.streams import Digest
+from runrootless.images.places import clean
+from runrootless.images.streams import Digest, Limit, Stream
+from runrootless.images.tar_stream import Tar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from typing import IO, Any, BinaryIO
+    from collections.abc import Iterable, Mapping
+    from typing import Any
 
 NAME = "image.json"
 
-_PART = 1 << 20
-_ZSTD = b"\x28\xb5\x2f\xfd"
-_WHITEOUT = ".wh."
-_OPAQUE = ".wh..wh..opq"
+_WHITEOUT = b".wh."
+_OPAQUE = b".wh..wh..opq"
 # Links of links to look through: tar(1) writes none of those.
 _LINKS_LIMIT = 8
 
@@ -32,22 +37,30 @@ _LINKS_LIMIT = 8
 class Layer:
     """A layer of an image, as ``image.json`` has it."""
 
-    __slots__ = ("_layout", "diff_id", "digest", "media_type", "size")
+    __slots__ = ("descriptor", "diff_id", "layout")
 
     def __init__(self, layer: Mapping[str, Any], layout: str) -> None:
-        self._layout = layout
-        self.digest = str(layer["digest"])
+        self.layout = layout
+        self.descriptor = Descriptor(
+            str(layer["digest"]), int(layer["size"]), str(layer["mediaType"])
+        )
+        Digest(self.descriptor.digest)
         self.diff_id = str(layer["diff_id"])
-        self.size = int(layer["size"])
-        self.media_type = str(layer["mediaType"])
 
     @property
     def path(self) -> str:
         """Where it is, if it is there: in the cache, or in the layout that the image is of."""
-        cached = Cache().path_of(self.digest)
-        if self._layout and not os.path.exists(cached):
-            return os.path.join(self._layout, blob_name(self.digest))
+        cached = Cache().path_of(self.descriptor.digest)
+        if os.path.isdir(self.layout) and not os.path.exists(cached):
+            return os.path.join(self.layout, blob_name(self.descriptor.digest))
         return cached
+
+    def is_there(self) -> bool:
+        """Return whether it is there, by its size."""
+        try:
+            return os.stat(self.path).st_size == self.descriptor.size
+        except OSError:
+            return False
 
 
 class Base:
@@ -64,17 +77,18 @@ class Base:
         self.source = source
 
     def require_layers(self) -> None:
-        """Raise ``Error`` unless all layers are in the cache."""
-        for layer in self.layers:
-            try:
-                size = os.stat(layer.path).st_size
-            except OSError:
-                size = -1
-            if size != layer.size:
-                raise Error(
-                    f"the layer {layer.digest} of {self.source} is not there any more: "
-                    "--squash writes the whole tree as one layer"
-                )
+        """Have all layers where their paths say. Raises ``Error``, and OSError of the cache."""
+        missing = [layer for layer in self.layers if not layer.is_there()]
+        archive = missing[0].layout if missing else ""
+        if os.path.isfile(archive):
+            _bring(missing, archive)
+            missing = [layer for layer in missing if not layer.is_there()]
+        if missing:
+            raise Error(
+                f"the layer {missing[0].descriptor.digest} of {self.source} is not there any "
+                "more: make another bundle of that image, which brings it; --squash writes the "
+                "whole tree as one layer"
+            )
 
     def contents(self, paths: Iterable[bytes]) -> dict[bytes, bytes]:
         """Return the SHA-256 of what the image has in regular files, if it has them.
@@ -82,13 +96,13 @@ class Base:
         What cannot be read of a layer counts as if it were not there.
         """
         found: dict[bytes, bytes] = {}
-        wanted = {os.fsdecode(path): {path} for path in paths}
+        wanted = {path: {path} for path in paths}
         for layer in reversed(self.layers):
             if not wanted:
                 break
             try:
                 _look_up(layer.path, wanted, found)
-            except (OSError, tarfile.TarError, EOFError, Error):
+            except (OSError, Error):
                 # What is in those below may be what was replaced in this one.
                 break
         return found
@@ -108,41 +122,55 @@ def read(bundle: str) -> Base | None:
         layers = [Layer(layer, value.get("layout") or "") for layer in stored]
         if not isinstance(config, dict):
             raise TypeError
-        for layer in layers:
-            Digest(layer.digest)
         return Base(config, layers, str(value.get("source", "the image")))
     except (KeyError, TypeError, ValueError):
         raise Error(f"{path} does not describe an image: --squash goes without it") from None
 
 
+def _bring(layers: Iterable[Layer], archive: str) -> None:
+    """Take layers that an image layout in a tar has into the cache. Raises ``Error``, OSError.
+
+    What it has not is left out.
+    """
+    cache = Cache()
+    files = Archive(archive, cache.path, Limit(sys.maxsize))
+    for layer in layers:
+        try:
+            file = files.open(blob_name(layer.descriptor.digest))
+        except FileNotFoundError:
+            continue
+        with file:
+            cache.take(layer.descriptor, file)
+
+
 def _look_up(
-    path: str, wanted: dict[str, set[bytes]], found: dict[bytes, bytes], depth: int = 0
+    path: str, wanted: dict[bytes, set[bytes]], found: dict[bytes, bytes], depth: int = 0
 ) -> None:
     """Take from ``wanted`` what a layer tells of, names to the paths that are asked for."""
-    aliases: dict[str, set[bytes]] = {}
-    settled: set[str] = set()
-    removed: set[str] = set()
-    with _opened(path) as tar:
-        for member in tar:
-            name = os.path.normpath(member.name).lstrip("/")
-            directory, base = os.path.split(name)
+    aliases: dict[bytes, set[bytes]] = {}
+    settled: set[bytes] = set()
+    removed: set[bytes] = set()
+    with Stream(open(path, "rb", buffering=0), path, Limit(sys.maxsize)) as stream:
+        tar = Tar(stream, path)
+        for entry in tar.entries():
+            name = clean(entry.name)
+            directory, slash, base = name.rpartition(b"/")
             if base == _OPAQUE:
                 removed.add(directory)
             elif base.startswith(_WHITEOUT):
-                removed.add(os.path.join(directory, base[len(_WHITEOUT) :]))
-            if not member.isdir():
+                removed.add(directory + slash + base[len(_WHITEOUT) :])
+            if entry.kind != tar_stream.DIRECTORY:
                 removed.add(name)
             if name not in wanted:
                 continue
             settled.add(name)
-            if member.isreg():
-                content = tar.extractfile(member)
-                assert content is not None
-                digest = _digest(content)
-                found.update(dict.fromkeys(wanted[name], digest))
-            elif member.islnk():
-                target = os.path.normpath(member.linkname).lstrip("/")
-                aliases.setdefault(target, set()).update(wanted[name])
+            if entry.kind == tar_stream.REGULAR and entry.parts is None:
+                digest = hashlib.sha256()
+                for data in tar.content():
+                    digest.update(data)
+                found.update(dict.fromkeys(wanted[name], digest.digest()))
+            elif entry.kind == tar_stream.LINK:
+                aliases.setdefault(clean(entry.link), set()).update(wanted[name])
     for name in settled:
         del wanted[name]
     # What is below something that this layer has put there or removed is in none below it.
@@ -156,45 +184,9 @@ def _look_up(
             wanted.setdefault(name, set()).update(paths)
 
 
-def _is_within(name: str, places: set[str]) -> bool:
+def _is_within(name: bytes, places: set[bytes]) -> bool:
     while name not in places:
         if not name:
             return False
-        name = name.rpartition("/")[0]
+        name = name.rpartition(b"/")[0]
     return True
-
-
-def _digest(content: IO[bytes]) -> bytes:
-    digest = hashlib.sha256()
-    while data := content.read(_PART):
-        digest.update(data)
-    return digest.digest()
-
-
-@contextmanager
-def _opened(path: str) -> Iterator[tarfile.TarFile]:
-    """Open a layer's tar, compressed or not, to be read once. Raises OSError, TarError."""
-    with decompressed(path) as file, tarfile.open(fileobj=file, mode="r|*") as tar:
-        yield tar
-
-
-@contextmanager
-def decompressed(path: str) -> Iterator[BinaryIO]:
-    """Open a blob; what zstd(1) has compressed is decompressed. Raises OSError, ``Error``."""
-    with open(path, "rb") as file:
-        if file.read(len(_ZSTD)) != _ZSTD:
-            file.seek(0)
-            yield file
-            return
-        try:
-            process = subprocess.Popen(
-                ["zstd", "-dcq", "--", path], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL
-            )
-        except FileNotFoundError:
-            raise Error("a layer is compressed with zstd, which is not installed") from None
-        with process:
-            assert process.stdout is not None
-            try:
-                yield process.stdout  # type: ignore[misc]
-            finally:
-                process.stdout.close()

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import os
 
+from runrootless.bundle.json_file import write_all
 from runrootless.errors import Error
 from runrootless.images import layout
 from runrootless.images.image import Descriptor
+from runrootless.images.new_file import NewFile
+from runrootless.images.streams import Digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import BinaryIO
+
+_PART = 1 << 20
 
 
 class Cache:
@@ -85,6 +90,20 @@ class Cache:
         except BaseException:
             os.unlink(temporary)
             raise
+
+    def take(self, descriptor: Descriptor, file: BinaryIO) -> None:
+        """Keep what a file has, whose digest is checked. Raises Error, OSError."""
+        path = self.path_of(descriptor.digest)
+        directory, name = os.path.split(path)
+        os.makedirs(directory, 0o700, exist_ok=True)
+        digest = Digest(descriptor.digest)
+        with NewFile(directory) as new:
+            while data := file.read(_PART):
+                digest.update(data)
+                write_all(new.fd, data)
+            if not digest.is_right():
+                raise Error(f"the layer {descriptor.digest} is damaged where it comes from")
+            new.keep(name)
 
     def discard(self, digest: str) -> None:
         """Remove a blob, if it is there."""

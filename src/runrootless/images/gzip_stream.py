@@ -10,6 +10,7 @@ import os
 import zlib
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _LEVEL = 6
 _PART = 1 << 20
+_ZEROS = bytes(_PART)
 _WORKERS_LIMIT = 8
 # No flags, no time; compressed neither slowest nor fastest, by who knows what system.
 _HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
@@ -66,5 +68,15 @@ class GzipWriter:
 
 
 def _compress(part: bytes, flush: int) -> bytes:
+    # Of a large hole there are many such parts.
+    return _compressed_zeros() if part == _ZEROS else _compress_anew(part, flush)
+
+
+@cache
+def _compressed_zeros() -> bytes:
+    return _compress_anew(_ZEROS, zlib.Z_SYNC_FLUSH)
+
+
+def _compress_anew(part: bytes, flush: int) -> bytes:
     compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
     return compressor.compress(part) + compressor.flush(flush)

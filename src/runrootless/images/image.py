@@ -110,7 +110,8 @@ class Image:
     """An image that can be unpacked.
 
     ``manifest`` and ``config`` are as they are stored; without a manifest the first is empty.
-    ``layout`` is the directory of the image layout that has its blobs, empty where none has.
+    ``layout`` is the path of the image layout that has its blobs, a directory or a tar, and empty
+    where they are in the cache or nowhere.
     ``check`` is called when it was unpacked, or could not be: it raises Error where what makes
     it has failed.
     """

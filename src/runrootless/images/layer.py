@@ -8,19 +8,22 @@ import stat
 import sys
 
 from runrootless.bundle.json_file import write_all
+from runrootless.emulation.stores.copied import warning
 from runrootless.errors import Error, named
 from runrootless.images.changes import parent_of
 from runrootless.images.gzip_stream import GzipWriter
-from runrootless.images.pack import Archive
+from runrootless.images.pack import Archive, find_parts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from runrootless.images.changes import Changes
-    from runrootless.images.read_tree import Found, Tree
+    from runrootless.images.read_tree import Found, Node, Tree
 
 _WHITEOUT = b".wh."
+_MANY = 1 << 28
+"""So many bytes of holes a user is told of, because they take time."""
 
 
 class Sink:
@@ -96,6 +99,8 @@ class _Packer:
         self._tree = tree
         self._is_layer = is_layer
         self._links: dict[tuple[int, int], bytes] = {}
+        for path in tree.copies:
+            _say(warning(path))
 
     def pack(self) -> None:
         """Write all there is."""
@@ -144,11 +149,23 @@ class _Packer:
                 if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
                     first = self._links.setdefault((status.st_dev, status.st_ino), found.path)
                     link = first if first != found.path else None
+                if self._is_layer and link is None:
+                    _tell_of_holes(found.path, node, content)
                 if not self._archive.add(found.path, node, content, link):
                     _say(f"{os.fsdecode(found.path)} has changed while it was read")
         except OSError as error:
             raise named(error, os.fsdecode(found.path)) from None
         return True
+
+
+def _tell_of_holes(path: bytes, node: Node, content: int) -> None:
+    if node.size - 512 * node.status.st_blocks < _MANY:
+        return
+    # Where the file system compresses there may be none.
+    holes = node.size - sum(length for _, length in find_parts(content, node.size))
+    if holes >= _MANY:
+        shown = os.fsdecode(path)
+        _say(f"{shown} is written with {holes >> 20} MiB of zeros: layers have no holes")
 
 
 def _say_socket(path: bytes) -> None:

@@ -12,6 +12,7 @@ from runrootless.images.streams import Digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, BinaryIO, Protocol
 
     class Store(Protocol):
@@ -22,19 +23,21 @@ if TYPE_CHECKING:
 
 
 _REFERENCE = "org.opencontainers.image.ref.name"
+_BLOBS = "blobs/"
 _DEPTH = 4
 
 
 class Directory:
-    """Files in a directory."""
+    """Files in a directory; the blobs may be in another one, which has a directory of them."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, blobs: str = "") -> None:
         self._path = path
+        self._blobs = blobs or path
 
     def open(self, name: str) -> BinaryIO:
         """Open a regular file to read. Raises OSError."""
         # What is a fifo is not waited for.
-        path = os.path.join(self._path, name)
+        path = os.path.join(self._blobs if name.startswith(_BLOBS) else self._path, name)
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
@@ -45,7 +48,7 @@ class Directory:
 def blob_name(digest: str) -> str:
     """Return where a blob is in a layout."""
     algorithm, _, value = digest.partition(":")
-    return f"blobs/{algorithm}/{value}"
+    return f"{_BLOBS}{algorithm}/{value}"
 
 
 def read_small(file: BinaryIO, what: str) -> bytes:
@@ -71,11 +74,14 @@ def checked(data: bytes, descriptor: Descriptor, what: str) -> bytes:
 
 
 class Layout:
-    """An image layout; ``source`` names it in errors."""
+    """An image layout; ``source`` names it in errors, ``discard`` is as ``compose`` has it."""
 
-    def __init__(self, store: Store, source: str) -> None:
+    def __init__(
+        self, store: Store, source: str, discard: Callable[[str], None] = lambda digest: None
+    ) -> None:
         self._store = store
         self._source = source
+        self._discard = discard
 
     def image(self, reference: str, platform: Platform) -> Image:
         """Return the image of a name, or the only one where it is empty. Raises Error."""
@@ -85,7 +91,9 @@ class Layout:
             data = self._blob(descriptor)
             document = image.parse_json(data, f"{descriptor.digest} of {self._source}")
             if not image.is_index(document, descriptor.media_type):
-                return image.compose(self._source, data, descriptor.digest, self._blob, self._open)
+                return image.compose(
+                    self._source, data, descriptor.digest, self._blob, self._open, self._discard
+                )
             descriptor = image.choose(document, platform, self._source)
         raise Error(f"{self._source} has indexes of indexes: choose one of their manifests")
 

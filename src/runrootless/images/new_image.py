@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 
 from runrootless.bundle.json_file import write_all
 from runrootless.errors import Error
@@ -12,7 +11,7 @@ from runrootless.errors import Error
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any
+    from typing import Any, BinaryIO
 
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 """The media type of a layer that is made here."""
@@ -52,19 +51,17 @@ class Blob:
         """The media type of the OCI image specification."""
         return _OF_DOCKER.get(self._media_type, self._media_type)
 
+    def open(self) -> BinaryIO:
+        """Open it to read. Raises OSError."""
+        return open(self.path or f"/proc/self/fd/{self.fd}", "rb", buffering=0)
+
     def read(self, write: Callable[[bytes], object]) -> None:
         """Give all of it to ``write``. Raises ``Error`` if it is not what the digest says."""
         digest = hashlib.sha256()
-        file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC) if self.path else self.fd
-        try:
-            place = 0
-            while data := os.pread(file, _PART, place):
+        with self.open() as file:
+            while data := file.read(_PART):
                 digest.update(data)
-                place += len(data)
                 write(data)
-        finally:
-            if self.path:
-                os.close(file)
         if self.digest != f"sha256:{digest.hexdigest()}":
             raise Error(
                 f"{self.path} is damaged, and not the layer {self.digest}: remove it; "
@@ -74,6 +71,9 @@ class Blob:
 
 class NewImage:
     """What an image consists of: its configuration, and its layers, the lowest first."""
+
+    media_type = _MANIFEST
+    """Its manifest's."""
 
     __slots__ = ("config", "layers", "platform")
 

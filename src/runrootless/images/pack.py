@@ -8,6 +8,7 @@ over.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -16,13 +17,21 @@ from runrootless.errors import Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from runrootless.images.read_tree import Node
+
+    Part = tuple[int, int]
 
 _BLOCK = 512
 _RECORD = 20 * _BLOCK
 _PART = 1 << 20
+ZEROS = bytes(_PART)
+"""What is written for holes."""
+# Readers take a map of 1 MiB at most: Go's archive/tar.
+_PARTS_LIMIT = 1 << 13
+_NAME_RECORD = b"GNU.sparse.name"
+_SPARSE_NAME = b"GNUSparseFile.0"
 _NAME = 100
 _SECOND = 10**9
 _ID_LIMIT = 0o7777777
@@ -53,19 +62,20 @@ _TYPES = {
 class Archive:
     """A tar archive that is written to ``write``, which takes all that it is given.
 
-    Times of modification after ``latest`` (nanoseconds) are written as that. With ``lists`` the
-    access control lists are written as text as well, as tar(1) has them.
+    Times of modification after ``latest`` (nanoseconds) are written as that. With ``for_tar`` the
+    access control lists are written as text as well, and holes left out, as tar(1) has both;
+    layers "SHOULD NOT" have holes: layer.md of the OCI image specification.
     """
 
     def __init__(
         self,
         write: Callable[[bytes], object],
         latest: int | None = None,
-        lists: bool = False,
+        for_tar: bool = False,
     ) -> None:
         self._write = write
         self._latest = latest
-        self._lists = lists
+        self._for_tar = for_tar
         self._size = 0
         self.newest = 0
         """The latest time of modification that was written, in nanoseconds."""
@@ -92,10 +102,21 @@ class Archive:
         records = {
             _ATTRIBUTE + key.replace(b"=", b"%3D"): value for key, value in node.attributes.items()
         }
-        if self._lists:
+        if self._for_tar:
             records.update(_lists(node))
+        parts = find_parts(content, size) if size else []
+        before = b""
+        if self._for_tar and size:
+            before = _map(parts, size)
+            stored = len(before) + sum(length for _, length in parts)
+            if stored + _BLOCK < size:
+                records.update(_sparse(name, size))
+                name, size = _name_of_sparse(name), stored
+            else:
+                before, parts = b"", [(0, size)]
         self._put(header(name, kind, node, size, mtime, target, records))
-        return not size or self._copy(path, node, content)
+        self._put(before)
+        return not node.size or link is not None or self._copy(path, node, content, parts)
 
     def add_bytes(self, path: bytes, data: bytes, mode: int = 0) -> None:
         """Add a regular file of root's, of the time 0."""
@@ -119,24 +140,102 @@ class Archive:
         self._put(bytes(2 * _BLOCK))
         self._put(bytes(-self._size % _RECORD))
 
-    def _copy(self, path: bytes, node: Node, content: int) -> bool:
-        left = node.size
-        while left:
-            data = os.read(content, min(_PART, left))
-            if not data:
-                raise Error(
-                    f"{os.fsdecode(path)} has become shorter while it was read: "
-                    "end what changes it, and try again"
-                )
-            self._put(data)
-            left -= len(data)
+    def _copy(self, path: bytes, node: Node, content: int, parts: Sequence[Part]) -> bool:
+        at = 0
+        for offset, length in parts:
+            self._fill(offset - at)
+            at = offset + length
+            while offset < at:
+                data = os.pread(content, min(_PART, at - offset), offset)
+                if not data:
+                    raise Error(
+                        f"{os.fsdecode(path)} has become shorter while it was read: "
+                        "end what changes it, and try again"
+                    )
+                self._put(data)
+                offset += len(data)
+        self._fill(node.size - at)
         self.end()
         after = os.fstat(content)
         return (after.st_size, after.st_mtime_ns) == (node.size, node.status.st_mtime_ns)
 
+    def _fill(self, size: int) -> None:
+        """Write the zeros of a hole, where it is not left out."""
+        while size and not self._for_tar:
+            self._put(ZEROS[:size])
+            size -= min(size, len(ZEROS))
+
     def _put(self, data: bytes) -> None:
         self._size += len(data)
         self._write(data)
+
+
+def find_parts(file: int, size: int) -> list[Part]:
+    """Return where the data of an open file are, of so many bytes: offsets and sizes.
+
+    What is between them are holes: lseek(2), SEEK_DATA. Raises OSError.
+    """
+    parts: list[Part] = []
+    at = 0
+    while at < size:
+        try:
+            start = os.lseek(file, at, os.SEEK_DATA)
+            end = min(os.lseek(file, start, os.SEEK_HOLE), size)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                break
+            if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):
+                return [(0, size)]
+            raise
+        if start >= size:
+            break
+        parts.append((start, end - start))
+        at = end
+    least = 1
+    while len(parts) > _PARTS_LIMIT:
+        least *= 2
+        parts = _joined(parts, least)
+    return parts
+
+
+def _joined(parts: list[Part], least: int) -> list[Part]:
+    """Return parts in which holes of fewer bytes than ``least`` are none."""
+    found = parts[:1]
+    for offset, length in parts[1:]:
+        start, before = found[-1]
+        if offset - (start + before) < least:
+            found[-1] = start, offset + length - start
+        else:
+            found.append((offset, length))
+    return found
+
+
+def _map(parts: Sequence[Part], size: int) -> bytes:
+    """Return what comes before the data of a sparse file: GNU tar's format 1.0.
+
+    "Storing Sparse Files" in its manual. Which size the file has tells a last part without data.
+    """
+    listed = [*parts, (size, 0)]
+    numbers = [len(listed), *(number for part in listed for number in part)]
+    text = b"".join(b"%d\n" % number for number in numbers)
+    return text + bytes(-len(text) % _BLOCK)
+
+
+def _name_of_sparse(name: bytes) -> bytes:
+    """Return the name that those see who know no sparse files; no record is needed for it."""
+    directory, slash, base = name.rpartition(b"/")
+    shown = directory + slash + _SPARSE_NAME + b"/" + base
+    return shown if len(shown) <= _NAME and shown.isascii() else _SPARSE_NAME
+
+
+def _sparse(name: bytes, size: int) -> dict[bytes, bytes]:
+    """Return what an extended header says of a sparse file."""
+    return {
+        b"GNU.sparse.major": b"1",
+        b"GNU.sparse.minor": b"0",
+        _NAME_RECORD: name,
+        b"GNU.sparse.realsize": b"%d" % size,
+    }
 
 
 def _lists(node: Node) -> dict[bytes, bytes]:
@@ -185,8 +284,8 @@ def header(
     for key, value, limit in ((b"path", name, _NAME), (b"linkpath", target, _NAME)):
         if len(value) > limit or not value.isascii():
             extended[key] = value
-            if not _is_utf8(value):
-                extended[b"hdrcharset"] = b"BINARY"
+    if not all(map(_is_utf8, (name, target, records.get(_NAME_RECORD, b"")))):
+        extended[b"hdrcharset"] = b"BINARY"
     for key, number in ((b"uid", node.uid), (b"gid", node.gid)):
         if number > _ID_LIMIT:
             extended[key] = b"%d" % number

@@ -18,6 +18,7 @@ from runrootless.emulation.files.access_lists import AccessLists, is_access_list
 from runrootless.emulation.files.attributes import Attributes, is_hidden, is_kept
 from runrootless.emulation.owners.ownership import Ownership
 from runrootless.emulation.stores.attribute_store import AttributeStore
+from runrootless.emulation.stores.copied import is_copied
 from runrootless.emulation.stores.owner_store import OwnerStore
 from runrootless.linux.files import O_PATH, Files, handle
 
@@ -93,6 +94,8 @@ class Tree:
         self._root = os.open(rootfs, O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         device = os.fstat(self._root).st_dev
         self._files = Files()
+        self.copies: list[str] = []
+        """The paths of those side stores that are copies, and tell nothing of these files."""
         self._owner_store, self._attribute_store = OwnerStore(), AttributeStore()
         stores: tuple[tuple[SideStore, str], ...] = (
             (self._owner_store, "ownership"),
@@ -102,6 +105,8 @@ class Tree:
             file = _open_first([beginning + end for beginning in beginnings])
             if file >= 0:
                 store.use(file, is_writable=False)
+                if is_copied(file):
+                    self.copies.append(os.fsdecode(os.readlink(handle(file))))
             store.open(device)
         self._ownership = Ownership(self._files, self._owner_store, Apart())
         self._attributes = Attributes(self._files, self._attribute_store)

@@ -1,4 +1,4 @@
-"""What a user may say an image is made of: the SOURCE of ``runrootless bundle``."""
+"""How a user names images: the SOURCE of ``runrootless bundle``, the IMAGE of ``commit``."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _DIGEST = re.compile(r"sha(?:256:[0-9a-f]{64}|384:[0-9a-f]{96}|512:[0-9a-f]{128})")
 _SUITE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _HUB = "docker.io"
+_LATEST = "latest"
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,19 @@ class Source:
     name: str = ""
 
 
+@dataclass(frozen=True)
+class Destination:
+    """Where an image is to be written: ``kind`` is OCI, DOCKER_ARCHIVE or DOCKER.
+
+    ``where`` is a path, or of a registry the name with its tag; ``name`` is the tag in a layout,
+    and in an archive the image's name with its tag, or empty.
+    """
+
+    kind: str
+    where: str
+    name: str = ""
+
+
 def parse(text: str) -> Source:
     """Return what a user's word means. Raises Error that says what may be said."""
     kind, colon, rest = text.partition(":")
@@ -93,6 +107,33 @@ def parse(text: str) -> Source:
     )
 
 
+def parse_destination(text: str) -> Destination:
+    """Return where a user wants an image. Raises Error that says what may be said."""
+    kind, _, rest = text.partition(":")
+    path, colon, name = rest.partition(":")
+    try:
+        if kind == DOCKER and rest.startswith("//"):
+            return Destination(DOCKER, _with_tag(rest[2:]))
+        if kind == OCI and path and (not colon or _TAG.fullmatch(name)):
+            return Destination(OCI, path, name or _LATEST)
+        if kind == DOCKER_ARCHIVE and path:
+            return Destination(DOCKER_ARCHIVE, path, _with_tag(name) if colon else "")
+    except Error:
+        pass
+    raise Error(
+        f"{text!r} is no place for an image: that is oci:PATH[:TAG], "
+        "docker-archive:PATH[:NAME:TAG] or docker://HOST/NAME[:TAG]"
+    )
+
+
+def _with_tag(text: str) -> str:
+    """Return the name of an image as it was said, with a tag. Raises Error."""
+    parse_name(text)
+    if "@" in text:
+        raise Error(f"{text}: an image is written under a tag")
+    return text if ":" in text.rpartition("/")[2] else f"{text}:{_LATEST}"
+
+
 def parse_name(text: str) -> Name:
     """Return the image of a registry that a name means, as Docker takes it. Raises Error."""
     rest, at, digest = text.partition("@")
@@ -115,4 +156,4 @@ def parse_name(text: str) -> Name:
         host = _HUB
     if host == _HUB and "/" not in path:
         path = f"library/{path}"
-    return Name(host, path, digest or tag or "latest")
+    return Name(host, path, digest or tag or _LATEST)

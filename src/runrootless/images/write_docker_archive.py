@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import zlib
+import sys
 
 from runrootless.errors import Error, named
-from runrootless.images.base import decompressed
 from runrootless.images.new_file import NewFile
 from runrootless.images.new_image import digest_of, encode, writer
 from runrootless.images.pack import Archive
+from runrootless.images.streams import DamagedError, Limit, Stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import BinaryIO
-
     from runrootless.images.new_image import Blob, NewImage
 
 _MODE = 0o644
 _PART = 1 << 20
-_GZIP = b"\x1f\x8b"
 
 
 def write(path: str, reference: str, image: NewImage) -> str:
@@ -57,9 +52,8 @@ def _add_layer(archive: Archive, member: str, layer: Blob, directory: str) -> No
 
     How large it is comes first in an archive, so it is decompressed into a file before.
     """
-    path = layer.path or f"/proc/self/fd/{layer.fd}"
     with NewFile(directory) as plain:
-        size = _decompress(path, plain.fd, layer)
+        size = _decompress(plain.fd, layer)
         archive.begin(member.encode(), size, _MODE)
         place = 0
         while data := os.pread(plain.fd, _PART, place):
@@ -68,40 +62,20 @@ def _add_layer(archive: Archive, member: str, layer: Blob, directory: str) -> No
         archive.end()
 
 
-def _decompress(path: str, fd: int, layer: Blob) -> int:
+def _decompress(fd: int, layer: Blob) -> int:
     """Write the tar of a layer to a descriptor; return its size. Raises ``Error``, OSError."""
-    digest = hashlib.sha256()
     write = writer(fd)
     size = 0
+    file = layer.open()
     try:
-        with decompressed(path) as file:
-            for data in _parts(file):
-                digest.update(data)
+        with Stream(file, layer.path, Limit(sys.maxsize), diff_id=layer.diff_id) as stream:
+            while data := stream.read(_PART):
                 write(data)
                 size += len(data)
-    except zlib.error:
-        pass
-    if layer.diff_id != f"sha256:{digest.hexdigest()}":
+            stream.finish()
+    except DamagedError:
         raise Error(
-            f"{path} is damaged, and not the layer {layer.digest}: remove it; "
+            f"{layer.path} is damaged, and not the layer {layer.digest}: remove it; "
             "--squash writes the whole tree as one layer"
-        )
+        ) from None
     return size
-
-
-def _parts(file: BinaryIO) -> Iterator[bytes]:
-    """Yield what is in a file, decompressed if it is gzip(1)'s, of any number of members."""
-    data = file.read(_PART)
-    if not data.startswith(_GZIP):
-        while data:
-            yield data
-            data = file.read(_PART)
-        return
-    decompressor = zlib.decompressobj(zlib.MAX_WBITS | 16)
-    while data:
-        yield decompressor.decompress(data)
-        data = decompressor.unused_data
-        if decompressor.eof:
-            decompressor = zlib.decompressobj(zlib.MAX_WBITS | 16)
-        if not data:
-            data = file.read(_PART)

@@ -75,3 +75,64 @@ def test_sources(text: str, kind: str, where: str, name: str) -> None:
 def test_what_is_no_source(text: str) -> None:
     with pytest.raises(Error):
         reference.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "where", "name"),
+    [
+        ("oci:dir", "oci", "dir", "latest"),
+        ("oci:/a/dir:v1", "oci", "/a/dir", "v1"),
+        ("docker-archive:x.tar", "docker-archive", "x.tar", ""),
+        ("docker-archive:x.tar:a", "docker-archive", "x.tar", "a:latest"),
+        (
+            "docker-archive:x.tar:localhost:5000/a",
+            "docker-archive",
+            "x.tar",
+            "localhost:5000/a:latest",
+        ),
+        ("docker-archive:x.tar:team/a:1", "docker-archive", "x.tar", "team/a:1"),
+        ("docker://host.example/a", "docker", "host.example/a:latest", ""),
+        ("docker://localhost:5000/a:1", "docker", "localhost:5000/a:1", ""),
+    ],
+)
+def test_destinations(text: str, kind: str, where: str, name: str) -> None:
+    assert reference.parse_destination(text) == reference.Destination(kind, where, name)
+
+
+@pytest.mark.parametrize("name", ["a", "a:1", "team/a:1", "localhost/a"])
+def test_what_is_written_is_read_by_the_same_words(name: str) -> None:
+    for kind in ("oci:dir:", "docker-archive:dir:", "docker://"):
+        text = kind + (name.rpartition("/")[2].replace(":", "") if kind == "oci:dir:" else name)
+        written, read = reference.parse_destination(text), reference.parse(text)
+        assert written.kind == read.kind
+        if kind == "docker://":
+            assert reference.parse_name(written.where) == reference.parse_name(read.where)
+        else:
+            assert written.where == read.where == "dir"
+            assert written.name in (read.name, f"{read.name}:latest")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "oci",
+        "oci:",
+        "oci::tag",
+        "oci:dir:",
+        "oci:dir:a:b",
+        "oci:dir:a/b",
+        "docker-archive:",
+        "docker-archive:x:A",
+        "docker-archive:x:",
+        "docker:a",
+        "docker://no host/x",
+        f"docker://a@{DIGEST}",
+        f"docker-archive:x:a@{DIGEST}",
+        "containers-storage:a",
+        "oci-archive:x.tar",
+    ],
+)
+def test_what_is_no_destination(text: str) -> None:
+    with pytest.raises(Error):
+        reference.parse_destination(text)

@@ -53,8 +53,8 @@ class _Files(Contents):
     def find(self, device: int, inode: int) -> tuple[int, dict[bytes, bytes]] | None:
         return self._files.get((device, inode))
 
-    def header(self, generation: int) -> bytes:
-        return _pack(NO_DEVICE, generation, 0, b"", None)
+    def header(self, generation: int, inode: int = 0) -> bytes:
+        return _pack(NO_DEVICE, generation, inode, b"", None)
 
     def padding(self, end: int) -> bytes:
         return b""

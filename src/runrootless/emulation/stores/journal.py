@@ -18,6 +18,7 @@ import fcntl
 import os
 
 from runrootless.emulation.call import failure
+from runrootless.emulation.stores import copied
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,8 +40,11 @@ class Contents:
     header_size = 0
     """The size in bytes of the first line."""
 
-    def header(self, generation: int) -> bytes:
-        """Return a first line, which says nothing but a number of 64 bits."""
+    def header(self, generation: int, inode: int = 0) -> bytes:
+        """Return a first line, which says a number of 64 bits, and what inode its file has.
+
+        That is 0 where nobody asks: see ``copied.py``.
+        """
         raise NotImplementedError
 
     def padding(self, end: int) -> bytes:
@@ -130,7 +134,8 @@ class Journal:
         return os.pread(self._fd, self.contents.header_size, 0)
 
     def _new_header(self) -> bytes:
-        return self.contents.header(int.from_bytes(os.urandom(8), "little"))
+        inode = 0 if self._is_private else os.fstat(self._fd).st_ino & copied.MASK
+        return self.contents.header(int.from_bytes(os.urandom(8), "little"), inode)
 
     def _catch_up(self) -> None:
         first = self._read_first()

@@ -35,7 +35,7 @@ class _Entries(Contents):
         self.header_size = len(self.header(0))
         self.found: dict[Key, tuple[Any, int]] = {}
 
-    def header(self, generation: int) -> bytes:
+    def header(self, generation: int, inode: int = 0) -> bytes:
         # As a text: numbers are of different sizes.
         return pack(_HEADER, f"{generation:020}")
 

@@ -58,8 +58,8 @@ class _Records(Contents):
         birth, *values = _VALUE.unpack(value)
         return birth, Record(*values)
 
-    def header(self, generation: int) -> bytes:
-        return _pack(NO_DEVICE, generation, 0, NOTHING)
+    def header(self, generation: int, inode: int = 0) -> bytes:
+        return _pack(NO_DEVICE, generation, inode, NOTHING)
 
     def padding(self, end: int) -> bytes:
         return bytes(-end % LINE_SIZE)

@@ -1,4 +1,4 @@
-"""How images get here from a registry: by skopeo where it is installed, or by a client in Python.
+"""How images come from a registry, and go there: by skopeo, or by a client in Python.
 
 Both are behind one small interface, which puts blobs into the cache; which platform's image is
 taken, and whether it is what its digests say, is seen to here.
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from runrootless.images.cache import Cache
+    from runrootless.images.new_image import NewImage
     from runrootless.images.progress import Progress
 
     class Transport(Protocol):
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
         def fetch(self, manifest: str, blobs: Sequence[Descriptor], progress: Progress) -> None:
             """Put layers of the manifest of this digest into the cache. Raises Error."""
+
+        def push(self, image: NewImage) -> None:
+            """Give an image to the registry, under the name's tag. Raises Error, OSError."""
 
 
 _DEPTH = 4

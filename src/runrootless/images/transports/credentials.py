@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import subprocess
+from dataclasses import dataclass
 
 from runrootless.errors import Error
 
@@ -17,10 +18,21 @@ if TYPE_CHECKING:
 # As whom Docker Hub is entered in these files.
 _HUB = ("docker.io", "https://index.docker.io/v1/", "index.docker.io", "registry-1.docker.io")
 _PATIENCE = 60
+# The user that a credential helper names where the secret is an identity token.
+_TOKEN_USER = "<token>"
 
 
-def find(host: str, path: str) -> tuple[str, str] | None:
-    """Return the user and password for an image of a registry, None where none are kept.
+@dataclass(frozen=True)
+class Credentials:
+    """A user and the password, or an identity token, by which a registry's server gives tokens."""
+
+    user: str
+    password: str
+    identity_token: str = ""
+
+
+def find(host: str, path: str) -> Credentials | None:
+    """Return who the user is for an image of a registry, None where nothing is kept.
 
     What is kept for a part of a registry counts before what is kept for the whole. Raises Error
     where a credential helper fails.
@@ -35,8 +47,8 @@ def find(host: str, path: str) -> tuple[str, str] | None:
                 if found is not None:
                     return found
             entry = auths.get(key)
-            if isinstance(entry, dict) and entry.get("auth"):
-                return _decode(str(entry["auth"]), file)
+            if isinstance(entry, dict) and (entry.get("auth") or entry.get("identitytoken")):
+                return _decode(entry, file)
         store = document.get("credsStore")
         if isinstance(store, str) and store:
             for key in _names(host):
@@ -91,17 +103,19 @@ def _table(document: dict[str, Any], name: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _decode(value: str, file: str) -> tuple[str, str]:
+def _decode(entry: dict[str, Any], file: str) -> Credentials:
+    token = str(entry.get("identitytoken") or "")
     try:
-        user, colon, password = base64.b64decode(value).decode().partition(":")
+        text = base64.b64decode(str(entry.get("auth") or "")).decode()
     except ValueError:
-        colon = ""
-    if not colon:
+        text = ""
+    user, colon, password = text.partition(":")
+    if not colon and not token:
         raise Error(f"{file} has something that is no user and password: log in again")
-    return user, password.strip("\0")
+    return Credentials(user, password.strip("\0"), token)
 
 
-def _ask(helper: str, server: str) -> tuple[str, str] | None:
+def _ask(helper: str, server: str) -> Credentials | None:
     """Return what a credential helper says: docker-credential-helpers' protocol."""
     program = f"docker-credential-{helper}"
     if "/" in helper:
@@ -122,6 +136,6 @@ def _ask(helper: str, server: str) -> tuple[str, str] | None:
         user, secret = str(answer["Username"]), str(answer["Secret"])
     except (ValueError, KeyError, TypeError):
         raise Error(f"the credential helper {program} answers with no user and secret") from None
-    if user == "<token>":
-        raise Error(f"{program} has an identity token for {server}, which takes skopeo")
-    return user, secret
+    if user == _TOKEN_USER:
+        return Credentials("", "", secret)
+    return Credentials(user, secret)

@@ -1,30 +1,31 @@
 """Images by the Python client oras, where skopeo is not installed.
 
-It knows how registries want to be asked, and how they give tokens. Which registry that is, as
-whom, and over what, is found as podman and skopeo find it.
+It knows how registries want to be asked. Which registry that is, as whom, and over what, is found
+as podman and skopeo find it.
 """
 
 from __future__ import annotations
 
 import os
-import ssl
-import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from fcntl import LOCK_EX, flock
 
 from runrootless.errors import Error
 from runrootless.images import image
+from runrootless.images.new_image import digest_of
 from runrootless.images.streams import Digest
-from runrootless.images.transports import credentials, registries
+from runrootless.images.transports import registries
+from runrootless.images.transports.connection import Connection, UnreachableError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from runrootless.images.cache import Cache
     from runrootless.images.image import Descriptor
+    from runrootless.images.new_image import NewImage
     from runrootless.images.progress import Progress
     from runrootless.images.reference import Name
     from runrootless.images.transports.registries import Endpoint
@@ -33,38 +34,23 @@ _ACCEPT = ", ".join((*image.MANIFESTS, *image.INDEXES))
 _PARALLEL = 4
 _TRIES = 3
 _CHUNK = 1 << 18
-_TIMEOUT = (30, 120)
 _MISSING = (404,)
 _REFUSED = (401, 403)
-
-
-class _Unreachable(Exception):
-    """A registry that does not answer, or not in TLS that is trusted; why, as text."""
+_THERE, _BEGUN, _MADE = 200, 202, 201
 
 
 class Oras:
-    """The images of a name. Raises Error where the client is not installed."""
+    """The images of a name. Raises Error for a registry that is blocked."""
 
     def __init__(
         self, name: Name, cache: Cache, tls_verify: bool | None, certificates: str
     ) -> None:
-        try:
-            import oras.provider
-        except ImportError:
-            raise Error(
-                "neither skopeo nor the Python client for registries is there: "
-                "apt-get install skopeo, or pip install 'runrootless[images]'"
-            ) from None
-        import logging
-
-        logging.getLogger("oras").setLevel(logging.CRITICAL)
-        self._provider: Any = oras.provider
         self._name = name
         self._cache = cache
         self._tls_verify = tls_verify
         self._certificates = certificates
         self._endpoints = registries.endpoints(name)
-        self._connections: dict[Endpoint, _Connection] = {}
+        self._connections: dict[Endpoint, Connection] = {}
         self._lock = threading.Lock()
 
     def manifest(self, reference: str) -> bytes:
@@ -92,6 +78,52 @@ class Oras:
                 over.set()
                 raise
         progress.end()
+
+    def push(self, image: NewImage) -> None:
+        """Give an image to the registry, under the name's tag. Raises Error."""
+        endpoint = registries.destination(self._name)
+        try:
+            connection = self._connection(endpoint)
+            for layer in image.layers:
+                self._give(connection, endpoint, layer.digest, layer.open)
+            config, manifest = image.config, image.manifest()
+            self._give(connection, endpoint, digest_of(config), lambda: config)
+            kind = {"Content-Type": image.media_type}
+            what = f"manifests/{self._name.reference}"
+            response = connection.request(what, kind, "PUT", lambda: manifest)
+            _require(response, (_MADE, _BEGUN), endpoint, "its manifest")
+        except UnreachableError as error:
+            raise Error(f"cannot push {self._name}: {error}") from None
+        except OSError as error:
+            raise Error(f"cannot push {self._name}: {error.strerror or error}") from None
+
+    def _give(
+        self,
+        connection: Connection,
+        endpoint: Endpoint,
+        digest: str,
+        open_body: Callable[[], Any],
+    ) -> None:
+        """Give a blob to the registry, unless it has it. Raises Error, UnreachableError, OSError.
+
+        Begun anew where the connection breaks off.
+        """
+        for attempt in range(_TRIES):
+            try:
+                with connection.request(f"blobs/{digest}", {}, "HEAD") as response:
+                    if response.status_code == _THERE:
+                        return
+                response = connection.request("blobs/uploads/", {"Content-Length": "0"}, "POST")
+                _require(response, (_BEGUN,), endpoint, digest)
+                where = response.headers.get("Location", "")
+                where += f"{'&' if '?' in where else '?'}digest={digest}"
+                headers = {"Content-Type": "application/octet-stream"}
+                response = connection.request(where, headers, "PUT", open_body)
+                _require(response, (_MADE,), endpoint, digest)
+                return
+            except UnreachableError:
+                if attempt == _TRIES - 1:
+                    raise
 
     def _get(self, what: str, shown: str) -> bytes:
         """Return a small document. Raises Error."""
@@ -162,8 +194,8 @@ class Oras:
         reasons = []
         for endpoint in self._endpoints:
             try:
-                response = self._connection(endpoint).request(endpoint, what, headers)
-            except _Unreachable as error:
+                response = self._connection(endpoint).request(what, headers)
+            except UnreachableError as error:
                 reasons.append(f"{endpoint.host}: {error}")
                 continue
             if response.status_code in (200, 206):
@@ -172,119 +204,14 @@ class Oras:
             response.close()
         raise Error("; ".join(reasons))
 
-    def _connection(self, endpoint: Endpoint) -> _Connection:
+    def _connection(self, endpoint: Endpoint) -> Connection:
         with self._lock:
             if endpoint not in self._connections:
                 insecure = endpoint.insecure
                 if self._tls_verify is not None:
                     insecure = not self._tls_verify
-                self._connections[endpoint] = _Connection(
-                    self._provider, endpoint, insecure, self._certificates
-                )
+                self._connections[endpoint] = Connection(endpoint, insecure, self._certificates)
             return self._connections[endpoint]
-
-
-class _Connection:
-    """A registry that has been spoken to: how, and as whom. Raises Error, _Unreachable."""
-
-    def __init__(
-        self, provider: Any, endpoint: Endpoint, insecure: bool, certificates: str
-    ) -> None:
-        authorities, clients = registries.certificates(endpoint.host, certificates)
-        verify: bool | str = not insecure
-        self._bundle = None
-        if verify and authorities:
-            self._bundle = _bundle(authorities)
-            verify = self._bundle.name
-        elif verify:
-            verify = ssl.get_default_verify_paths().cafile or True
-        reasons = []
-        for scheme in ("https", "http") if insecure else ("https",):
-            registry = provider.Registry(
-                endpoint.address, insecure=scheme == "http", tls_verify=verify
-            )
-            # What the environment says of certificates is not to count before this.
-            registry.session.trust_env = True
-            registry.session.cert = clients[0] if clients else None
-            registry.session.request = _with_timeout(registry.session.request)
-            try:
-                answer = registry.session.request(
-                    "GET", f"{scheme}://{endpoint.address}/v2/", verify=verify
-                )
-            except OSError as error:
-                reasons.append(_shown(error))
-                continue
-            self._take_credentials(registry, provider, endpoint, answer)
-            self._registry, self._scheme = registry, scheme
-            return
-        raise _Unreachable(reasons[0])
-
-    def _take_credentials(
-        self, registry: Any, provider: Any, endpoint: Endpoint, answer: Any
-    ) -> None:
-        found = credentials.find(endpoint.host, endpoint.path)
-        challenge = answer.headers.get("Www-Authenticate", "")
-        if challenge.lower().startswith("basic") and not found:
-            registry.auth = _Nobody()
-        elif challenge.lower().startswith("basic"):
-            basic = provider.oras.auth.get_auth_backend(
-                "basic", registry.session, tls_verify=registry._tls_verify
-            )
-            registry.auth = basic
-        if found:
-            registry.auth.set_basic_auth(*found)
-
-    def request(self, endpoint: Endpoint, what: str, headers: dict[str, str]) -> Any:
-        """Return the answer to a request, read as a stream. Raises OSError."""
-        url = f"{self._scheme}://{endpoint.address}/v2/{endpoint.path}/{what}"
-        try:
-            # Without what it is wrapped in, which tries for minutes, whatever the error.
-            ask = type(self._registry).do_request
-            ask = getattr(ask, "__wrapped__", ask)
-            return ask(self._registry, url, headers=dict(headers), stream=True)
-        except ValueError:
-            # It wants to know who this is, and nothing is kept.
-            return _Refusal()
-        except OSError as error:
-            raise _Unreachable(_shown(error)) from None
-
-
-class _Nobody:
-    """In place of the client's authentication, which would ask for a token where none are given."""
-
-    def authenticate_request(
-        self, original: object, headers: dict[str, str], refresh: bool = False
-    ) -> tuple[dict[str, str], bool]:
-        """Return that there is nothing to be had."""
-        return headers, False
-
-
-class _Refusal:
-    """An answer in place of one that the client does not let through."""
-
-    status_code = 401
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
-def _with_timeout(request: Any) -> Any:
-    def with_timeout(*arguments: Any, **named: Any) -> Any:
-        named.setdefault("timeout", _TIMEOUT)
-        return request(*arguments, **named)
-
-    return with_timeout
-
-
-def _bundle(authorities: Sequence[str]) -> Any:
-    """Return a file with these authorities and those of the system."""
-    file = tempfile.NamedTemporaryFile(prefix="runrootless-", suffix=".pem")  # noqa: SIM115
-    default = ssl.get_default_verify_paths().cafile
-    for path in (*([default] if default else []), *authorities):
-        with open(path, "rb") as source:
-            file.write(source.read() + b"\n")
-    file.flush()
-    return file
 
 
 def _reason(response: Any, endpoint: Endpoint, shown: str) -> str:
@@ -299,20 +226,13 @@ def _reason(response: Any, endpoint: Endpoint, shown: str) -> str:
     return f"{endpoint.host} answers {response.status_code} for {image_name} {shown}"
 
 
-def _shown(error: BaseException) -> str:
-    """Return what is at the bottom of an error of the client's."""
-    cause: Any = error
-    while True:
-        below = getattr(cause, "reason", None) or (cause.args[0] if cause.args else None)
-        if not isinstance(below, BaseException):
-            break
-        cause = below
-    text = str(cause)
-    if "CERTIFICATE_VERIFY_FAILED" in text:
-        return (
-            f"its certificate is not trusted ({text}): put the authority's into "
-            "~/.config/containers/certs.d, or say --tls-verify=false"
-        )
-    if "WRONG_VERSION_NUMBER" in text or "RECORD_LAYER" in text:
-        return "it speaks no TLS: say --tls-verify=false, or have it insecure in registries.conf"
-    return text
+def _require(response: Any, wanted: Sequence[int], endpoint: Endpoint, shown: str) -> None:
+    """Close a response. Raises Error where it is not as it should be."""
+    with response:
+        if response.status_code not in wanted:
+            reason = _reason(response, endpoint, shown)
+            if response.status_code in _REFUSED:
+                reason = (
+                    f"it does not take that from you: log in with `podman login {endpoint.host}`"
+                )
+            raise Error(f"cannot push {endpoint.host}/{endpoint.path}: {reason}")

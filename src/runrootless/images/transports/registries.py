@@ -43,9 +43,7 @@ def endpoints(name: Name) -> list[Endpoint]:
 
     Raises Error for a registry that is blocked, and for a configuration that is no TOML.
     """
-    table = _registry(name)
-    if table.get("blocked"):
-        raise Error(f"{name.host} is blocked in {_SYSTEM}/registries.conf, or in one of your own")
+    table = _allowed(name)
     prefix = _prefix(table)
     found = []
     for mirror in table.get("mirror") or ():
@@ -56,6 +54,22 @@ def endpoints(name: Name) -> list[Endpoint]:
         if wanted != ("tag-only" if by_digest else "digest-only"):
             found.append(_endpoint(name, prefix, mirror))
     return [*found, _endpoint(name, prefix, table)]
+
+
+def destination(name: Name) -> Endpoint:
+    """Return where an image is to be put. Raises Error as ``endpoints`` does.
+
+    As podman and skopeo have it, that is where its name says: what is said of other places and
+    mirrors is for getting images.
+    """
+    return Endpoint(name.host, name.path, bool(_allowed(name).get("insecure")))
+
+
+def _allowed(name: Name) -> dict[str, Any]:
+    table = _registry(name)
+    if table.get("blocked"):
+        raise Error(f"{name.host} is blocked in {_SYSTEM}/registries.conf, or in one of your own")
+    return table
 
 
 def _endpoint(name: Name, prefix: str, table: dict[str, Any]) -> Endpoint:

@@ -7,10 +7,9 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from dataclasses import replace
 
 from runrootless.errors import Error
-from runrootless.images import image, tree
+from runrootless.images import image, write_layout
 from runrootless.images.image import Image, Platform
 from runrootless.images.layout import Directory, Layout
 from runrootless.linux.process import set_parent_death_signal
@@ -21,12 +20,14 @@ if TYPE_CHECKING:
 
     from runrootless.images.cache import Cache
     from runrootless.images.image import Descriptor
+    from runrootless.images.new_image import NewImage
     from runrootless.images.progress import Progress
+    from runrootless.images.reference import Name
 
 _PROGRAM = "skopeo"
 # What it says of a registry without TLS, or with a certificate that nobody knows.
 _NO_TLS = ("server gave HTTP response to HTTPS client", "x509: ")
-_COPY = ".image"
+_TAG = "image"
 
 
 def is_there() -> bool:
@@ -35,34 +36,31 @@ def is_there() -> bool:
 
 
 class Skopeo:
-    """The images of a name: ``repository`` in skopeo's words, without tag and digest.
-
-    ``options`` are flags for what they are read from. ``tls_verify`` is None where the
-    configuration is to say.
-    """
+    """The images of a name. ``tls_verify`` is None where the configuration is to say."""
 
     def __init__(
-        self, repository: str, cache: Cache, tls_verify: bool | None, certificates: str
+        self, name: Name, cache: Cache, tls_verify: bool | None, certificates: str
     ) -> None:
-        self._repository = repository
+        self._image = name
         self._cache = cache
         self._tls_verify = tls_verify
         self._certificates = certificates
 
     def manifest(self, reference: str) -> bytes:
         """Return a manifest or an index as it is stored. Raises Error."""
-        return self._run("inspect", "--raw", *self._flags(""), self._name(reference))
+        return _run("inspect", "--raw", *self._flags(""), self._name(reference))
 
     def config(self, manifest: str) -> bytes:
         """Return the configuration of a manifest. Raises Error."""
         words = ["inspect", "--config", "--raw", *self._flags("")]
-        return self._run(*words, self._name(manifest))
+        return _run(*words, self._name(manifest))
 
     def fetch(self, manifest: str, blobs: Sequence[Descriptor], progress: Progress) -> None:
         """Put layers into the cache. Raises Error."""
         progress.begin("fetching", sum(blob.size for blob in blobs), of="skopeo")
         document = image.parse_json(
-            self._cache.read(image.Descriptor(manifest, -1)), f"the manifest of {self._repository}"
+            self._cache.read(image.Descriptor(manifest, -1)),
+            f"the manifest of {self._image}",
         )
         is_oci = document.get("mediaType", image.MANIFESTS[0]) == image.MANIFESTS[0]
         with tempfile.TemporaryDirectory(prefix="skopeo-", dir=self._cache.path) as directory:
@@ -72,20 +70,32 @@ class Skopeo:
             if is_oci:
                 # Else layers that are not compressed would be.
                 words.append("--preserve-digests")
-            self._run("copy", "--quiet", *words, self._name(manifest), to)
+            _run("copy", "--quiet", *words, self._name(manifest), to)
             if all(map(self._cache.has, blobs)):
                 return
             # Docker's manifests cannot be in a layout, which changes such layers.
             to = f"dir:{directory}/files"
             words = ["--preserve-digests", *self._flags("src-")]
-            self._run("copy", "--quiet", *words, self._name(manifest), to)
+            _run("copy", "--quiet", *words, self._name(manifest), to)
             for blob in blobs:
                 path = os.path.join(directory, "files", blob.digest.partition(":")[2])
                 if os.path.exists(path):
                     os.rename(path, self._cache.path_of(blob.digest))
 
+    def push(self, image: NewImage) -> None:
+        """Give an image to the registry, under the name's tag. Raises Error, OSError."""
+        # Besides the layers of before, there may be large ones.
+        place = os.environ.get("TMPDIR") or "/var/tmp"
+        with tempfile.TemporaryDirectory(prefix="runrootless-push-", dir=place) as directory:
+            write_layout.write(directory, _TAG, image)
+            words = ["copy", "--quiet", "--preserve-digests", *self._flags("dest-")]
+            try:
+                _run(*words, f"oci:{directory}:{_TAG}", f"docker://{self._image}")
+            except Error as error:
+                raise Error(f"cannot push {self._image}: {error}") from None
+
     def _name(self, reference: str) -> str:
-        return f"docker://{self._repository}{'@' if ':' in reference else ':'}{reference}"
+        return f"docker://{self._image.at(reference)}"
 
     def _flags(self, prefix: str) -> list[str]:
         flags = []
@@ -95,11 +105,8 @@ class Skopeo:
             flags.append(f"--{prefix}cert-dir={self._certificates}")
         return flags
 
-    def _run(self, *words: str) -> bytes:
-        return run(*words)
 
-
-def run(*words: str) -> bytes:
+def _run(*words: str) -> bytes:
     """Run skopeo and return what it prints. Raises Error with what it says otherwise."""
     try:
         done = subprocess.run(
@@ -130,16 +137,16 @@ def _reason(text: str) -> str:
     return last
 
 
-def storage_image(name: str, source: str, directory: int, progress: Progress) -> Image:
-    """Return an image of podman's or buildah's, which is copied out of their storage.
+def storage_image(name: str, source: str, cache: Cache, progress: Progress) -> Image:
+    """Return an image of podman's or buildah's, whose blobs are copied into the cache.
 
-    It is in the directory that is open as ``directory`` until ``check`` is called. Raises Error.
+    Raises Error.
     """
     if not is_there():
         raise Error(f"{source} takes skopeo: apt-get install skopeo")
     progress.begin(f"copying {name}", of=_PROGRAM)
-    # By a path, and the process that unpacks has another /proc/self.
-    path = os.path.join(os.readlink(f"/proc/self/fd/{directory}"), _COPY)
-    run("copy", "--quiet", f"containers-storage:{name}", f"oci:{path}:image")
-    found = Layout(Directory(path), source).image("image", Platform.here())
-    return replace(found, check=lambda: tree.remove(_COPY, directory))
+    with tempfile.TemporaryDirectory(prefix="skopeo-", dir=cache.path) as directory:
+        words = ["--dest-shared-blob-dir", cache.blobs, f"containers-storage:{name}"]
+        _run("copy", "--quiet", *words, f"oci:{directory}/layout:{_TAG}")
+        store = Directory(f"{directory}/layout", cache.path)
+        return Layout(store, source, cache.discard).image(_TAG, Platform.here())
