@@ -20,7 +20,10 @@ from runrootless.linux.seccomp import RETURN_NOTIFY
 from support import elf
 
 CHECKOUT = Path(__file__).parents[2]
-SOURCES = ("LICENSE", "README.md", "bin", "meson.build", "native", "pyproject.toml", "src")
+SOURCES = (
+    *("CHANGELOG.md", "LICENSE", "README.md", "bin", "meson.build", "native", "packaging"),
+    *("pyproject.toml", "src"),
+)
 STRICT = ["-Dwarning_level=2", "-Dwerror=true"]
 # meson-python is one of Debian's packages, and so is to be what it calls.
 PYTHON = "/usr/bin/python3"
