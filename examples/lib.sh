@@ -14,3 +14,10 @@ prepare() {
     "$runrootless" bundle --force --tty "$source" "$bundle" "$@"
     echo "made $bundle; run it with: $runrootless run --bundle $bundle any-name"
 }
+
+# Ends the script that calls, if it is given an argument.
+takes_nothing() {
+    [ $# -gt 0 ] || return 0
+    echo "usage: ${0##*/} (without arguments; SOURCE= takes the image from elsewhere)" >&2
+    exit 2
+}

@@ -5,6 +5,7 @@ set -euo pipefail
 
 [ $# -ge 2 ] || { sed -n '2,3s/^# //p' "$0" >&2; exit 2; }
 kind=$1
+mkdir -p "$2"
 out=$(readlink -f "$2")
 shift 2
 cd "$(dirname "$(readlink -f "$0")")/.."

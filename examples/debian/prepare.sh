@@ -4,4 +4,5 @@
 set -euo pipefail
 # shellcheck source=examples/lib.sh
 . "$(dirname "$(readlink -f "$0")")/../lib.sh"
+takes_nothing "$@"
 prepare debian:bookworm bash

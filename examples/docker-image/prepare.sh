@@ -4,10 +4,12 @@
 set -euo pipefail
 # shellcheck source=examples/lib.sh
 . "$(dirname "$(readlink -f "$0")")/../lib.sh"
-[ $# -gt 0 ] || {
+case ${1:--} in
+-*)
     echo "usage: prepare.sh NAME[:TAG] [COMMAND ...]" >&2
     exit 2
-}
+    ;;
+esac
 name=$1
 shift
 prepare "docker://$name" "$@"

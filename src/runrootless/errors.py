@@ -7,7 +7,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _LENGTH = 2000
-_LIKENESS = 0.7
 
 
 class Error(Exception):
@@ -61,10 +60,24 @@ def _remedy(number: int | None) -> str:
 
 def suggestion(name: str, names: Iterable[str], before: str = "") -> str:
     """Return what asks whether one of ``names`` was meant, empty where none is like ``name``."""
-    from difflib import get_close_matches
+    found = min(names, key=lambda one: _distance(name, one), default="")
+    allowed = max(1, len(name) // 3)
+    like = _distance(name, found) <= allowed < len(name)
+    return f": did you mean {before}{found}?" if like else ""
 
-    found = get_close_matches(name, names, 1, _LIKENESS)
-    return f": did you mean {before}{found[0]}?" if found else ""
+
+def _distance(one: str, other: str) -> int:
+    """Return how many mistakes lie between two words: a letter too many, missing, another, or
+    two that have changed places."""
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, letter in enumerate(one):
+        further, before, row = before, row, [i + 1]
+        for j, meant in enumerate(other):
+            row.append(min(before[j] + (letter != meant), before[j + 1] + 1, row[j] + 1))
+            if i and j and letter == other[j - 1] and one[i - 1] == meant:
+                row[-1] = min(row[-1], further[j - 1] + 1)
+    return row[-1]
 
 
 def named(error: OSError, path: str) -> OSError:

@@ -105,6 +105,13 @@ def examples(runrootless: Runrootless, trees: Trees) -> Examples:
     return Examples(runrootless, trees)
 
 
+@pytest.mark.parametrize("example", (*DISTRIBUTIONS, "docker-image"))
+def test_flags_are_refused(examples: Examples, example: str) -> None:
+    done = examples.prepare(example, "--help").check(2)
+    assert done.stderr.startswith("usage: prepare.sh") and not done.stdout
+    assert not os.path.exists(examples.bundle(example))
+
+
 @pytest.mark.parametrize("example", DISTRIBUTIONS)
 def test_of_a_source(examples: Examples, trees: Trees, layout: Layout, example: str) -> None:
     # Relative to where the user is.

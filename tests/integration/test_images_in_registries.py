@@ -261,7 +261,10 @@ def test_certificates(place: Place, encrypted: Registry) -> None:
     image = f"{encrypted.address}/team/small:1"
     assert "certificate" in place.make(image)
     assert place.make(image, "--tls-verify=false") == "small"
+    place.write("temporary/before", "")
+    place.env["TMPDIR"] = f"{place.path}/temporary"
     assert place.make(image, "--cert-dir", os.path.dirname(encrypted.authority)) == "small"
+    assert os.listdir(place.env["TMPDIR"]) == ["before"]
     with open(encrypted.authority) as file:
         place.write(f".config/containers/certs.d/{encrypted.address}/ca.crt", file.read())
     place.env["XDG_CACHE_HOME"] = f"{place.path}/other"

@@ -63,12 +63,18 @@ def run(command_line: Parsed) -> int:
     source = reference.parse(options.source)
     if options.mirror and source.kind != reference.DEBIAN:
         raise Error("--mirror is for debian:SUITE")
-    platform = image.Platform.parse(options.platform) if options.platform else image.Platform.here()
+    here = image.Platform.here()
+    platform = image.Platform.parse(options.platform) if options.platform else here
     progress = Progress(options.quiet)
     limit = Limit(options.max_size)
     signal.signal(signal.SIGTERM, _end)
     with interrupts.Raised(), NewDirectory(options.directory, options.force) as directory:
         found = _get(source, platform, options, limit, progress)
+        if options.platform and not platform.is_met_by(found.platform):
+            raise Error(
+                f"{source.text} is for {found.platform}, and there is no other in it: "
+                f"it cannot be had for {platform}"
+            )
         try:
             notes = build.unpack(found, directory.fd, limit, progress)
         except Error:
@@ -90,6 +96,11 @@ def run(command_line: Parsed) -> int:
         build.write_json(directory.fd, build.IMAGE, build.describe(found))
         snapshot.write(f"/proc/self/fd/{directory.fd}")
         directory.finish()
+    if not options.platform and not here.runs(found.platform):
+        made.notes.append(
+            f"{source.text} is for {found.platform}, and this machine is {here}: "
+            "its programs may not run here"
+        )
     if not options.tty and _is_shell(made.spec["process"]["args"]):
         made.notes.append("without --tty a shell has no prompt")
     for note in (*notes, *made.notes) if sys.stderr is not None else ():
@@ -121,7 +132,7 @@ def _get(
             return replace(Layout(archive, text).image(source.name, platform), layout=where)
         return docker_image(archive, text, source.name)
     if source.kind == reference.TAR:
-        return rootfs_tar.tar_image(where, platform)
+        return rootfs_tar.tar_image(where, platform, text)
     if source.kind == reference.DEBIAN:
         from runrootless.images.debian import debian_image
 
@@ -158,6 +169,12 @@ def _parse(words: Sequence[str]) -> _Options | None:
     if parsed is None:
         return None
     source, directory, *command = parsed.arguments
+    # A flag behind DIR would be a word of the command, unless that is said.
+    if command and command[0].startswith("-") and words[-len(command) - 1] != "--":
+        raise Error(
+            f"bundle: {command[0]} is behind DIR: flags come before SOURCE, and -- comes before "
+            "a COMMAND that begins with a dash"
+        )
     verifies = parsed.get("tls-verify")
     for flag in ("tls-verify", "transport"):
         if parsed.get(flag):

@@ -66,7 +66,7 @@ def _commit(parsed: Parsed) -> str:
     transport = _transport(target, parsed)
     _require(target, below, bundle)
     # What the layer is written to: beside the others if that is where it goes.
-    with NewFile(_directory_for(target)) as file:
+    with NewFile(_directory_for(target), "" if transport else target.where) as file:
         made = own_namespace.call(lambda: _write(file.fd, bundle, rootfs, below, latest))
         layers = []
         if below is not None:
@@ -110,6 +110,8 @@ def _require(target: Destination, below: Base | None, bundle: str) -> None:
     """Raise ``Error`` for what is in the way of the image, before anything is read."""
     if target.kind == reference.OCI:
         write_layout.require_place(target.where)
+    if target.kind == reference.DOCKER_ARCHIVE and os.path.isdir(target.where):
+        raise Error(f"{target.where} is a directory: name the file that is to be written")
     if below is not None:
         below.require_layers()
         if not os.path.exists(os.path.join(bundle, snapshot.NAME)):

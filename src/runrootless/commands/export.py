@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from runrootless.command_line.runc import Parsed
 
 _STANDARD_OUTPUT = "-"
-_UNKNOWN_ENDS = (".bz2", ".lz4", ".lzma", ".tbz", ".tgz", ".txz", ".Z")
+_ENDS = ("", ".tar", ".gz", ".xz", ".zst")
 
 
 def run(options: Parsed) -> int:
@@ -33,8 +33,12 @@ def run(options: Parsed) -> int:
     if parsed is None:
         return 0
     bundle, name = parsed.arguments
-    if name.endswith(_UNKNOWN_ENDS):
-        raise Error(f"{name}: a tarball is written plain, or as .gz, .xz or .zst")
+    end = "" if name == _STANDARD_OUTPUT else os.path.splitext(name)[1]
+    if end not in _ENDS:
+        raise Error(
+            f"{name}: it is not known how to write {end}: a tarball is .tar, .tar.gz, .tar.xz or "
+            ".tar.zst"
+        )
     bundle = os.path.abspath(bundle)
     rootfs = root_of(bundle)
     for line in volumes.left_out(bundle):
@@ -46,10 +50,12 @@ def run(options: Parsed) -> int:
                 raise Error("a tarball is nothing for a terminal: redirect the output")
             _export(1, "the standard output", "", bundle, rootfs, latest)
             return 0
+        if os.path.isdir(name):
+            raise Error(f"{name} is a directory: name the file that is to be written")
         directory, base = os.path.split(os.path.abspath(name))
         try:
-            with NewFile(directory) as file:
-                _export(file.fd, name, os.path.splitext(base)[1], bundle, rootfs, latest)
+            with NewFile(directory, name) as file:
+                _export(file.fd, name, end, bundle, rootfs, latest)
                 file.keep(base)
         except OSError as error:
             raise named(error, name) from None
@@ -63,14 +69,14 @@ def _export(fd: int, name: str, end: str, bundle: str, rootfs: str, latest: int 
 def _write(fd: int, name: str, end: str, bundle: str, rootfs: str, latest: int | None) -> None:
     tree = Tree(rootfs, side_stores_of(bundle, rootfs))
     sink = Sink(fd, name)
-    if end in (".gz", ".tgz"):
+    if end == ".gz":
         compressed = GzipWriter(sink.write)
         try:
             layer.write_tarball(Archive(compressed.write, latest, for_tar=True), tree)
             compressed.close()
         finally:
             compressed.leave()
-    elif end in (".xz", ".txz"):
+    elif end == ".xz":
         compressor = lzma.LZMACompressor()
 
         def write(data: bytes) -> None:
@@ -78,7 +84,7 @@ def _write(fd: int, name: str, end: str, bundle: str, rootfs: str, latest: int |
 
         layer.write_tarball(Archive(write, latest, for_tar=True), tree)
         sink.write(compressor.flush())
-    elif end in (".zst", ".tzst"):
+    elif end == ".zst":
         _write_through(["zstd", "-q", "-T0", "-c"], fd, name, tree, latest)
     else:
         layer.write_tarball(Archive(sink.write, latest, for_tar=True), tree)

@@ -98,7 +98,7 @@ def convert(
         "ociVersion": "1.0.2",
         "process": {
             "terminal": terminal,
-            "user": _user(user or _string(own, "User", what), rootfs),
+            "user": _user(user or _string(own, "User", what), rootfs, bool(user)),
             "args": arguments or ["sh"],
             "env": environment,
             "cwd": cwd if cwd.startswith("/") else f"/{cwd}",
@@ -155,8 +155,11 @@ def _mount(destination: str, kind: str, source: str, options: str | None) -> dic
     return mount
 
 
-def _user(wanted: str, rootfs: str) -> dict[str, Any]:
-    """Return what ``process.user`` is of ``user[:group]``, each a number or a name."""
+def _user(wanted: str, rootfs: str, is_asked_for: bool) -> dict[str, Any]:
+    """Return what ``process.user`` is of ``user[:group]``, each a number or a name.
+
+    It is the image's unless it ``is_asked_for``. Raises Error.
+    """
     user, colon, group = wanted.partition(":")
     uid = gid = 0
     gids: list[int] = []
@@ -174,7 +177,7 @@ def _user(wanted: str, rootfs: str) -> dict[str, Any]:
         elif _is_id(user):
             uid = int(user)
         else:
-            raise _nobody(wanted, "/etc/passwd", user)
+            raise _nobody(wanted, "/etc/passwd", user, is_asked_for)
         if entry is not None and user == entry[0] and not _is_id(user) and not group:
             gids = [
                 int(fields[2])
@@ -191,14 +194,16 @@ def _user(wanted: str, rootfs: str) -> dict[str, Any]:
                 if fields[0] == group and _is_id(fields[2])
             ]
             if not found:
-                raise _nobody(wanted, "/etc/group", group)
+                raise _nobody(wanted, "/etc/group", group, is_asked_for)
             gid = found[0]
     elif colon and not user:
-        raise _nobody(wanted, "/etc/passwd", wanted)
+        raise _nobody(wanted, "/etc/passwd", wanted, is_asked_for)
     return {"uid": uid, "gid": gid, **({"additionalGids": gids} if gids else {})}
 
 
-def _nobody(wanted: str, path: str, name: str) -> Error:
+def _nobody(wanted: str, path: str, name: str, is_asked_for: bool) -> Error:
+    if is_asked_for:
+        return Error(f"--user {wanted}: the image's {path} has no {name!r}: give the number")
     return Error(
         f"the image is to run as {wanted!r}, and its {path} has no {name!r}: it is broken, "
         "say another with --user"

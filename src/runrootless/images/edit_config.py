@@ -10,7 +10,7 @@ import json
 import os
 import time
 
-from runrootless.errors import Error
+from runrootless.errors import Error, suggestion
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,7 +61,10 @@ def change(config: dict[str, Any], changes: Sequence[str]) -> None:
     for text in changes:
         key, equals, value = text.partition("=")
         if not equals or key not in _KEYS:
-            raise Error(f"--config {text!r} is not KEY=VALUE, with a key of {', '.join(_KEYS)}")
+            wrong = f"there is no key {key!r}" if equals else "it is not KEY=VALUE"
+            raise Error(
+                f"--config {text!r}: {wrong}: keys are {', '.join(_KEYS)}{suggestion(key, _KEYS)}"
+            )
         if key in _WORDS:
             _put(run, _WORDS[key], _words(text, value))
         elif key in _TEXTS:

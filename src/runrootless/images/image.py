@@ -40,6 +40,8 @@ _MACHINES = {
     "riscv64": "riscv64",
     "s390x": "s390x",
 }
+# What the processors of one architecture run as well, as a rule.
+_RUN_AS_WELL = {"amd64": "386", "arm64": "arm"}
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,30 @@ class Platform:
 
     @staticmethod
     def parse(text: str) -> Platform:
-        """Return that which ``os/architecture[/variant]`` or an architecture says."""
+        """Return that which ``os/architecture[/variant]``, or an architecture alone, says.
+
+        Raises Error.
+        """
         parts = text.split("/")
-        if len(parts) == 1:
+        if text in _MACHINES.values():
             parts.insert(0, "linux")
-        if len(parts) > 3 or not all(parts):
-            raise Error(f"{text!r} is no platform: say os/architecture or os/architecture/variant")
+        if not 1 < len(parts) <= 3 or not all(parts):
+            raise Error(
+                f"--platform takes OS/ARCHITECTURE[/VARIANT], linux/arm64 for example, not {text}"
+            )
         return Platform(*parts)
+
+    def is_met_by(self, found: Platform) -> bool:
+        """Return whether an image for another platform is what somebody wants who says this one."""
+        return (self.os, self.architecture) == (found.os, found.architecture) and (
+            not self.variant or not found.variant or self.variant == found.variant
+        )
+
+    def runs(self, found: Platform) -> bool:
+        """Return whether a machine of this platform runs, as a rule, what is for another one."""
+        return self.os == found.os and (
+            found.architecture in (self.architecture, _RUN_AS_WELL.get(self.architecture))
+        )
 
     def __str__(self) -> str:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
@@ -180,9 +199,7 @@ def choose(index: dict[str, Any], platform: Platform, what: str) -> Descriptor:
             str(about.get("variant", "")),
         )
         there.append(str(found))
-        if (found.os, found.architecture) != (platform.os, platform.architecture):
-            continue
-        if platform.variant and found.variant and found.variant != platform.variant:
+        if not platform.is_met_by(found):
             continue
         fitting.append((found.variant == platform.variant, descriptor))
     # Of several the first one counts, but those that fit exactly come before.

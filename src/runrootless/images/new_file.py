@@ -26,8 +26,11 @@ class NewFile:
     A context manager: what was not kept is gone with it.
     """
 
-    def __init__(self, directory: str) -> None:
-        """Raises OSError where no file can be made in ``directory``."""
+    def __init__(self, directory: str, path: str = "") -> None:
+        """Raises OSError where no file can be made in ``directory``.
+
+        It names ``path``, what the user has said, or the directory.
+        """
         self._directory = directory
         self._name = ""
         mask = os.umask(0)
@@ -39,10 +42,22 @@ class NewFile:
             # NFS and some more have no files without a name.
             self._name = self._new_name()
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            self.fd = os.open(self._name, flags, mode)
+            try:
+                self.fd = os.open(self._name, flags, mode)
+            except OSError as error:
+                # The name is nobody's but ours.
+                error.filename = path or directory
+                raise
 
     def keep(self, name: str) -> None:
         """Give the file its name in the directory, in place of any other. Raises OSError."""
+        try:
+            self._keep(name)
+        except OSError as error:
+            error.filename = os.path.join(self._directory, name)
+            raise
+
+    def _keep(self, name: str) -> None:
         os.fsync(self.fd)
         if not self._name:
             new = self._new_name()

@@ -27,8 +27,10 @@ _PATH = re.compile(
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _DIGEST = re.compile(r"sha(?:256:[0-9a-f]{64}|384:[0-9a-f]{96}|512:[0-9a-f]{128})")
 _SUITE = re.compile(r"[a-z0-9][a-z0-9.-]*")
+_SCHEMES = ("http", "https", "ftp")
 _HUB = "docker.io"
 _LATEST = "latest"
+_HELP = "`runrootless bundle --help`"
 
 
 @dataclass(frozen=True)
@@ -100,26 +102,48 @@ def parse(text: str) -> Source:
         if not text:
             raise Error("the source is empty: see `runrootless bundle --help`")
         return Source(TAR, text, text)
-    name = rest if kind == DOCKER else text
-    raise Error(
-        f"{text} is no source of an image: for one of a registry say docker://{name}, "
-        "for others see `runrootless bundle --help`"
-    )
+    raise Error(f"{text} is no source of an image: {_advice(kind, rest, text)}")
+
+
+def _advice(kind: str, rest: str, text: str) -> str:
+    if kind == DEBIAN:
+        return "say which suite, debian:bookworm for example"
+    if kind in (*_WITH_PATHS, STORAGE) and not rest:
+        return f"say {kind}:{'NAME' if kind == STORAGE else 'PATH'}"
+    if kind in _SCHEMES:
+        return f"a tar is piped in, `curl -fsSL {text} | runrootless bundle - DIR`"
+    if kind == "file":
+        return "say the path alone"
+    name = rest.lstrip("/") if kind == DOCKER else text
+    if is_name(name):
+        return f"for one of a registry say docker://{name}, for others see {_HELP}"
+    return f"see {_HELP}"
+
+
+def is_name(text: str) -> bool:
+    """Return whether an image of a registry can have a name."""
+    try:
+        parse_name(text)
+    except Error:
+        return False
+    return True
 
 
 def parse_destination(text: str) -> Destination:
     """Return where a user wants an image. Raises Error that says what may be said."""
     kind, _, rest = text.partition(":")
     path, colon, name = rest.partition(":")
-    try:
-        if kind == DOCKER and rest.startswith("//"):
-            return Destination(DOCKER, _with_tag(rest[2:]))
-        if kind == OCI and path and (not colon or _TAG.fullmatch(name)):
-            return Destination(OCI, path, name or _LATEST)
-        if kind == DOCKER_ARCHIVE and path:
-            return Destination(DOCKER_ARCHIVE, path, _with_tag(name) if colon else "")
-    except Error:
-        pass
+    if kind == DOCKER and rest.startswith("//"):
+        return Destination(DOCKER, _with_tag(rest[2:]))
+    if kind == OCI and path:
+        if colon and not _TAG.fullmatch(name):
+            raise Error(
+                f"{text}: {name!r} is no tag: that has letters, digits, `.`, `_` and `-`, "
+                "at most 128"
+            )
+        return Destination(OCI, path, name or _LATEST)
+    if kind == DOCKER_ARCHIVE and path:
+        return Destination(DOCKER_ARCHIVE, path, _with_tag(name) if colon else "")
     raise Error(
         f"{text!r} is no place for an image: that is oci:PATH[:TAG], "
         "docker-archive:PATH[:NAME:TAG] or docker://HOST/NAME[:TAG]"

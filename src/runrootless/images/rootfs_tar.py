@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 
 from runrootless.errors import Error
+from runrootless.images import reference
 from runrootless.images.image import Descriptor, Image, Layer, Platform
 
 TYPE_CHECKING = False
@@ -14,19 +16,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import BinaryIO
 
+_ENDS = re.compile(r"\.(?:tar(?:\.\w+)?|t?(?:gz|xz|zst|bz2))$")
 _DIRECTORIES = {"bin", "etc", "lib", "sbin", "usr"}
 
 
-def tar_image(path: str, platform: Platform) -> Image:
-    """Return the image of a tar, of standard input where it is ``-``. Raises Error."""
+def tar_image(path: str, platform: Platform, said: str) -> Image:
+    """Return the image of a tar, of standard input where it is ``-``. Raises Error.
+
+    ``said`` is what the user has said, which may not have meant a path.
+    """
     if path != "-":
         try:
             mode = os.stat(path).st_mode
         except OSError as error:
-            name = os.path.basename(path)
-            raise Error(
-                f"{path}: {error.strerror}: for an image of a registry say docker://{name}"
-            ) from None
+            advice = ""
+            if reference.is_name(said) and not _ENDS.search(said):
+                advice = f": for an image of a registry say docker://{said}"
+            raise Error(f"{path}: {error.strerror}{advice}") from None
         if stat.S_ISDIR(mode):
             raise Error(f"{path} is a directory, and no tar: for an image layout say oci:{path}")
 

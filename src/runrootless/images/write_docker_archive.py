@@ -27,7 +27,7 @@ def write(path: str, reference: str, image: NewImage) -> str:
     """
     directory, name = os.path.split(os.path.abspath(path))
     try:
-        with NewFile(directory) as file:
+        with NewFile(directory, path) as file:
             archive = Archive(writer(file.fd))
             layers = [f"{layer.diff_id.partition(':')[2]}.tar" for layer in image.layers]
             there = set()

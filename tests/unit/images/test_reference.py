@@ -78,6 +78,16 @@ def test_what_is_no_source(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text", ["", "debian:", "oci:", "a:/b", "A:b", "http://x/debian", "file:///debian", "x://a:1"]
+)
+def test_no_image_is_advised_that_no_registry_has(text: str) -> None:
+    with pytest.raises(Error) as raised:
+        reference.parse(text)
+    said = str(raised.value).partition("docker://")[2].partition(",")[0]
+    assert not said
+
+
+@pytest.mark.parametrize(
     ("text", "kind", "where", "name"),
     [
         ("oci:dir", "oci", "dir", "latest"),

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import base64
 import logging
+import os
 import ssl
-import tempfile
 import threading
 
 import oras.auth.utils
@@ -50,7 +50,7 @@ class Connection:
         self._bundle = None
         if verify and authorities:
             self._bundle = _bundle(authorities)
-            verify = self._bundle.name
+            verify = f"/proc/self/fd/{self._bundle.fileno()}"
         elif verify:
             verify = ssl.get_default_verify_paths().cafile or True
         reasons = []
@@ -225,8 +225,11 @@ def _with_timeout(request: Any) -> Any:
 
 
 def _bundle(authorities: Sequence[str]) -> Any:
-    """Return a file with these authorities and those of the system."""
-    file = tempfile.NamedTemporaryFile(prefix="runrootless-", suffix=".pem")  # noqa: SIM115
+    """Return a file with these authorities and those of the system.
+
+    It has no name that could outlive the process, which may end without a word.
+    """
+    file = os.fdopen(os.memfd_create("authorities", os.MFD_CLOEXEC), "wb")
     default = ssl.get_default_verify_paths().cafile
     for path in (*([default] if default else []), *authorities):
         with open(path, "rb") as source:
