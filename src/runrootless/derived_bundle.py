@@ -8,6 +8,7 @@ from errno import ENOENT
 from runrootless import engines, fast_path, interrupts, launcher
 from runrootless.agent.settings import CREDENTIALS_NAME
 from runrootless.bundle import json_file, name_service
+from runrootless.bundle.devices import require_places
 from runrootless.bundle.hooks import put_bundle
 from runrootless.bundle.host import HostFacts
 from runrootless.bundle.mounts import terminal_group
@@ -19,6 +20,7 @@ from runrootless.bundle.spec import (
     FAST_PATH_ANNOTATION,
     NETWORK_ANNOTATION,
     load,
+    unknown_annotations,
 )
 from runrootless.bundle.transform import MEMORY, has_new_user_namespace, transform
 from runrootless.containers import state
@@ -48,7 +50,8 @@ class Derived:
     ``filter`` is that for a launcher, None where the process gets none, and ``hooks`` how many
     hooks get one as well. ``neighbour`` is the container whose namespaces are joined, or None.
     ``fast_path`` is the path of the object of that, empty where there is none, and ``slow`` says
-    why then, if it was wanted.
+    why then, if it was wanted. ``terminal`` tells whether the process has one, and ``notes`` are
+    lines about what in the bundle may be a mistake.
     """
 
     __slots__ = (
@@ -58,9 +61,11 @@ class Derived:
         "filter",
         "hooks",
         "neighbour",
+        "notes",
         "rootfs",
         "side_stores",
         "slow",
+        "terminal",
         "terminal_group",
     )
 
@@ -76,6 +81,8 @@ class Derived:
         neighbour: Neighbour | None,
         fast_path: str,
         slow: str | None,
+        terminal: bool,
+        notes: list[str],
     ) -> None:
         self.choice = choice
         self.rootfs = rootfs
@@ -87,6 +94,8 @@ class Derived:
         self.terminal_group = terminal_group
         self.fast_path = fast_path
         self.slow = slow
+        self.terminal = terminal
+        self.notes = notes
 
 
 def derive(
@@ -115,12 +124,14 @@ def derive(
     group = terminal_group(spec)
     choice = engines.choose(engine, annotations.get(ENGINE_ANNOTATION, ""))
     host = HostFacts()
+    network_source = "--network" if network else f"the annotation {NETWORK_ANNOTATION}"
     network = network or annotations.get(NETWORK_ANNOTATION, "")
-    has_dns = name_service.is_wanted(dns or annotations.get(DNS_ANNOTATION, ""))
+    dns_source = "--dns" if dns else f"the annotation {DNS_ANNOTATION}"
+    has_dns = name_service.is_wanted(dns or annotations.get(DNS_ANNOTATION, ""), dns_source)
     if network:
         from runrootless.network import Network
 
-        wanted = Network(network)
+        wanted = Network(network, network_source)
         wanted.set_namespace(spec)
     neighbour = _neighbour(spec, host)
     if neighbour is not None and choice.name in engines.WITH_LISTENER:
@@ -136,6 +147,7 @@ def derive(
         emulates_devices=choice.name in engines.WITH_LISTENER,
         user_namespace=neighbour.user_namespace if neighbour else "",
     )
+    require_places(spec)
     put_bundle(spec, directory, bundle)
     if network:
         wanted.connect(spec, directory, host, has_dns)
@@ -173,7 +185,18 @@ def derive(
     devices = spec[MEMORY].get("devices", [])
     path = f"{directory}/{fast_path.NAME}" if has_fast_path else ""
     return Derived(
-        choice, rootfs, side_stores, program, group, hooks, devices, neighbour, path, slow
+        choice,
+        rootfs,
+        side_stores,
+        program,
+        group,
+        hooks,
+        devices,
+        neighbour,
+        path,
+        slow,
+        bool(spec["process"].get("terminal")),
+        unknown_annotations(spec),
     )
 
 

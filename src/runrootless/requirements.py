@@ -22,6 +22,20 @@ def require_descriptors() -> None:
         )
 
 
+def require_terminal() -> None:
+    """Raise ``Error`` if the caller has no terminal for that of a container's process."""
+    for file in (0, 1, 2):
+        if os.isatty(file):
+            return
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        raise Error(
+            "the bundle wants a terminal (process.terminal), and there is none: run it at one, "
+            "take --detach with --console-socket, or set process.terminal to false"
+        ) from None
+
+
 def require_room(base: str) -> None:
     """Raise ``Error`` if there is no room in ``base`` for what a runtime and the agent keep."""
     found = os.statvfs(base)

@@ -2,12 +2,13 @@
 
 import os
 import re
+import shlex
 
 import pytest
 
 from conftest import MakeBundle
 from support.bundles import Bundle, Config
-from support.containers import Runrootless
+from support.containers import COMMAND, Runrootless
 from support.processes import Result
 
 
@@ -115,3 +116,40 @@ def test_container_ids_that_are_paths(bundle: MakeBundle, runrootless: Runrootle
         done = runrootless("run", "--bundle", ours.path, name)
         assert done.returncode == 1, str(done)
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["network", "dns", "fast-path", "engine"])
+def test_wrong_annotations_are_named(
+    name: str, bundle: MakeBundle, runrootless: Runrootless
+) -> None:
+    annotation = f"org.runrootless.{name}"
+    line = one_line(runrootless.run(changed(bundle(), "annotations", {annotation: "bad"})))
+    assert f"the annotation {annotation} takes" in line
+
+
+def test_an_annotation_that_is_spelt_wrongly(bundle: MakeBundle, runrootless: Runrootless) -> None:
+    names = {"org.runrootless.fastpath": "on", "org.runrootless.\33": "", "org.example.x": ""}
+    ours = changed(bundle().set(["true"]), "annotations", names)
+    done = runrootless.run(ours).check()
+    first, second = done.stderr.splitlines()
+    assert "level=warning" in first
+    assert "fastpath: did you mean org.runrootless.fast-path?" in first
+    assert "org.runrootless.\\\\x1b" in second
+
+
+def test_no_terminal(bundle: MakeBundle, runrootless: Runrootless) -> None:
+    ours = bundle().set(["true"], terminal=True)
+    assert "(process.terminal), and there is none" in one_line(runrootless.run(ours))
+
+
+def test_a_terminal_that_is_not_at_the_streams_is_enough(
+    bundle: MakeBundle, runrootless: Runrootless
+) -> None:
+    ours, name = bundle().set(["tty"], terminal=True), runrootless.new_id()
+    command = [COMMAND, "--runtime", "runc", "run", "--bundle", ours.path, name]
+    plain = f"{shlex.join(command)} </dev/null >{runrootless.user.home}/out 2>&1"
+    terminal = runrootless.user.terminal(["sh", "-c", plain])
+    assert terminal.wait() == 0
+    with open(f"{runrootless.user.home}/out") as file:
+        assert file.read().strip() == "/dev/pts/0"
+    terminal.close()

@@ -52,6 +52,7 @@ PLACES = (
     "/dev/new /dev/new/sub /dev/new/sub/node /relative /relative/node"
 )
 SCRIPT = f"stat -c '%n %F %a %u:%g %t,%T' {PLACES} 2>&1 | grep -v ' cannot stat'; exit 0"
+DEV = {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]}
 
 
 def with_devices(bundle: Bundle, devices: list[Device], script: str = SCRIPT) -> Bundle:
@@ -159,3 +160,29 @@ def test_without_an_agent_they_are_dropped_with_a_word(
     done = runrootless(*words).check()
     assert done.stdout == "/dev/null\n"
     assert "dropped linux.devices /dev/owned" in done.stderr
+
+
+@both_runtimes
+def test_what_stands_for_a_device_is_in_the_way_without_a_mount_at_dev(
+    runtime: str, bundle: MakeBundle, runrootless: Runrootless
+) -> None:
+    """The runtime itself cannot bind a device over a whiteout."""
+    ours = bundle(copy=True).script("echo x >/dev/null && echo works")
+
+    def change(config: Config) -> None:
+        config["mounts"] = [one for one in config["mounts"] if one["destination"] == "/proc"]
+        config["annotations"] = {"org.runrootless.dns": "none"}
+
+    ours.change(change)
+    for name in os.listdir(f"{ours.rootfs}/dev"):
+        path = f"{ours.rootfs}/dev/{name}"
+        if not os.path.isdir(path) or os.path.islink(path):
+            os.unlink(path)
+    assert runrootless.run(ours).check().stdout == "works\n"
+    os.unlink(f"{ours.rootfs}/dev/null")
+    runrootless.user.run(["mknod", f"{ours.rootfs}/dev/null", "c", "0", "0"]).check()
+    done = runrootless.run(ours).check(1)
+    assert len(done.stderr.splitlines()) == 1
+    assert f"mounts nothing at /dev, and {ours.rootfs}/dev/null" in done.stderr
+    ours.change(lambda config: config["mounts"].append(DEV))
+    assert runrootless.run(ours).check().stdout == "works\n"

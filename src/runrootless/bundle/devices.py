@@ -8,7 +8,7 @@ shows the bundle's owner and mode instead, and makes those that the host has not
 from __future__ import annotations
 
 import os
-from stat import S_IFBLK, S_IFCHR, S_IFIFO
+from stat import S_IFBLK, S_IFCHR, S_IFIFO, S_ISCHR, S_ISSOCK
 
 from runrootless.errors import Error
 
@@ -29,6 +29,8 @@ _MAXIMUM_ID = 0xFFFFFFFF
 _PTMX = "/dev/ptmx"
 # The devices that they bind, unless the bundle names them.
 _DEFAULTS = [f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty")]
+_CONSOLE = "/dev/console"
+_AROUND = ("/dev", "//dev", "/", "//")
 
 
 def take_devices(spec: Spec, host: HostFacts, emulated: bool) -> list[Device]:
@@ -77,6 +79,29 @@ def take_devices(spec: Spec, host: HostFacts, emulated: bool) -> list[Device]:
             )
     spec["linux"]["devices"] = bound
     return nodes
+
+
+def require_places(spec: Spec) -> None:
+    """Raise Error where a runtime could not bind its devices over what is in the root file system.
+
+    To bind one there it opens what has its name, and what stands for a device node, or a
+    socket, cannot be opened: ENXIO of open(2).
+    """
+    if any(os.path.normpath(one.get("destination", "")) in _AROUND for one in spec["mounts"]):
+        return
+    terminal = [_CONSOLE] if spec["process"].get("terminal") else []
+    root = spec["root"]["path"]
+    for place in (*_DEFAULTS, *terminal):
+        path = f"{root}{place}"
+        try:
+            found = os.lstat(path)
+        except OSError:
+            continue
+        if S_ISSOCK(found.st_mode) or (S_ISCHR(found.st_mode) and not found.st_rdev):
+            raise Error(
+                f"the bundle mounts nothing at /dev, and {path}, which stands for a device, is in "
+                "the way of the host's: add that mount (type tmpfs, as `runrootless spec` has it)"
+            )
 
 
 def _is_host_device(device: Device, host: HostFacts) -> bool:

@@ -27,14 +27,14 @@ RESOLV_CONF = "/etc/resolv.conf"
 HOSTS = "/etc/hosts"
 
 
-def is_wanted(dns: str) -> bool:
+def is_wanted(dns: str, source: str = "--dns") -> bool:
     """Return whether the value of ``--dns``, empty for the default, asks for mounts.
 
-    Raises Error for one that means nothing.
+    ``source`` is where the user has said so. Raises Error for a value that means nothing.
     """
     if dns and dns not in NAMES:
         raise Error(
-            f"there is no name service {dns}: --dns takes {', '.join(NAMES)}"
+            f"there is no name service {dns}: {source} takes {', '.join(NAMES)}"
             f"{suggestion(dns, NAMES)}"
         )
     return dns != "none"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from runrootless.bundle import json_file
-from runrootless.errors import Error
+from runrootless.errors import Error, suggestion
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ DNS_ANNOTATION = "org.runrootless.dns"
 
 FAST_PATH_ANNOTATION = "org.runrootless.fast-path"
 """The annotation that stands for ``--fast-path`` in a bundle."""
+
+_ANNOTATIONS = (ENGINE_ANNOTATION, NETWORK_ANNOTATION, DNS_ANNOTATION, FAST_PATH_ANNOTATION)
+_OUR_BEGINNING = "org.runrootless."
 
 _CAPABILITY_SETS = {
     name: [str] for name in ("bounding", "effective", "permitted", "inheritable", "ambient")
@@ -57,12 +60,7 @@ _PROCESS: Any = {
 _SPEC: Any = {
     "process": _PROCESS,
     "root": {"path": str, "readonly": bool},
-    "annotations": {
-        ENGINE_ANNOTATION: str,
-        NETWORK_ANNOTATION: str,
-        DNS_ANNOTATION: str,
-        FAST_PATH_ANNOTATION: str,
-    },
+    "annotations": dict.fromkeys(_ANNOTATIONS, str),
     "hooks": {kind: [{"path": str, "args": [str]}] for kind in _HOOKS},
     "mounts": [{"destination": str, "type": str, "source": str, "options": [str]}],
     "linux": {
@@ -150,6 +148,15 @@ def check(spec: Any, path: str) -> None:
         raise Error(f"{path}: root.path is missing: it names the root file system")
     if not spec["process"].get("args"):
         raise Error(f"{path}: process.args is missing: it is the command to run")
+
+
+def unknown_annotations(spec: Spec) -> list[str]:
+    """Return a line about each annotation of a checked spec that is ours by its name alone."""
+    return [
+        f"there is no annotation {name}{suggestion(name, _ANNOTATIONS)}"
+        for name in spec.get("annotations", {})
+        if name.startswith(_OUR_BEGINNING) and name not in _ANNOTATIONS
+    ]
 
 
 def _check(value: Any, shape: Any, path: str, where: str) -> None:

@@ -10,7 +10,7 @@ from runrootless.bundle.hooks import replacement
 from runrootless.command_line import runc as command_line
 from runrootless.containers import garbage, state
 from runrootless.derived_bundle import derive, explain
-from runrootless.errors import Error
+from runrootless.errors import Error, one_line
 from runrootless.runtimes import user_namespace
 
 TYPE_CHECKING = False
@@ -77,6 +77,15 @@ def prepare(invocation: Invocation) -> list[str]:
         options.get("fast-path"),
     )
     choice = derived.choice
+    for note in derived.notes:
+        _warn(invocation, note)
+    if (
+        derived.terminal
+        and invocation.command == "run"
+        and not parsed.is_on("detach")
+        and invocation.runtime.needs_a_terminal()
+    ):
+        requirements.require_terminal()
     requirements.require_room(base)
     if options.is_on("debug"):
         _explain(invocation, f"engine {choice.name}: {choice.reason}")
@@ -146,6 +155,15 @@ def _run_without(invocation: Invocation, parsed: Parsed, choice: Choice) -> int:
     from runrootless.proot_runtime.start import run
 
     return run(invocation, parsed, obstacle)
+
+
+def _warn(invocation: Invocation, line: str) -> None:
+    from runrootless.report import report
+
+    options = invocation.options
+    # What is in the bundle may be anything.
+    line = one_line(Error(line))
+    report(line, options.get("log"), options.get("log-format"), "warning")
 
 
 def _explain(invocation: Invocation, *lines: str) -> None:

@@ -39,23 +39,24 @@ class Network:
 
     __slots__ = ("name", "options", "program")
 
-    def __init__(self, wanted: str) -> None:
+    def __init__(self, wanted: str, source: str = "--network") -> None:
         """Take ``wanted`` apart: a name, and behind a colon options separated by commas.
 
-        Raises Error for an unknown name, and where the helper or what it needs is missing.
+        ``source`` is where the user has said so. Raises Error for an unknown name, and where the
+        helper or what it needs is missing.
         """
         self.name, colon, options = wanted.partition(":")
         self.options = options.split(",") if options else []
         self.program = ""
         if self.name not in NAMES:
             raise Error(
-                f"there is no network {self.name}: --network takes {', '.join(NAMES)}"
+                f"there is no network {self.name}: {source} takes {', '.join(NAMES)}"
                 f"{suggestion(self.name, NAMES)}"
             )
         if self.name in _PACKAGES:
-            self.program = _find(self.name)
+            self.program = _find(self.name, f"{source} {self.name}")
         elif colon:
-            raise Error(f"--network {self.name} takes no options")
+            raise Error(f"{source} {self.name} takes no options")
 
     def set_namespace(self, spec: Spec) -> None:
         """Give the spec a new network namespace, or none, in place of any other."""
@@ -126,21 +127,21 @@ def resolv_conf(name_server: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _find(name: str) -> str:
+def _find(name: str, said: str) -> str:
     for directory in os.environ.get("PATH", os.defpath).split(":"):
         path = os.path.join(directory, name)
         if directory.startswith("/") and os.path.isfile(path) and os.access(path, os.X_OK):
             break
     else:
         raise Error(
-            f"--network {name} needs the program {name}, which is not in PATH: "
+            f"{said} needs the program {name}, which is not in PATH: "
             f"install the package {_PACKAGES[name]}"
         )
     if not os.path.exists(_TUN):
-        raise Error(f"--network {name} needs {_TUN}: an administrator must run `modprobe tun`")
+        raise Error(f"{said} needs {_TUN}: an administrator must run `modprobe tun`")
     if not os.access(_TUN, os.R_OK | os.W_OK):
         raise Error(
-            f"--network {name} needs {_TUN}, which is closed to you: "
+            f"{said} needs {_TUN}, which is closed to you: "
             f"an administrator must run `chmod 0666 {_TUN}`"
         )
     return path

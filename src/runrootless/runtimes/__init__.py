@@ -63,6 +63,13 @@ class Runtime:
         """
         return self.name == "runc"
 
+    def needs_a_terminal(self) -> bool:
+        """Return whether a process with a terminal that is not detached needs the caller's.
+
+        runc looks at the standard streams, and then at /dev/tty. crun goes without.
+        """
+        return self.name == "runc"
+
     def init_pid(self, state_directory: str) -> int | None:
         """Return the process ID of a container's first process, ``None`` if unknown.
 
