@@ -12,7 +12,7 @@ import sys
 from runrootless import interrupts, runtimes
 from runrootless.command_line import runc as command_line
 from runrootless.containers import state
-from runrootless.errors import Error, one_line, suggestion
+from runrootless.errors import Error, one_line
 from runrootless.invocation import Invocation, become
 
 TYPE_CHECKING = False
@@ -66,6 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.error:
             options = _as_gnu(arguments) or options
+        if options.error:
+            from runrootless.command_line import own
+
+            own.require_flags(options, own.GLOBAL)
         if not options.error:
             if options.is_on("version"):
                 return _version(options)
@@ -75,6 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _help_of(options.arguments)
             if options.arguments[0] in _WITHOUT_RUNTIME:
                 return _without_runtime(options)
+            if options.arguments[0] == "ps":
+                from runrootless.command_line import own
+
+                own.require_container(options.arguments[1:])
         invocation = Invocation(options, _runtime(options))
         _execute(invocation)
         return 0
@@ -176,11 +184,9 @@ def _execute(invocation: Invocation) -> None:
 
 def _suggest(name: str) -> None:
     """Raise ``Error`` for a command that nobody has, but that is like one of ours."""
-    if name in _OF_RUNTIMES:
-        return
-    meant = suggestion(name, (*_WITHOUT_RUNTIME, *_OF_RUNTIMES, *_WITH_RUNTIME))
-    if meant:
-        raise Error(f"there is no command {name}{meant}", 3)
+    from runrootless.command_line import own
+
+    own.require_command(name, (*_WITHOUT_RUNTIME, *_OF_RUNTIMES, *_WITH_RUNTIME))
 
 
 def _proot_command(invocation: Invocation) -> int | None:

@@ -651,8 +651,40 @@ def test_the_agent_starts_quickly() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"), [("bundel", "bundle"), ("comit", "commit"), ("exce", "exec"), ("ru", "run")]
+    ("typed", "meant"),
+    [("bundel", "bundle"), ("comit", "commit"), ("exce", "exec"), ("ru", "run"), ("rnu", "run")],
 )
 def test_a_command_that_is_spelt_wrongly(command: Command, typed: str, meant: str) -> None:
     done = command(typed, "x").check(3)
     assert f"there is no command {typed}: did you mean {meant}?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["images"], 3, "`list`"),
+        (["pull", "alpine"], 3, "`bundle`"),
+        (["build", "."], 3, "`commit`"),
+        (["up"], 3, "`run`"),
+        (["ps", "-a"], 1, "`list`"),
+        (["ps"], 1, "`list`"),
+        (["--engine"], 1, "--engine takes a value, one of auto, notify"),
+        (["-runtime"], 1, "-runtime takes a value"),
+        (["--fast-path"], 1, "--fast-path takes a value, one of on, off"),
+        (["run", "--network"], 1, "--network takes a value, one of host"),
+        (["create", "-b", "x", "--dns"], 1, "--dns takes a value"),
+        (["run", "--bundel", "x", "y"], 1, "there is no flag --bundel: did you mean --bundle?"),
+        (["run", "--netwrok=none", "y"], 1, "did you mean --network?"),
+    ],
+)
+@pytest.mark.parametrize("name", ["runc", "crun"])
+def test_what_no_runtime_could_tell(
+    command: Command, name: str, words: list[str], code: int, said: str
+) -> None:
+    done = command(*words, env={"RUNROOTLESS_RUNTIME": command.install(name)}).check(code)
+    assert said in done.stderr and len(done.stderr.splitlines()) == 1 and not done.stdout
+
+
+def test_what_a_runtime_alone_may_know_is_left_to_it(command: Command) -> None:
+    for words in (["ps", "x", "-a"], ["info"], ["ps", "--format", "json", "x"]):
+        assert command.words(*words) == [f"--root={command.root}", *words]

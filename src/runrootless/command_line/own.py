@@ -1,4 +1,4 @@
-"""The command lines of commands that no runtime has."""
+"""What no runtime can tell of a command line: commands and flags that none has."""
 
 from __future__ import annotations
 
@@ -12,6 +12,64 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from runrootless.command_line.runc import Flags, Parsed
+
+
+GLOBAL = ("runtime", "engine", "fast-path")
+"""The global flags that are not the runtime's."""
+
+STARTING = ("network", "dns")
+"""Those of ``run`` and ``create``."""
+
+# What is typed by who knows the commands of Docker, and what does that here.
+_OF_DOCKER = {
+    "build": "`bundle`, `run` and `commit` make an image of another",
+    "images": "images become bundles at once, by `bundle`; `list` tells of containers",
+    "pull": "`bundle` makes a bundle of an image",
+    "push": "`commit` writes an image, and to docker://HOST/NAME as well",
+    "rm": "`delete` removes a container",
+    "save": "`commit` writes an image, and `export` a tarball",
+    "stop": "`kill` sends a container a signal",
+    "up": "`run` starts a container",
+}
+_SEE = "see `runrootless --help`"
+
+
+def require_command(name: str, names: Sequence[str]) -> None:
+    """Raise ``Error`` for a command that is not meant, but that is like one of ``names``.
+
+    One that is like none may be the runtime's own.
+    """
+    if name in names:
+        return
+    if name in _OF_DOCKER:
+        raise Error(f"there is no command {name}: {_OF_DOCKER[name]}: {_SEE}", 3)
+    meant = suggestion(name, names)
+    if meant:
+        raise Error(f"there is no command {name}{meant}", 3)
+
+
+def require_container(arguments: Sequence[str]) -> None:
+    """Raise ``Error`` for the arguments of a ``ps`` that is to be as Docker's."""
+    if list(arguments[:1]) in ([], ["-a"], ["--all"]):
+        raise Error(f"ps takes a CONTAINER, and `list` tells of all: {_SEE}")
+
+
+def require_flags(parsed: Parsed, ours: Sequence[str], flags: Flags | None = None) -> None:
+    """Raise ``Error`` for one of our flags without a value, and what is like one of ``flags``.
+
+    All else that is wrong is the runtime's to tell of.
+    """
+    word = parsed.arguments[0] if parsed.error and parsed.arguments else ""
+    spelling, equals, _ = word.lstrip("-").partition("=")
+    if spelling in ours and not equals and len(parsed.arguments) == 1:
+        from runrootless.command_line.manual import CHOICES
+
+        choices = f", one of {', '.join(CHOICES[spelling])}" if spelling in CHOICES else ""
+        raise Error(f"{word} takes a value{choices}")
+    if flags is not None and word.startswith("--") and spelling not in flags.names:
+        meant = suggestion(spelling, flags.names, "--")
+        if meant:
+            raise Error(f"there is no flag {word}{meant}")
 
 
 def parse(

@@ -23,10 +23,15 @@ if TYPE_CHECKING:
 def read(invocation: Invocation) -> Parsed | None:
     """Return what a ``run`` or ``create`` is told, its one argument being the container's ID.
 
-    None where no container is to be started, as the runtime is to say.
+    None where no container is to be started, as the runtime is to say. Raises ``Error`` for
+    mistakes that it could not tell of.
     """
     flags = command_line.RUN if invocation.command == "run" else command_line.CREATE
     parsed = invocation.parse(flags, flags_anywhere=True, count=1)
+    if parsed.error:
+        from runrootless.command_line import own
+
+        own.require_flags(parsed, own.STARTING, flags)
     if parsed.error or parsed.is_on("help") or len(parsed.arguments) != 1:
         return None
     # crun takes this name alone from the bundle on.
