@@ -71,7 +71,7 @@ def prepare(invocation: Invocation) -> list[str]:
         return invocation.unchanged()
     pid = invocation.runtime.init_pid(os.path.join(root, container_id))
     if pid is not None:
-        user_namespace.enter_around(pid)
+        user_namespace.enter_around(pid, directory)
     try:
         spec = json_file.read(os.path.join(directory, state.CONFIG))
     except OSError as error:

@@ -87,12 +87,13 @@ def prepare(invocation: Invocation) -> list[str]:
     if derived.neighbour is not None and derived.neighbour.user_namespace:
         if choice.engine.IN_OWN_NAMESPACE:
             # Only from there can the container's be joined.
-            user_namespace.enter_around(derived.neighbour.pid)
+            user_namespace.enter_around(derived.neighbour.pid, derived.neighbour.directory)
     elif choice.engine.IN_OWN_NAMESPACE and not user_namespace.enter_new(invocation.runtime.path):
         state.remove_container_directory(directory.path)
         os.close(directory.lock_fd)
         interrupts.let_through()
         raise SystemExit(_run_without(invocation, parsed, choice))
+    user_namespace.note(directory.path)
     choice.engine.launch(
         Settings(
             directory.path,
