@@ -3,13 +3,13 @@
 import os
 
 import pytest
+from test_joined_namespaces import joining, pid_of
 
 from conftest import MakeBundle, both_runtimes
 from support.bundles import Bundle, Config
 from support.containers import Runrootless
 from support.processes import eventually
 from support.programs import compile_program
-from test_joined_namespaces import joining, pid_of
 
 pytestmark = both_runtimes
 
