@@ -259,9 +259,6 @@ def small(bundle: MakeBundle) -> Bundle:
     return ours.change(change)
 
 
-Run = Callable[..., Result]
-
-
 @pytest.fixture
 def user_in(account: Account) -> Iterator[Callable[[Place], Unprivileged]]:
     """The user, in such a place."""
@@ -275,13 +272,17 @@ def user_in(account: Account) -> Iterator[Callable[[Place], Unprivileged]]:
 
     yield user_in
     for user in users:
-        eventually(lambda user=user: not left(user), lambda user=user: f"nothing: {left(user)}")
+        assert_nothing_left(user)
         user.close()
 
 
-def left(user: Unprivileged) -> list[str]:
-    """Return what is left of containers; the owners that were kept there may be."""
-    return [one for one in user.leftovers() if "/host." not in one]
+def assert_nothing_left(user: Unprivileged) -> None:
+    """Fail unless containers leave nothing behind; owners that were kept there may stay."""
+
+    def left() -> list[str]:
+        return [one for one in user.leftovers() if "/host." not in one]
+
+    eventually(lambda: not left(), lambda: f"nothing left of containers: {left()}")
 
 
 def in_place(user: Unprivileged, place: Place, bundle: Bundle, *args: str) -> Result:
