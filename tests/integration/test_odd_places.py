@@ -393,3 +393,25 @@ def test_what_was_meant(
     assert done.returncode
     assert len(done.stderr.splitlines()) == 1
     assert f": did you mean {meant.replace('BUNDLE', small.path)}?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "name", ["long-runtime-dir", "read-only-runtime-dir", "runtime-dir-of-any-name"]
+)
+def test_a_container_is_found_again(
+    name: str, small: Bundle, runrootless: Runrootless, user_in: Callable[[Place], Unprivileged]
+) -> None:
+    place = PLACES[name]
+    user = user_in(place)
+    small.script("while [ ! -e /srv/stop ]; do sleep 0.05; done")
+
+    def command(*args: str) -> Result:
+        return in_place(user, place, small, *runrootless.command(*args))
+
+    container_id = runrootless.new_id()
+    command("run", "--detach", "-b", small.path, container_id).check()
+    script = "touch /srv/f; chown 5:6 /srv/f; stat -c %u /srv/f"
+    assert command("exec", container_id, "sh", "-c", script).check().stdout == "5\n"
+    assert container_id in command("list", "-q").check().stdout
+    command("exec", container_id, "touch", "/srv/stop").check()
+    command("delete", "--force", container_id).check()

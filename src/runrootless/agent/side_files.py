@@ -88,7 +88,8 @@ def open_side_files(
             try:
                 _open_beginning(beginning, found)
                 for name, file in found.items():
-                    if is_copied(file.fd):
+                    # What a user's own are about is elsewhere, and was not copied with them.
+                    if rootfs and is_copied(file.fd):
                         warn(warning(f"{beginning}{name}"))
                 if refusals and explain is not None:
                     explain(f"{refusals[0]}: {beginning}{NAMES[-1]} is taken")
