@@ -64,6 +64,7 @@ def prepare(invocation: Invocation) -> list[str]:
     ):
         return invocation.unchanged()
     requirements.require_descriptors()
+    requirements.require_processes(requirements.PROCESSES)
     container_id, *arguments = parsed.arguments
     root = invocation.state_root()
     directory = state.find_container_directory(container_id, root)
