@@ -43,6 +43,8 @@ _LONG = 1.0
 # Seconds: how often it is looked whether a worker, of which threads hang, has ended.
 _REMAINS_INTERVAL = 0.1
 _SIGKILL = 9
+_PATH_SHOWN = 320
+"""How much of a path goes into an error, in characters."""
 
 
 class _Running:
@@ -212,7 +214,10 @@ class Supervisor:
                 self._furnish_here()
                 os._exit(0)
             except OSError as error:
-                what = f"make the device {error.filename}" if error.filename else "make devices"
+                path = error.filename
+                if path and len(path) > _PATH_SHOWN:
+                    path = f"{path[:_PATH_SHOWN]}..."
+                what = f"make the device {path}" if path else "make devices"
                 os.write(writer, os.fsencode(f"cannot {what}: {error.strerror}"))
             except BaseException as error:
                 os.write(writer, b"cannot make devices: see --log")
