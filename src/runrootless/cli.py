@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from runrootless import interrupts, runtimes
+from runrootless import inheritance, interrupts, runtimes
 from runrootless.command_line import runc as command_line
 from runrootless.containers import state
 from runrootless.errors import Error, one_line
@@ -38,6 +38,7 @@ _WITHOUT_RUNTIME = ("bundle", "commit", "doctor", "emulate", "export", "setup")
 def run() -> NoReturn:
     """Do what the command line says, and exit."""
     interrupts.leave_to_the_kernel()
+    inheritance.put_right()
     code: object = 1
     try:
         code = main()
@@ -45,9 +46,7 @@ def run() -> NoReturn:
         code = end.code
     for stream in (sys.stdout, sys.stderr):
         try:
-            # There is none where its descriptor was closed from the beginning.
-            if stream is not None:
-                stream.flush()
+            stream.flush()
         except OSError:
             # Nobody reads it any more.
             code = code or 1

@@ -134,6 +134,12 @@ def derive(
         wanted = Network(network, network_source)
         wanted.set_namespace(spec)
     neighbour = _neighbour(spec, host)
+    if network and wanted.program and neighbour is not None and neighbour.user_namespace:
+        # Its helper would be in reach of the other container.
+        raise Error(
+            f"--network {network} cannot be had in the user namespace of another container: "
+            "name that container's network namespace, or leave the host's"
+        )
     if neighbour is not None and choice.name in engines.WITH_LISTENER:
         _share_credentials(neighbour, directory)
     real_ids = choice.engine.REAL_IDS

@@ -35,10 +35,16 @@ def one_line(error: BaseException) -> str:
         text = f"{type(error).__name__}: {error}: a fault of runrootless, --debug shows where"
     # What is in it of the user's may have line breaks, and be of any length.
     if not text.isprintable():
-        text = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+        text = "".join(one if one.isprintable() else _escaped(one) for one in text)
     if len(text) > _LENGTH:
         text = f"{text[: _LENGTH // 2]} … {text[-_LENGTH // 2 :]}"
     return text
+
+
+def _escaped(character: str) -> str:
+    """Return a character as strings have it, a byte of a name that is not UTF-8 as a byte."""
+    number = ord(character)
+    return f"\\x{number - 0xDC00:02x}" if 0xDC80 <= number <= 0xDCFF else ascii(character)[1:-1]
 
 
 def _text(name: object) -> str:
@@ -55,6 +61,7 @@ def _remedy(number: int | None) -> str:
         errno.EFBIG: ": raise the limit of file sizes (ulimit -f)",
         errno.EMFILE: ": raise the limit of open files (ulimit -n)",
         errno.EAGAIN: ": raise the limit of processes (ulimit -u)",
+        errno.ENAMETOOLONG: ": take a shorter path",
     }.get(number or 0, "")
 
 
@@ -78,6 +85,17 @@ def _distance(one: str, other: str) -> int:
             if i and j and letter == other[j - 1] and one[i - 1] == meant:
                 row[-1] = min(row[-1], further[j - 1] + 1)
     return row[-1]
+
+
+def suggested_path(path: str) -> str:
+    """Return what asks whether a path was meant that is like ``path``, in the same directory."""
+    import os
+
+    parent, name = os.path.split(path.rstrip("/"))
+    try:
+        return suggestion(name, os.listdir(parent or "."), parent and f"{parent}/")
+    except OSError:
+        return ""
 
 
 def named(error: OSError, path: str) -> OSError:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]
 import os
 
+from runrootless import inheritance
 from runrootless.command_line import runc as command_line
 from runrootless.containers import state
 from runrootless.errors import Error
@@ -130,6 +131,7 @@ def become(command: list[str], called: str) -> None:
     executed.
     """
     restore_signals()
+    inheritance.pass_on()
     try:
         os.execv(command[0], [called, *command[1:]])
     except OSError as error:

@@ -31,6 +31,8 @@ from errno import (
 )
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 
+from runrootless.bundle.json_file import write_all
+from runrootless.containers.state import at_socket
 from runrootless.errors import Error, one_line
 
 TYPE_CHECKING = False
@@ -196,13 +198,14 @@ def make(
     try:
         file = _create_executable()
         try:
-            os.write(file, b"".join((image, order, program, packed, *replacement)))
+            # The limit of file sizes (RLIMIT_FSIZE) cuts it, and half a launcher crashes.
+            write_all(file, b"".join((image, order, program, packed, *replacement)))
             os.lseek(file, len(image), os.SEEK_SET)
         except OSError:
             os.close(file)
             raise
     except OSError as error:
-        raise Error(f"no file in memory for the launcher: {error.strerror}") from None
+        raise Error(f"no file in memory for the launcher: {one_line(error)}") from None
     return file
 
 
@@ -293,7 +296,7 @@ def connect(path: str) -> int:
     """Return a descriptor of a connection to an agent, of its socket's path. Raises Error."""
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
-        connection.connect(path)
+        at_socket(path, connection.connect)
     except OSError as error:
         connection.close()
         raise Error(

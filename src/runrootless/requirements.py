@@ -6,6 +6,15 @@ import os
 
 from runrootless.errors import Error
 
+PROCESSES = 32
+"""How many processes and threads there are at most while a container starts: Go's runtime in a
+runtime ends with a dump where it gets no thread."""
+
+PROCESSES_OF_COMMAND = 16
+"""The same for a command of the host, which has no runtime."""
+
+# A greater limit is not near enough to count how much of it is used.
+_AMPLE = 1024
 # What the runtime and the agent open at most before they raise the limit, and what they write,
 # besides the derived bundle: a page each for the state, the fifo and the credentials.
 _DESCRIPTORS = 32
@@ -36,11 +45,48 @@ def require_terminal() -> None:
         ) from None
 
 
+def require_processes(needed: int) -> None:
+    """Raise ``Error`` if the caller may not have so many more processes and threads."""
+    limit = os.sysconf("SC_CHILD_MAX")
+    # Nor does the kernel hold the real root to it.
+    if not 0 <= limit < _AMPLE or os.geteuid() == 0:
+        return
+    used = own_processes()
+    if limit - used < needed:
+        raise Error(
+            f"at most {limit} processes may run (RLIMIT_NPROC), there are {used}, and it takes "
+            f"{needed} more: raise the limit (ulimit -u), or end some"
+        )
+
+
+def own_processes() -> int:
+    """Return how many processes and threads the caller has, as far as /proc shows them."""
+    count, uid = 0, b"\nUid:\t%d\t" % os.getuid()
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            file = os.open(f"/proc/{name}/status", os.O_RDONLY)
+        except OSError:
+            # It has ended.
+            continue
+        try:
+            status = os.read(file, 1 << 14)
+        except OSError:
+            continue
+        finally:
+            os.close(file)
+        if uid in status:
+            count += int(status.partition(b"\nThreads:")[2].split(None, 1)[0])
+    return count
+
+
 def require_room(base: str) -> None:
     """Raise ``Error`` if there is no room in ``base`` for what a runtime and the agent keep."""
     found = os.statvfs(base)
     free = found.f_bavail * found.f_frsize
-    if free < _ROOM:
+    # A ramfs does not count its blocks: statfs(2).
+    if found.f_blocks and free < _ROOM:
         raise Error(
             f"{base}: No space left on device: {free} bytes are free, and a container takes "
             f"{_ROOM}: free some, or set XDG_RUNTIME_DIR to a directory with more"

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -38,7 +39,28 @@ DEVICES: list[Device] = [
     {"path": "/etc/../root-node", "type": "b", "major": 8, "minor": 2},
     {"path": "/../../above", "type": "b", "major": 8, "minor": 3},
     {"path": "/lib/by-link", "type": "p"},
+    {"path": "/missing/../beside-missing", "type": "b", "major": 8, "minor": 4},
+    {"path": "/srv/./there/../not-there/../../srv/lexical/../dots", "type": "p", "gid": 3},
+    {"path": "/mnt/sub/node", "type": "c", "major": 10, "minor": 201, "gid": 13},
     {"path": "/dev/ptmx", "type": "c", "major": 1, "minor": 3},
+]
+# crun follows no symlink to what is not there. Each is in /srv, with where it leads to.
+LINKS = {
+    "absolute": "/of-links/absolute/deeper",
+    "relative": "../of-links/./relative",
+    "above": "/../../../of-links/above",
+    "chain": "absolute/chain",
+    "end": "/of-links/end",
+    "back": "gone/../../of-links/back",
+    "there": "/etc",
+}
+BY_LINKS: list[Device] = [
+    {"path": f"/srv/{name}/node", "type": "c", "major": 10, "minor": 201 + number, "uid": number}
+    for number, name in enumerate(LINKS)
+    if name != "end"
+] + [
+    {"path": "/srv/end", "type": "p", "gid": 14},
+    {"path": "/srv/absolute/../up", "type": "p", "gid": 15},
 ]
 # Those that crun 1.8.1 cannot make as real root: no directories are made below /dev, and a path
 # without a slash ends it.
@@ -49,7 +71,9 @@ RELATIVE: list[Device] = [
 ]
 PLACES = (
     "/dev/* /srv /srv/* /srv/new/* /srv/new/sub/* /etc/passwd /root-node /above /lib/by-link "
-    "/dev/new /dev/new/sub /dev/new/sub/node /relative /relative/node"
+    "/dev/new /dev/new/sub /dev/new/sub/node /relative /relative/node "
+    "/missing /beside-missing /srv/lexical /mnt /mnt/sub /mnt/sub/node "
+    "/of-links /of-links/* /of-links/*/* /of-links/*/*/* /of-links/*/*/*/* /etc/node"
 )
 SCRIPT = f"stat -c '%n %F %a %u:%g %t,%T' {PLACES} 2>&1 | grep -v ' cannot stat'; exit 0"
 DEV = {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]}
@@ -58,8 +82,21 @@ DEV = {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["m
 def with_devices(bundle: Bundle, devices: list[Device], script: str = SCRIPT) -> Bundle:
     def change(config: Config) -> None:
         config["linux"]["devices"] = devices
+        # The runtime makes it read-only after the devices.
+        late = {
+            "destination": "/mnt",
+            "type": "tmpfs",
+            "source": "tmpfs",
+            "options": ["ro", "mode=755"],
+        }
+        config["mounts"].append(late)
 
     return bundle.script(script).change(change)
+
+
+def add_links(rootfs: str) -> None:
+    for name, target in LINKS.items():
+        os.symlink(target, f"{rootfs}/srv/{name}")
 
 
 def told(output: str) -> list[str]:
@@ -76,6 +113,7 @@ def of_real_root(trees: Trees, debian_tree: Tree) -> Iterator[list[str]]:
     rootfs = trees.copy_all_but_usr(debian_tree.rootless, f"{directory}/rootfs")
     for name in ("srv", "etc/passwd"):
         os.chown(f"{rootfs}/{name}", 0, 0)
+    add_links(rootfs)
     subprocess.run(["runc", "spec"], cwd=directory, check=True)
 
     def change(config: Config) -> None:
@@ -83,7 +121,7 @@ def of_real_root(trees: Trees, debian_tree: Tree) -> Iterator[list[str]]:
         config["process"]["terminal"] = False
         config["linux"]["resources"] = {"devices": [{"allow": True, "access": "rwm"}]}
 
-    bundle = with_devices(Bundle(directory, rootfs).change(change), DEVICES + RELATIVE)
+    bundle = with_devices(Bundle(directory, rootfs).change(change), DEVICES + RELATIVE + BY_LINKS)
     command = ["runc", f"--root={directory}/states", "run", "--bundle", bundle.path, "oracle"]
     done = subprocess.run(
         ["unshare", "--mount", "--cgroup", *command], capture_output=True, text=True, timeout=60
@@ -104,8 +142,9 @@ def test_as_real_root_has_them(
     bundle: MakeBundle,
     runrootless: Runrootless,
 ) -> None:
-    ours = with_devices(bundle(copy=True), DEVICES + RELATIVE)
+    ours = with_devices(bundle(copy=True), DEVICES + RELATIVE + BY_LINKS)
     ours.change(lambda config: config["root"].update(readonly=is_read_only))
+    add_links(ours.rootfs)
     name = runrootless.new_id()
     done = runrootless("--engine", engine, "run", "--bundle", ours.path, name)
     assert told(done.check().stdout) == of_real_root
@@ -122,7 +161,7 @@ def test_fifos_carry_data_and_owners_can_be_changed(
         "cat /dev/fifo & echo through >/dev/fifo; wait; echo lost >/dev/null;"
         "chown 3:4 /dev/null /dev/owned; stat -c '%u:%g %a' /dev/null /dev/owned"
     )
-    ours = with_devices(bundle(), DEVICES[:-7], script)
+    ours = with_devices(bundle(), DEVICES[:12], script)
     assert runrootless.run(ours).check().stdout == "through\n3:4 644\n3:4 666\n"
 
 
@@ -186,3 +225,106 @@ def test_what_stands_for_a_device_is_in_the_way_without_a_mount_at_dev(
     assert f"mounts nothing at /dev, and {ours.rootfs}/dev/null" in done.stderr
     ours.change(lambda config: config["mounts"].append(DEV))
     assert runrootless.run(ours).check().stdout == "works\n"
+
+
+def listing(directory: str) -> list[str]:
+    """Return what is in a directory and below, with types, sizes, modes and owners."""
+    command = ["find", directory, "-printf", r"%P %y %s %#m %U:%G %l\n"]
+    return sorted(subprocess.check_output(command, text=True).splitlines())
+
+
+def bind(config: Config, source: str, access: str, destination: str = "/data") -> None:
+    mount = {"destination": destination, "source": source, "options": ["rbind", access]}
+    config["mounts"].append({"type": "bind", **mount})
+
+
+@pytest.mark.parametrize("path", ["/data/node", "/data/new/sub/node", "/srv/by-link/new/node"])
+@pytest.mark.parametrize("kind", ["c", "p"])
+@pytest.mark.parametrize("is_tmpfs", [False, True])
+@both_runtimes
+def test_what_is_bound_read_only_is_left(
+    path: str,
+    kind: str,
+    is_tmpfs: bool,
+    runtime: str,
+    bundle: MakeBundle,
+    runrootless: Runrootless,
+) -> None:
+    ours = with_devices(
+        bundle(copy=True),
+        [
+            {"path": "/srv/made/before", "type": "p"},
+            {"path": path, "type": kind, "major": 10, "minor": 200},
+        ],
+        "echo it runs",
+    )
+    os.symlink("/data/", f"{ours.rootfs}/srv/by-link")
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if is_tmpfs else ours.path) as volume:
+        os.chmod(volume, 0o777)
+        ours.change(lambda config: bind(config, volume, "ro"))
+        os.mkdir(f"{ours.rootfs}/data")
+        before = listing(volume), listing(f"{ours.rootfs}/srv")
+        done = runrootless.run(ours)
+        assert (listing(volume), listing(f"{ours.rootfs}/srv")) == before
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"cannot make the device {path}: Read-only file system" in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+@pytest.mark.parametrize("access", ["ro", "rw"])
+@pytest.mark.parametrize(
+    ("content", "words"), [("precious", "-rw-rw-rw- precious\n"), ("", "/dev/null: File exists")]
+)
+def test_a_default_device_replaces_no_file_of_the_users(
+    content: str, words: str, access: str, bundle: MakeBundle, runrootless: Runrootless
+) -> None:
+    script = "stat -c %A /dev/null | tr '\\n' ' '; cat /dev/null; echo"
+    devices = [{"path": "/dev/null", "type": "c", "major": 1, "minor": 5}]
+    ours = with_devices(bundle(copy=True), devices, script)
+    volume = f"{ours.path}/volume"
+    os.mkdir(volume)
+    with open(f"{volume}/null", "w") as file:
+        file.write(content)
+    os.chmod(f"{volume}/null", 0o666)
+
+    def change(config: Config) -> None:
+        config["mounts"] = [one for one in config["mounts"] if one["destination"] == "/proc"]
+        bind(config, volume, access, "/dev")
+
+    done = runrootless.run(ours.change(change))
+    assert words in done.stdout + done.stderr
+    assert [line.rsplit(" ", 2)[0] for line in listing(volume)[1:]] == [
+        f"null f {len(content)} 0666"
+    ]
+
+
+@pytest.mark.parametrize("is_read_only", [False, True])
+@both_runtimes
+def test_a_failure_leaves_nothing(
+    is_read_only: bool, runtime: str, bundle: MakeBundle, runrootless: Runrootless
+) -> None:
+    devices: list[Device] = [
+        {"path": "/srv/before", "type": "p"},
+        {"path": "/srv/new/sub/node", "type": "b", "major": 8},
+        {"path": "/srv/new/sub/other", "type": "c", "major": 10, "minor": 200},
+        {"path": f"/srv/new/other/{'deep/' * 10}{'x' * 256}", "type": "p"},
+    ]
+    ours = with_devices(bundle(copy=True), devices, "echo it runs")
+    ours.change(lambda config: config["root"].update(readonly=is_read_only))
+    before = listing(f"{ours.rootfs}/srv")
+    done = runrootless.run(ours)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "File name too long" in done.stderr
+    assert listing(f"{ours.rootfs}/srv") == before
+
+
+def test_directories_may_be_as_deep_as_a_path_is_long(
+    bundle: MakeBundle, runrootless: Runrootless
+) -> None:
+    # On a tmpfs, which goes with the container.
+    path = f"/mnt/{'a/' * 2000}node"
+    script = "find /mnt -type p | wc -c"
+    ours = with_devices(bundle(), [{"path": path, "type": "p"}], script)
+    assert runrootless.run(ours).check().stdout == f"{len(path) + 1}\n"
+    ours = with_devices(bundle(), [{"path": f"/mnt/{'a/' * 4000}node", "type": "p"}], script)
+    assert "File name too long" in runrootless.run(ours).stderr

@@ -92,6 +92,25 @@ class MountNamespace:
             return [entry.name for entry in entries if entry.is_dir() and entry.name != "user"]
 
 
+class Prepared(MountNamespace):
+    """Mount namespaces, one for each command, which a script of sh prepares as root.
+
+    It has the environment of the user's command, and goes with it.
+    """
+
+    def __init__(self, script: str) -> None:
+        self._script = script
+
+    def enter(self, uid: int, gid: int, cwd: str, args: Sequence[str]) -> list[str]:
+        """Return the command line for root that runs ``args`` in a new one, as that user."""
+        user = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "env", "-C", cwd]
+        words = ["unshare", "--mount", "--propagation=private", "sh", "-ec"]
+        return [*words, f'{self._script}\nexec "$@"', "sh", *user, *args]
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+
 class Machine(MountNamespace):
     """A mount namespace whose root is another one than the machine's, with cgroup version 2.
 

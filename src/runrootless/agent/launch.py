@@ -11,7 +11,7 @@ import os
 from runrootless.agent.side_files import open_side_files
 from runrootless.bundle.host import HostFacts
 from runrootless.containers import background
-from runrootless.containers.state import LISTENER
+from runrootless.containers.state import LISTENER, at_socket
 from runrootless.errors import Error, one_line
 
 _BACKLOG = 64
@@ -29,7 +29,7 @@ def launch(settings: Settings) -> None:
 
     Raises Error if the socket, the process, its memory or the side stores cannot be had.
     """
-    _check_limits()
+    require_limits()
     path = f"{settings.directory}/{LISTENER}"
 
     def warn(message: str) -> None:
@@ -37,14 +37,20 @@ def launch(settings: Settings) -> None:
 
         report(message, settings.log, settings.log_format, "warning")
 
+    def explain(message: str) -> None:
+        if settings.debug:
+            from runrootless.report import debug
+
+            debug(message, settings.log, settings.log_format)
+
     side_files: dict[str, SideFile] = {}
     try:
-        side_files = open_side_files(settings.side_stores, settings.rootfs, warn)
+        side_files = open_side_files(settings.side_stores, settings.rootfs, warn, explain)
         socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_PASSCRED, 1)
         mask = os.umask(0o077)
         try:
-            socket.bind(path)
+            at_socket(path, socket.bind)
         finally:
             os.umask(mask)
         socket.listen(_BACKLOG)
@@ -57,7 +63,7 @@ def launch(settings: Settings) -> None:
     # The runtime that this process becomes has no use for the others: close-on-exec.
 
 
-def _check_limits() -> None:
+def require_limits() -> None:
     """Raise Error where a limit (setrlimit(2)) leaves too little for the agent and its work."""
     limits = HostFacts()
     real_time = limits.hard_limit("RLIMIT_RTTIME")

@@ -68,15 +68,18 @@ class SideFile:
 
 
 def open_side_files(
-    beginnings: Sequence[str], rootfs: str, warn: Callable[[str], None]
+    beginnings: Sequence[str],
+    rootfs: str,
+    warn: Callable[[str], None],
+    explain: Callable[[str], None] | None = None,
 ) -> dict[str, SideFile]:
     """Open the files whose paths begin with the first of ``beginnings``; make what is not there.
 
     The next of ``beginnings`` counts where they cannot be made. They are returned by the ends of
     their names. One that cannot be made at all is left out, which ``warn`` is told if anything
     could be made in ``rootfs``; where that is empty, it must be made. It is also told of one that
-    is a copy. Raises Error for what is
-    there and is no side store of the caller's, and OSError.
+    is a copy. ``explain`` is told where not the first of ``beginnings`` is taken. Raises Error for
+    what is there and is no side store of the caller's, and OSError.
     """
     found: dict[str, SideFile] = {}
     refusals: list[str] = []
@@ -85,8 +88,11 @@ def open_side_files(
             try:
                 _open_beginning(beginning, found)
                 for name, file in found.items():
-                    if is_copied(file.fd):
+                    # What a user's own are about is elsewhere, and was not copied with them.
+                    if rootfs and is_copied(file.fd):
                         warn(warning(f"{beginning}{name}"))
+                if refusals and explain is not None:
+                    explain(f"{refusals[0]}: {beginning}{NAMES[-1]} is taken")
                 return found
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
@@ -94,7 +100,7 @@ def open_side_files(
                 name = f"{beginning}{NAMES[len(found)]}"
                 refusals.append(f"cannot make {name}: {error.strerror}: {_USE}")
         if not rootfs:
-            raise Error(refusals[0])
+            raise Error(f"{refusals[0]}: set XDG_DATA_HOME to a directory of your own")
     except BaseException:
         for file in found.values():
             file.leave()

@@ -13,7 +13,7 @@ import select
 import time
 
 from runrootless.agent import control
-from runrootless.agent.confinement import confine_supervisor, use_permitted
+from runrootless.agent.confinement import confine_supervisor, confine_worker, use_permitted
 from runrootless.agent.connections import Connections
 from runrootless.agent.ledger import CROWDED, HANGING, SERVING, Found, Ledger
 from runrootless.agent.listener import Connection, Handover
@@ -26,6 +26,7 @@ from runrootless.emulation.files.furnishing import Node
 from runrootless.emulation.repetition import Repetition
 from runrootless.errors import Error
 from runrootless.linux import seccomp
+from runrootless.linux.mounts import mounted
 from runrootless.linux.processes import has_ended
 
 TYPE_CHECKING = False
@@ -42,6 +43,8 @@ _LONG = 1.0
 # Seconds: how often it is looked whether a worker, of which threads hang, has ended.
 _REMAINS_INTERVAL = 0.1
 _SIGKILL = 9
+_PATH_SHOWN = 320
+"""How much of a path goes into an error, in characters."""
 
 
 class _Running:
@@ -208,29 +211,40 @@ class Supervisor:
         child = os.fork()
         if child == 0:
             try:
-                use_permitted()
-                self._views.join()
-                self._after_joining()
-                shown: list[Node] = []
-                nodes: list[Node] = []
-                for device in self._devices:
-                    node = Node(**{name: device[name] for name in device if name != "bound"})
-                    (shown if device["bound"] else nodes).append(node)
-                self._emulator.furnish(nodes, shown)
+                self._furnish_here()
+                os._exit(0)
             except OSError as error:
-                what = f"make the device {error.filename}" if error.filename else "make devices"
-                os.write(writer, f"cannot {what}: {error.strerror}".encode())
+                path = error.filename
+                if path and len(path) > _PATH_SHOWN:
+                    path = f"{path[:_PATH_SHOWN]}..."
+                what = f"make the device {path}" if path else "make devices"
+                os.write(writer, os.fsencode(f"cannot {what}: {error.strerror}"))
             except BaseException as error:
                 os.write(writer, b"cannot make devices: see --log")
                 self._log.exception("making devices", error)
             finally:
-                os._exit(0)
+                os._exit(1)
         os.close(writer)
         with open(reader, encoding="utf-8", errors="replace") as file:
             problem = file.read()
-        os.waitpid(child, 0)
-        if problem:
-            raise Error(problem)
+        _, status = os.waitpid(child, 0)
+        if os.WIFSIGNALED(status):
+            raise Error(f"cannot make devices: signal {os.WTERMSIG(status)} has ended what does")
+        if problem or status:
+            raise Error(problem or "cannot make devices: what does has failed")
+
+    def _furnish_here(self) -> None:
+        use_permitted()
+        outside = {device for _, device, _ in mounted()}
+        self._views.join()
+        confine_worker()
+        self._after_joining()
+        shown: list[Node] = []
+        nodes: list[Node] = []
+        for device in self._devices:
+            node = Node(**{name: device[name] for name in device if name != "bound"})
+            (shown if device["bound"] else nodes).append(node)
+        self._emulator.furnish(nodes, shown, outside)
 
     def _forget(self, listener: int) -> None:
         """Let go of a listener that nobody is left to raise notifications on."""

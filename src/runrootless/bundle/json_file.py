@@ -108,6 +108,25 @@ def _check_characters(value: Any) -> None:
                 raise ValueError(f"\\u{ord(half):04x}") from None
 
 
+def _check_names(value: Any) -> None:
+    """Raise Error if a string in ``value`` has bytes of a path (os.fsdecode) that are not UTF-8."""
+    left = [value]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            left += value.values()
+        elif isinstance(value, list):
+            left += value
+        elif isinstance(value, str):
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise Error(
+                    f"{value} is not UTF-8, and in config.json, which runtimes read, "
+                    "there can be nothing else: rename it"
+                ) from None
+
+
 def _parse_slowly(text: str, name: str) -> Any:
     import json
 
@@ -173,9 +192,12 @@ def write(path: str, value: Any, mode: int = 0o600) -> None:
     """Write ``value`` as JSON to the new file ``path``.
 
     Raises ``OSError``: FileExistsError if the path exists, else as open(2) and
-    write(2) do.
+    write(2) do. Raises ``Error`` for a name that is not UTF-8, as JSON must be.
     """
-    text = dump(value).encode()
+    dumped = dump(value)
+    if "\\ud" in dumped:
+        _check_names(value)
+    text = dumped.encode()
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         write_all(file, text)

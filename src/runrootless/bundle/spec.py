@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from runrootless.bundle import json_file
-from runrootless.errors import Error, suggestion
+from runrootless.errors import Error, named, one_line, suggested_path, suggestion
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -118,9 +118,15 @@ def load(bundle: str, name: str = "config.json") -> Spec:
             raise Error(
                 f"there is no {path}: `runrootless spec` in that directory makes one"
             ) from None
-        raise Error(f"there is no bundle directory {bundle}: give one with --bundle") from None
+        raise Error(
+            f"there is no bundle directory {bundle}: give one with --bundle{suggested_path(bundle)}"
+        ) from None
+    except NotADirectoryError:
+        raise Error(
+            f"{bundle} is no directory: --bundle takes the one that config.json is in"
+        ) from None
     except OSError as error:
-        raise Error(f"cannot read {path}: {error.strerror}") from None
+        raise Error(f"cannot read {one_line(named(error, path))}") from None
     check(spec, path)
     return spec  # type: ignore[no-any-return]
 

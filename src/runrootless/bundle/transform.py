@@ -12,7 +12,10 @@ import os
 from runrootless.bundle.devices import take_devices
 from runrootless.bundle.mounts import fit_mounts
 from runrootless.bundle.process import fit_process, set_home, take_user
-from runrootless.errors import Error
+from runrootless.errors import Error, suggested_path
+
+# PATH_MAX of <linux/limits.h>, with the null byte.
+_PATH_MAX = 4096
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,7 +81,15 @@ def locate_root(spec: Spec, bundle: str) -> None:
     """
     path = spec["root"]["path"] = os.path.realpath(os.path.join(bundle, spec["root"]["path"]))
     if not os.path.isdir(path):
-        raise Error(f"the root file system {path} is missing: unpack an image there")
+        if len(os.fsencode(path)) >= _PATH_MAX:
+            raise Error(
+                f"the root file system {path} has a path of over {_PATH_MAX - 1} bytes: "
+                "move the bundle to a shorter one"
+            )
+        raise Error(
+            f"the root file system {path} is missing: "
+            f"unpack an image there, or correct root.path{suggested_path(path)}"
+        )
     if not os.access(path, os.X_OK):
         raise Error(f"the root file system {path} is closed to you: it must be your own")
 

@@ -11,9 +11,12 @@ from runrootless.command_line import own
 from runrootless.command_line.runc import DOCTOR
 from runrootless.doctor import engines, kernel, place, tools
 from runrootless.doctor.finding import NO, OK, Finding
+from runrootless.errors import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from runrootless.command_line.runc import Parsed
 
 _WIDTH = 80
@@ -37,21 +40,32 @@ def run(options: Parsed) -> int:
 
 def examine() -> list[Finding]:
     """Return what all probes find, in the order in which a reader wants it."""
-    return [
-        kernel.kernel(),
-        kernel.user_namespaces(),
-        kernel.proc(),
-        kernel.seccomp_notify(),
-        *tools.oci_runtimes(),
-        place.attributes(),
-        place.private_directory(),
-        place.cgroups(),
-        tools.subordinate_ids(),
-        tools.newuidmap(),
-        tools.proot(),
-        engines.notify(),
-        engines.proot(),
-    ]
+    probes: tuple[tuple[str, Callable[[], Finding | list[Finding]]], ...] = (
+        ("kernel", kernel.kernel),
+        ("limits", place.limits),
+        ("user namespaces", kernel.user_namespaces),
+        ("/proc", kernel.proc),
+        ("seccomp notify", kernel.seccomp_notify),
+        ("OCI runtime", tools.oci_runtimes),
+        ("xattrs here", place.attributes),
+        ("programs here", place.mount_flags),
+        ("private directory", place.private_directory),
+        ("owners of emulate", place.side_stores),
+        ("cgroups", place.cgroups),
+        ("subordinate IDs", tools.subordinate_ids),
+        ("newuidmap", tools.newuidmap),
+        ("PRoot", tools.proot),
+        ("engine notify", engines.notify),
+        ("engine proot", engines.proot),
+    )
+    found: list[Finding] = []
+    for name, probe in probes:
+        try:
+            result = probe()
+        except (OSError, MemoryError) as error:
+            result = Finding(name, NO, f"not tried: {one_line(error)}")
+        found += result if isinstance(result, list) else [result]
+    return found
 
 
 def choose(findings: list[Finding]) -> str:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import errno
 import os
 
-from runrootless import engines, launcher
+from runrootless import engines, inheritance, launcher
 from runrootless.command_line import own
 from runrootless.command_line.runc import EMULATE
-from runrootless.errors import Error
+from runrootless.errors import Error, one_line
 from runrootless.runtimes import user_namespace
 
 TYPE_CHECKING = False
@@ -58,7 +58,7 @@ def run(options: Parsed) -> int:
             launcher.command_words(FAILED, NOT_EXECUTED, NOT_FOUND),
         )
     except (Error, OSError) as error:
-        raise Error(str(error), FAILED) from error
+        raise Error(one_line(error), FAILED) from error
     return _become([*before, *command])
 
 
@@ -102,6 +102,7 @@ def _become(command: list[str]) -> int:
     from runrootless.invocation import restore_signals
 
     restore_signals()
+    inheritance.give_back()
     name = command[0]
     paths = [name]
     if "/" not in name:

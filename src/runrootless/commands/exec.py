@@ -64,6 +64,7 @@ def prepare(invocation: Invocation) -> list[str]:
     ):
         return invocation.unchanged()
     requirements.require_descriptors()
+    requirements.require_processes(requirements.PROCESSES)
     container_id, *arguments = parsed.arguments
     root = invocation.state_root()
     directory = state.find_container_directory(container_id, root)
@@ -71,7 +72,7 @@ def prepare(invocation: Invocation) -> list[str]:
         return invocation.unchanged()
     pid = invocation.runtime.init_pid(os.path.join(root, container_id))
     if pid is not None:
-        user_namespace.enter_around(pid)
+        user_namespace.enter_around(pid, directory)
     try:
         spec = json_file.read(os.path.join(directory, state.CONFIG))
     except OSError as error:

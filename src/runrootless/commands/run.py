@@ -6,6 +6,7 @@ import os
 
 from runrootless import interrupts, launcher, requirements
 from runrootless.agent.settings import Settings
+from runrootless.bundle import place
 from runrootless.bundle.hooks import replacement
 from runrootless.command_line import runc as command_line
 from runrootless.containers import garbage, state
@@ -57,6 +58,7 @@ def prepare(invocation: Invocation) -> list[str]:
     state.require_valid_id(container_id)
 
     requirements.require_descriptors()
+    requirements.require_processes(requirements.PROCESSES)
     options = invocation.options
     base = state.open_base()
     garbage.collect(base)
@@ -97,16 +99,24 @@ def prepare(invocation: Invocation) -> list[str]:
         if derived.slow is not None:
             _explain(invocation, f"no fast path: {derived.slow}")
         _explain(invocation, *explain(bundle, config, directory.path))
+        if refusal := state.runtime_directory_refusal():
+            _explain(invocation, f"{refusal}: {base} is used")
+        _explain(invocation, *place.remarks(derived.rootfs))
+    if warning := place.warning(derived.rootfs):
+        from runrootless.report import report
+
+        report(warning, options.get("log"), options.get("log-format"), "warning")
     # What is launched has to be in it too.
     if derived.neighbour is not None and derived.neighbour.user_namespace:
         if choice.engine.IN_OWN_NAMESPACE:
             # Only from there can the container's be joined.
-            user_namespace.enter_around(derived.neighbour.pid)
+            user_namespace.enter_around(derived.neighbour.pid, derived.neighbour.directory)
     elif choice.engine.IN_OWN_NAMESPACE and not user_namespace.enter_new(invocation.runtime.path):
         state.remove_container_directory(directory.path)
         os.close(directory.lock_fd)
         interrupts.let_through()
         raise SystemExit(_run_without(invocation, parsed, choice))
+    user_namespace.note(directory.path)
     choice.engine.launch(
         Settings(
             directory.path,

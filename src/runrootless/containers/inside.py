@@ -22,6 +22,7 @@ def is_so(pid: int, question: Callable[[], bool]) -> bool | None:
     there is no answer.
     """
     from runrootless.linux.namespaces import CLONE_NEWNS, CLONE_NEWUSER, setns
+    from runrootless.linux.process import set_dumpable
 
     child = os.fork()
     if child:
@@ -31,6 +32,8 @@ def is_so(pid: int, question: Callable[[], bool]) -> bool | None:
         # Modules that are imported later would be the container's.
         __import__("runrootless.linux.files")
         user, mounts = (os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY) for name in ("user", "mnt"))
+        # In there others may have all capabilities, and this process still has the host's root.
+        set_dumpable(False)
         try:
             setns(user, CLONE_NEWUSER)
         except OSError:

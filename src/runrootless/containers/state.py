@@ -21,6 +21,10 @@ from stat import S_IMODE, S_ISDIR
 
 from runrootless.errors import Error, named, one_line
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 # sockaddr_un.sun_path, less the null byte: unix(7).
 _MAXIMUM_SOCKET_PATH = 107
 _MAXIMUM_NAME = 64
@@ -98,17 +102,35 @@ def has_proot_containers() -> bool:
 
 
 def own_runtime_directory() -> str | None:
-    """Return $XDG_RUNTIME_DIR if it is absolute, a directory and the caller's own."""
+    """Return $XDG_RUNTIME_DIR if it is absolute, a directory and the caller's own to write to."""
     path = os.environ.get("XDG_RUNTIME_DIR", "")
+    return None if _unfit(path) else path
+
+
+def runtime_directory_refusal() -> str:
+    """Return why /tmp is used in place of $XDG_RUNTIME_DIR, empty where it is not."""
+    path = os.environ.get("XDG_RUNTIME_DIR", "")
+    why = _unfit(path)
+    return f"XDG_RUNTIME_DIR{f', {path},' if path else ''} {why}" if why else ""
+
+
+def _unfit(path: str) -> str:
+    """Return what keeps a directory from being the caller's $XDG_RUNTIME_DIR, or nothing."""
+    if not path:
+        return "is not set"
     if not path.startswith("/"):
-        return None
+        return "is not absolute"
     try:
         found = os.stat(path)
-    except OSError:
-        return None
-    if not S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        return None
-    return path
+    except OSError as error:
+        return f"cannot be used ({error.strerror})"
+    if not S_ISDIR(found.st_mode):
+        return "is not a directory"
+    if found.st_uid != os.geteuid():
+        return f"belongs to user {found.st_uid}"
+    if not os.access(path, os.W_OK | os.X_OK):
+        return "cannot be written to"
+    return ""
 
 
 def open_base() -> str:
@@ -207,15 +229,9 @@ def create_container_directory(base: str, container_id: str, root: str) -> Conta
     ``base`` is as ``open_base`` returns it, ``root`` the absolute path of the
     runtime's state root.  What a dead container of that name left is removed.
 
-    Raises ``Error`` as the runtime would if there is a container of that ID, or if
-    the path of a socket in the directory would be too long for the kernel.
+    Raises ``Error`` as the runtime would if there is a container of that ID.
     """
     path = os.path.join(base, _name(container_id, root))
-    if len(os.fsencode(path)) + 1 + len(LISTENER) > _MAXIMUM_SOCKET_PATH:
-        raise Error(
-            f"{path}/{LISTENER} is too long for a socket (at most {_MAXIMUM_SOCKET_PATH} bytes): "
-            "set XDG_RUNTIME_DIR to a shorter path, or take a shorter container ID"
-        )
     waited = 0.0
     while True:
         if os.path.lexists(os.path.join(root, container_id)):
@@ -376,6 +392,19 @@ def is_served(path: str) -> bool:
     return _is_listened_to(f"{path}/{LISTENER}")
 
 
+def at_socket(path: str, do: Callable[[str], object]) -> None:
+    """Bind or connect a unix socket, ``do``, at a path of any length. Raises OSError."""
+    if len(os.fsencode(path)) <= _MAXIMUM_SOCKET_PATH:
+        do(path)
+        return
+    directory, name = os.path.split(path)
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        do(f"/proc/self/fd/{fd}/{name}")
+    finally:
+        os.close(fd)
+
+
 def _is_listened_to(path: str) -> bool:
     """Return whether a process has the listening socket of that path."""
     import _socket
@@ -383,7 +412,7 @@ def _is_listened_to(path: str) -> bool:
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
         connection.setblocking(False)
-        connection.connect(path)
+        at_socket(path, connection.connect)
     except BlockingIOError:
         # Many wait there: connect(2), EAGAIN.
         return True

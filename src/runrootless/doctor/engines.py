@@ -9,6 +9,7 @@ import sys
 import tempfile
 
 from runrootless.doctor.finding import INFO, NO, OK, Finding
+from runrootless.errors import one_line
 
 _SECONDS = 20
 # Each with what real root sees of it.
@@ -31,8 +32,8 @@ def proot() -> Finding:
 def _try(engine: str, script: str, answer: str, success: str) -> Finding:
     name = f"engine {engine}"
     command = [sys.executable, "-m", "runrootless", "emulate", "--engine", engine, "--"]
-    with tempfile.TemporaryDirectory() as directory:
-        try:
+    try:
+        with tempfile.TemporaryDirectory() as directory:
             done = subprocess.run(
                 [*command, "/bin/sh", "-c", script],
                 cwd=directory,
@@ -42,9 +43,24 @@ def _try(engine: str, script: str, answer: str, success: str) -> Finding:
                 text=True,
                 timeout=_SECONDS,
             )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return Finding(name, NO, f"emulating root for a shell: {error}")
+    except subprocess.TimeoutExpired:
+        return Finding(name, NO, f"emulating root for a shell: no answer within {_SECONDS} s")
+    except OSError as error:
+        return Finding(name, NO, f"emulating root for a shell: {one_line(error)}")
     if done.stdout == answer:
         return Finding(name, OK, success)
-    last = (done.stderr.strip() or f"it printed {done.stdout!r}").split("\n")[-1]
-    return Finding(name, NO, f"emulating root for a shell: {last.removeprefix('runrootless: ')}")
+    remedy = ""
+    if engine == "proot" and os.statvfs(tempfile.gettempdir()).f_flag & os.ST_NOEXEC:
+        remedy = f"PRoot executes a file of its own there: remount {tempfile.gettempdir()} exec"
+    return Finding(name, NO, f"emulating root for a shell: {_reason(done)}", remedy)
+
+
+def _reason(done: subprocess.CompletedProcess[str]) -> str:
+    """Return the line that says why a command failed: PRoot says it first, others last."""
+    lines = done.stderr.strip().split("\n")
+    line = next((line for line in lines if line.startswith("proot error: ")), lines[-1])
+    if line:
+        return line.removeprefix("runrootless: ")
+    if done.returncode < 0:
+        return f"it was ended by signal {-done.returncode}"
+    return f"it printed {done.stdout!r}"

@@ -10,6 +10,7 @@ import subprocess
 
 from runrootless import runtimes
 from runrootless.doctor.finding import INFO, NO, OK, Finding, read
+from runrootless.errors import one_line
 
 _SECONDS = 10
 _CGROUPS = "/sys/fs/cgroup"
@@ -30,12 +31,22 @@ def _runtime(name: str) -> Finding | None:
     path = runtimes.find(name)
     if path is None:
         return None
-    output = _output(path, "--version")
+    try:
+        output = _output(path, "--version")
+    except OSError as error:
+        return Finding(name, NO, f"{path} cannot be executed: {one_line(error)}")
     version = output.split("\n", 1)[0].removeprefix(f"{name} version").strip()
     text = f"{version or 'of unknown version'} ({path})"
     refused = _refused_cgroups() if name == "crun" else ""
     if refused:
         return Finding(name, NO, f"{text}: {refused}", "take --runtime runc, or cgroups v2 alone")
+    if name == "runc" and not _has_cgroups():
+        return Finding(
+            name,
+            NO,
+            f"{text}: it starts no container where no cgroups are mounted",
+            f"as root: mount -t cgroup2 none {_CGROUPS}; `emulate` does without",
+        )
     return Finding(name, OK, text)
 
 
@@ -59,12 +70,24 @@ def _refused_cgroups() -> str:
     return f"it refuses a hybrid layout of cgroups whose v2 has controllers ({controllers})"
 
 
+def _has_cgroups() -> bool:
+    """Return whether a cgroup file system of any kind is mounted."""
+    return any(
+        line.partition(" - ")[2].startswith("cgroup")
+        for line in read("/proc/self/mountinfo").splitlines()
+    )
+
+
 def proot() -> Finding:
     """Return which PRoot there is."""
     path = os.environ.get("RUNROOTLESS_PROOT") or shutil.which("proot")
     if path is None:
         return Finding("PRoot", INFO, "not installed; needed only where seccomp notify is not had")
-    words = _output(path, "--version").replace("|", " ").replace("_", " ").split()
+    try:
+        output = _output(path, "--version")
+    except OSError as error:
+        return Finding("PRoot", INFO, f"{path} cannot be executed: {one_line(error)}")
+    words = output.replace("|", " ").replace("_", " ").split()
     version = next((word.lstrip("v") for word in words if word.lstrip("v")[:1].isdigit()), "")
     return Finding("PRoot", INFO, f"{version or 'of unknown version'} ({path})")
 
@@ -108,10 +131,11 @@ def _has_capabilities(path: str) -> bool:
 
 
 def _output(*command: str) -> str:
+    """Return what a command prints, nothing where that takes too long. Raises OSError."""
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SECONDS
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except subprocess.TimeoutExpired:
         return ""
     return done.stdout

@@ -50,7 +50,7 @@ from runrootless.linux.syscall_numbers import NUMBERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Sequence, Set
 
     from runrootless.emulation.call import Handler
     from runrootless.emulation.mounting.roots import Views
@@ -161,20 +161,25 @@ class Emulator:
         """Take note that a runtime has started ``pid`` in the container."""
         self._streams.give(pid)
 
-    def furnish(self, nodes: Sequence[Node], shown: Sequence[Node]) -> None:
+    def furnish(self, nodes: Sequence[Node], shown: Sequence[Node], outside: Set[int]) -> None:
         """Make nodes, and show devices of the host, in a process that has joined the container.
 
-        It has one thread. Raises OSError, with the path as ``filename``.
+        It has one thread. ``outside`` is as ``Furnishing`` has it. Either all nodes are made or
+        none. Raises OSError, with the path as ``filename``.
         """
-        furnishing = Furnishing(self.shared)
+        furnishing = Furnishing(self.shared, outside)
         os.umask(0)
-        for act, some in ((furnishing.make, nodes), (furnishing.show, shown)):
-            for node in some:
-                try:
-                    act(node)
-                except OSError as error:
-                    error.filename = node.path
-                    raise
+        try:
+            for act, some in ((furnishing.make, nodes), (furnishing.show, shown)):
+                for node in some:
+                    try:
+                        act(node)
+                    except OSError as error:
+                        error.filename = node.path
+                        raise
+        except BaseException:
+            furnishing.undo()
+            raise
 
     def joined(self, is_first: bool = True) -> None:
         """Take note that this process has joined the container, as the first one or another."""

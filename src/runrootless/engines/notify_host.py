@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from runrootless import interrupts, launcher, requirements
+from runrootless.agent import user_stores
 from runrootless.agent.launch import launch
 from runrootless.agent.settings import Settings
 from runrootless.containers import garbage, state
@@ -17,9 +18,6 @@ from runrootless.errors import Error
 from runrootless.linux import namespaces
 from runrootless.linux.namespaces import CLONE_NEWNS
 from runrootless.linux.process import set_no_new_privileges
-
-SIDE_STORES = "runrootless"
-"""The directory of the side stores of what is emulated on the host, below $XDG_DATA_HOME."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,8 +40,9 @@ def enter(
     """
     name = "thorough" if thorough else "notify"
     requirements.require_descriptors()
-    side_stores = _side_stores()
+    requirements.require_processes(requirements.PROCESSES_OF_COMMAND)
     base = state.open_base()
+    side_stores = _side_stores(base, log, log_format)
     garbage.collect(base)
     container_id = f"emulate-{os.urandom(4).hex()}"
     interrupts.hold()
@@ -86,23 +85,29 @@ def become_root() -> None:
         )
 
 
-def _side_stores() -> list[str]:
-    """Return what the paths of the caller's side stores begin with. Raises Error.
+def _side_stores(base: str, log: str, log_format: str) -> list[str]:
+    """Return what the paths of the caller's side stores begin with.
 
-    It is a directory that is there.
+    Where they cannot be in a directory that lasts they are in the private directory ``base``,
+    which the caller is told.
     """
-    data = os.environ.get("XDG_DATA_HOME", "")
-    if not data.startswith("/"):
-        data = os.path.expanduser("~/.local/share")
-    path = os.path.join(data, SIDE_STORES)
-    try:
-        os.makedirs(path, 0o700, exist_ok=True)
-    except OSError as error:
-        raise Error(
-            f"no place to keep the owners of files, {path}: {error.strerror}: "
-            "set XDG_DATA_HOME to a directory of your own"
-        ) from None
-    return [f"{path}/"]
+    path = user_stores.directory()
+    apart = os.path.join(base, user_stores.APART)
+    refusal = user_stores.refusal(path) or user_stores.make(path)
+    if not refusal:
+        return [f"{path}/"]
+    from runrootless.report import report
+
+    report(
+        f"{refusal}: owners of symlinks and special files are kept in {base}, until that is "
+        "removed, as at the end of a session: set XDG_DATA_HOME to a directory of your own",
+        log,
+        log_format,
+        "warning",
+    )
+    if path:
+        user_stores.copy(path, apart)
+    return [apart]
 
 
 def before_command(name: str, words: Words, socket: str = "", without: int = 0) -> list[str]:

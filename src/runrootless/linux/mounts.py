@@ -133,6 +133,23 @@ def mount_points() -> list[bytes]:
     return points
 
 
+def mounted() -> list[tuple[int, int, bytes]]:
+    """Return the number, st_dev and file system type of each mount that this thread can reach.
+
+    The working directory is /proc. Raises OSError.
+    """
+    with open("thread-self/mountinfo", "rb", buffering=0) as file:
+        lines = file.readall().splitlines()
+    found = []
+    for line in lines:
+        # proc_pid_mountinfo(5).
+        before, _, after = line.partition(b" - ")
+        number, _, device = before.split(b" ", 3)[:3]
+        major, _, minor = device.partition(b":")
+        found.append((int(number), os.makedev(int(major), int(minor)), after.partition(b" ")[0]))
+    return found
+
+
 def is_read_only(mount_id: int) -> bool:
     """Return whether the file system of a mount is read-only, not just the mount.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from runrootless.errors import Error
+from runrootless.errors import Error, suggestion
 
 KNOWN = ("runc", "crun")
 """The runtimes that are looked for, the preferred one first."""
@@ -109,7 +109,10 @@ def choose(name: str) -> Runtime:
         if path is not None:
             return Runtime(path, candidate)
     if name:
-        raise Error(f"the runtime {name} is not in PATH: install it, or give --runtime its path")
+        raise Error(
+            f"the runtime {name} is not in PATH: "
+            f"install it, or give --runtime its path{suggestion(name, KNOWN)}"
+        )
     raise Error(
         "no OCI runtime found: install runc or crun (the package of that name), "
         "or give the path of one with --runtime"

@@ -12,7 +12,7 @@ from fcntl import ioctl
 
 from runrootless.containers import state
 from runrootless.errors import Error
-from runrootless.runtimes import init_pid
+from runrootless.runtimes import init_pid, user_namespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,7 +80,8 @@ def find(spec: dict[str, Any], host: HostFacts) -> Neighbour | None:
         )
     ((owner, path),) = wanted.items()
     found = _find("user", owner)
-    if found is None:
+    # One that a process of the container has made is open to others that have made it.
+    if found is None or not user_namespace.is_as_begun(found.pid, found.directory):
         raise Error(
             f"linux.namespaces: {path} is not of a running container that runrootless has started "
             "for you: a user can join no other"

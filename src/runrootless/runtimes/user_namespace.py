@@ -25,13 +25,20 @@ import sys
 from ctypes import CDLL
 from fcntl import ioctl
 
+from runrootless.containers import state
 from runrootless.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _LIBC = CDLL(None)
 _CLONE_NEWNS = 0x00020000
 _CLONE_NEWUSER = 0x10000000
 # <linux/nsfs.h>: the parent of a user namespace, see ioctl_ns(2).
 _NS_GET_PARENT = 0xB702
+# The name of a file in a container's private directory.
+_NOTE = "user-namespace"
 # <linux/prctl.h> and <linux/capability.h>.
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
@@ -103,28 +110,86 @@ def obstacle() -> str:
     return "there are no user namespaces (the kernel refuses them: a seccomp filter, or its limits)"
 
 
-def enter_around(pid: int) -> None:
-    """Put this process in the user namespace that was made for the container of ``pid``.
+def note(directory: str) -> None:
+    """Write into a container's private directory in which user namespace its runtime is.
 
-    ``pid`` is a process of the container.  Nothing happens if there is none: the
-    container is a child of the present user namespace, or the process is gone.
+    A process of the container cannot change that, while it may leave its own. Raises OSError.
     """
+    path = os.path.join(directory, _NOTE)
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, state.MODE)
     try:
-        inner = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY)
-        try:
-            outer = ioctl(inner, _NS_GET_PARENT)
-        finally:
-            os.close(inner)
-    except OSError:
+        os.write(file, "{} {}".format(*_identity("/proc/self/ns/user")).encode())
+    finally:
+        os.close(file)
+
+
+def enter_around(pid: int, directory: str) -> None:
+    """Put this process in the user namespace that was made for a container.
+
+    ``pid`` is its first process, ``directory`` its private one. Nothing happens if there is none:
+    the container is a child of the present user namespace, or the process is gone.
+    """
+    wanted = _noted(directory)
+    if wanted is None or wanted == _identity("/proc/self/ns/user"):
+        return
+    # The process may be in a namespace of its own, below that of the container, and so may others
+    # be that have all capabilities there: it is no place for a process that has the host's files.
+    outer = _above(pid, lambda found: found == wanted)
+    if outer is None:
         return
     try:
-        if os.path.samestat(os.fstat(outer), os.stat("/proc/self/ns/user")):
-            return
         if _LIBC.setns(outer, _CLONE_NEWUSER) == 0:
             _LIBC.unshare(_CLONE_NEWNS)
             _keep_capabilities()
     finally:
         os.close(outer)
+
+
+def is_as_begun(pid: int, directory: str) -> bool:
+    """Return whether a container's first process is in the user namespace in which it began.
+
+    That is a child of the one that its runtime is in. False if the process is gone.
+    """
+    parent = _above(pid, lambda found: True)
+    if parent is None:
+        return False
+    try:
+        return _identity(parent) == _noted(directory)
+    finally:
+        os.close(parent)
+
+
+def _above(pid: int, is_wanted: Callable[[tuple[int, int]], bool]) -> int | None:
+    """Return the nearest user namespace above that of a process that is wanted, open, or None."""
+    try:
+        found = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    while True:
+        try:
+            outer = ioctl(found, _NS_GET_PARENT)
+        except OSError:
+            # It is that of the caller.
+            return None
+        finally:
+            os.close(found)
+        if is_wanted(_identity(outer)):
+            return outer
+        found = outer
+
+
+def _noted(directory: str) -> tuple[int, int] | None:
+    try:
+        device, inode = _read(os.path.join(directory, _NOTE)).split()
+    except (OSError, ValueError):
+        return None
+    return int(device), int(inode)
+
+
+def _identity(name: str | int) -> tuple[int, int]:
+    """Return by what a namespace is known. Raises OSError."""
+    found = os.stat(name)
+    return found.st_dev, found.st_ino
 
 
 def _keep_capabilities() -> None:

@@ -192,11 +192,22 @@ class TestCreate:
         for path in paths:
             assert len(path) + len("/listener") <= 107
 
-    def test_no_room_for_a_socket(self, root: str, tmp_path: Path) -> None:
-        base = tmp_path / ("x" * 100)
-        base.mkdir()
-        with pytest.raises(Error, match=r"is too long for a socket \(at most 107 bytes\)"):
-            state.create_container_directory(str(base), "x", root)
+    @pytest.mark.parametrize("length", [1, 80, 107, 250, 3000])
+    def test_a_socket_at_a_path_of_any_length(self, length: int, tmp_path: Path) -> None:
+        directory = str(tmp_path)
+        while len(directory) < length:
+            directory += "/" + "x" * min(200, length)
+            os.mkdir(directory)
+        path = f"{directory}/listener"
+        assert not state.is_served(directory)
+        with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as client:
+            state.at_socket(path, listening.bind)
+            listening.listen()
+            state.at_socket(path, client.connect)
+            client.sendall(b"x")
+            assert listening.accept()[0].recv(1) == b"x"
+        with socket.socket(socket.AF_UNIX) as client, pytest.raises(ConnectionRefusedError):
+            state.at_socket(path, client.connect)
 
     def test_many_at_once(self, base: str, root: str, tmp_path: Path) -> None:
         """Of several that want one ID one gets it, and garbage collection harms none."""

@@ -84,19 +84,23 @@ def test_a_process_that_hides_can_be_looked_into(unprivileged: Unprivileged) -> 
     assert run(unprivileged, "user_namespace.enter_new()\n" + look) == "True\n"
 
 
-def test_it_is_found_again_from_a_process_inside(unprivileged: Unprivileged) -> None:
-    """The container's namespace is a child of it, as here the child process's is."""
+@pytest.mark.parametrize("depth", [1, 2, 5])
+def test_it_is_found_again_from_a_process_inside(unprivileged: Unprivileged, depth: int) -> None:
+    """The container's namespace is a child of it; its process may have made others below."""
     run(
         unprivileged,
-        "import ctypes\n"
+        "import tempfile\n"
+        "directory = tempfile.mkdtemp()\n"
         "ready, told = os.pipe()\n"
         "wait, go = os.pipe()\n"
         "child = os.fork()\n"
         "if child == 0:\n"
         "    os.close(go)\n"
         "    user_namespace.enter_new()\n"
+        "    user_namespace.note(directory)\n"
         "    os.write(told, link().encode())\n"
-        "    assert ctypes.CDLL(None).unshare(0x10000000) == 0\n"
+        f"    for _ in range({depth}):\n"
+        "        assert user_namespace.enter_new()\n"
         "    os.write(told, b'.')\n"
         "    os.read(wait, 1)\n"
         "    os._exit(0)\n"
@@ -104,11 +108,12 @@ def test_it_is_found_again_from_a_process_inside(unprivileged: Unprivileged) -> 
         "while not outer.endswith(b'.'):\n"
         "    outer += os.read(ready, 100)\n"
         "assert link() != outer[:-1].decode()\n"
-        "user_namespace.enter_around(child)\n"
+        f"assert user_namespace.is_as_begun(child, directory) is {depth == 1}\n"
+        "user_namespace.enter_around(child, directory)\n"
         "assert link() == outer[:-1].decode()\n"
         "assert int(status('CapAmb'), 16) == KEPT\n"
         # A second time there is nothing left to do.
-        "user_namespace.enter_around(child)\n"
+        "user_namespace.enter_around(child, directory)\n"
         "assert link() == outer[:-1].decode()\n",
     )
 
@@ -116,9 +121,13 @@ def test_it_is_found_again_from_a_process_inside(unprivileged: Unprivileged) -> 
 def test_nothing_happens_without_one(unprivileged: Unprivileged) -> None:
     run(
         unprivileged,
+        "import tempfile\n"
         "before = link()\n"
+        "noted, empty = tempfile.mkdtemp(), tempfile.mkdtemp()\n"
+        "user_namespace.note(noted)\n"
         "for pid in (os.getpid(), 1 << 30):\n"
-        "    user_namespace.enter_around(pid)\n"
+        "    for directory in (noted, empty):\n"
+        "        user_namespace.enter_around(pid, directory)\n"
         "assert link() == before\n",
     )
 

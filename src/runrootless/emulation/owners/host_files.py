@@ -17,7 +17,7 @@ from runrootless.emulation.apart import Apart
 from runrootless.emulation.call import failure
 from runrootless.emulation.paths.procfs import ROOT_INODE
 from runrootless.emulation.stores.lasting_map import LastingMap
-from runrootless.linux.files import MODE_OFFSET, is_procfs
+from runrootless.linux.files import MODE_OFFSET, handle, is_procfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +35,10 @@ _STATX_TIME = struct.Struct("=qI")
 # stx_atime, stx_mtime and stx_ctime.
 _STATX_TIME_OFFSETS = (64, 112, 96)
 _SECOND = 10**9
+# s_time_min and s_time_max of tmpfs and procfs.
+_ENDS = (-(2**63), 2**63 - 1)
+# Those in the root of a procfs. Links of processes have other names, and owners of their own.
+_PROC_LINKS = (b"self", b"thread-self", b"mounts", b"net")
 
 
 class Change:
@@ -92,6 +96,8 @@ class HostFiles:
             return False
         if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
             return True
+        if stat.S_ISLNK(status.st_mode):
+            return is_procfs(file) and os.readlink(handle(file)).rpartition(b"/")[2] in _PROC_LINKS
         return status.st_ino == ROOT_INODE and is_procfs(file)
 
     def mode(self, status: os.stat_result) -> int:
@@ -110,12 +116,14 @@ class HostFiles:
     def set_times(self, status: os.stat_result, times: Sequence[int | None]) -> None:
         """Set st_atime and st_mtime, in nanoseconds, None to keep.
 
-        Raises OSError: ENOSPC, ENOMEM.
+        At either end of what the kernel can say there are whole seconds: timestamp_truncate() in
+        fs/inode.c. Raises OSError: ENOSPC, ENOMEM.
         """
         change = self._of(status)
         for index, value in enumerate(times):
             if value is not None:
-                change.times[index] = value
+                seconds = value // _SECOND
+                change.times[index] = seconds * _SECOND if seconds in _ENDS else value
         self._keep(status, change)
 
     def _keep(self, status: os.stat_result, change: Change) -> None:

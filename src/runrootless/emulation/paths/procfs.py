@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from runrootless.linux.files import handle, is_procfs, open_directory
-from runrootless.linux.mounts import clone_mount
+from runrootless.linux.mounts import clone_mount, mounted
 from runrootless.linux.processes import read_status, status_fields
 
 ROOT_INODE = 1
@@ -50,7 +50,7 @@ class Procfs:
             self._device = os.fstat(processes).st_dev
             self._is_hidden = not self._shows_agent(processes)
         self.shows_agent = not self._is_hidden or any(
-            device != self._device for device in _mounted_devices()
+            device != self._device for _, device, kind in mounted() if kind == b"proc"
         )
 
     def concerns(self, device: int) -> bool:
@@ -235,17 +235,3 @@ def _read_at(directory: int, name: bytes | str) -> bytes:
 
 def _namespace_at(directory: int, status: str) -> str:
     return os.readlink(f"{os.path.dirname(status) or '.'}/ns/pid", dir_fd=directory)
-
-
-def _mounted_devices() -> set[int]:
-    """Return st_dev of each procfs that is mounted in the mount namespace of this process."""
-    devices = set()
-    with open("self/mountinfo", "rb", buffering=0) as file:
-        lines = file.readall().splitlines()
-    for line in lines:
-        # proc_pid_mountinfo(5).
-        before, _, after = line.partition(b" - ")
-        if after.startswith(b"proc "):
-            major, _, minor = before.split()[2].partition(b":")
-            devices.add(os.makedev(int(major), int(minor)))
-    return devices
