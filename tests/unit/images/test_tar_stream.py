@@ -323,14 +323,15 @@ def test_headers_of_any_content(in_proc: None, headers: list[bytes]) -> None:
         place = os.open(directory, os.O_RDONLY)
         root = os.open(f"{directory}/rootfs", os.O_RDONLY)
         records = Records(place, root)
+        unpacker = Unpacker(root, records)
         try:
-            unpacker = Unpacker(root, records)
             for _ in unpacker.unpack(Tar(io.BytesIO(b"".join(headers) + bytes(1024)), "it")):
                 pass
             unpacker.finish()
         except Error:
             pass
         finally:
+            unpacker._places.close()
             records.close()
             os.close(root)
             os.close(place)

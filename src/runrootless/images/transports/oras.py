@@ -16,7 +16,7 @@ from runrootless.images import image
 from runrootless.images.new_image import digest_of
 from runrootless.images.streams import Digest
 from runrootless.images.transports import registries
-from runrootless.images.transports.connection import Connection, UnreachableError
+from runrootless.images.transports.connection import Connection, UnreachableError, body_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -129,12 +129,10 @@ class Oras:
         """Return a small document. Raises Error."""
         response = self._request(what, {"Accept": _ACCEPT} if what.startswith("m") else {}, shown)
         with response:
-            data = b""
-            for part in response.iter_content(_CHUNK):
-                data += part
-                if len(data) > image.JSON_LIMIT:
-                    raise Error(f"{shown} of {self._name} has more than {image.JSON_LIMIT} bytes")
-        return data
+            try:
+                return body_of(response)
+            except (OSError, ValueError) as error:
+                raise Error(f"{shown} of {self._name}: {error}") from None
 
     def _fetch(self, blob: Descriptor, progress: Progress, over: threading.Event) -> None:
         """Put a blob into the cache, going on where somebody has left off."""
