@@ -174,7 +174,7 @@ def test_credentials_are_for_the_registry_alone(
 def test_what_netrc_says_is_for_nobody(
     client: Oras, registry: Server, thief: Server, tmp_path: Path
 ) -> None:
-    (tmp_path / ".netrc").write_text(f"machine 127.0.0.1 login me password other\n")
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password other\n")
     thief.answers["GET"] = (200, {}, b"{}")
     registry.answers["GET /v2/x/"] = (307, {"Location": f"{thief.url}/there"}, b"")
     assert client.manifest("tag") == b"{}"
