@@ -3,6 +3,9 @@
 import base64
 import hashlib
 import json
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,6 +29,20 @@ HUGE = 64 * MIB
 BUFFERED = 32 * MIB
 """More than the sockets' buffers take of what nobody reads."""
 
+STALLED = 1
+"""The status of an answer of which the body does not come."""
+
+FETCH = """
+import sys
+from runrootless.images.cache import Cache
+from runrootless.images.image import Descriptor
+from runrootless.images.progress import Progress
+from runrootless.images.reference import Name
+from runrootless.images.transports.oras import Oras
+client = Oras(Name(sys.argv[1], "x", "tag"), Cache(), False, "")
+client.fetch("", [Descriptor(sys.argv[2], 1 << 20)], Progress(True))
+"""
+
 DATA = b"a layer"
 DIGEST = f"sha256:{hashlib.sha256(DATA).hexdigest()}"
 
@@ -40,6 +57,7 @@ class Server:
         self.answers: dict[str, tuple[int, dict[str, str], bytes | int]] = {}
         self.asked: list[str] = []
         self.sent = 0
+        self.stalls, self.goes_on = threading.Event(), threading.Event()
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -52,11 +70,16 @@ class Server:
                 found = [one for one in server.answers if request.startswith(one)]
                 status, headers, data = server.answers[max(found, key=len)]
                 size = data if isinstance(data, int) else len(data)
-                self.send_response(status)
+                self.send_response(200 if status == STALLED else status)
                 for name, value in headers.items():
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(size))
                 self.end_headers()
+                if status == STALLED:
+                    server.stalls.set()
+                    server.goes_on.wait(60)
+                    self.close_connection = True
+                    return
                 if isinstance(data, bytes):
                     if self.command != "HEAD":
                         self.wfile.write(data)
@@ -81,6 +104,7 @@ class Server:
         self.answers |= {"": (404, {}, b""), "GET /v2/": (200, {}, b"")}
 
     def close(self) -> None:
+        self.goes_on.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -221,3 +245,17 @@ def test_a_redirect_to_no_address(client: Oras, registry: Server, where: str) ->
     registry.answers["GET /v2/x/"] = (307, {"Location": where}, b"")
     with pytest.raises(Error):
         client.manifest("tag")
+
+
+def test_an_interrupt_does_not_wait_for_a_registry(client: Oras, registry: Server) -> None:
+    registry.answers["GET /v2/x/"] = (STALLED, {}, HUGE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", FETCH, registry.address, DIGEST], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert registry.stalls.wait(60)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+        assert "KeyboardInterrupt" in said
+    finally:
+        process.kill()
