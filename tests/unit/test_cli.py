@@ -350,7 +350,7 @@ class TestEngine:
     def test_the_bundle_chooses(self, command: Command) -> None:
         self.annotate(command, "zero")
         told = command.told("run", "-b", command.bundle, "x")
-        assert told["bundle"] == ["config.json", "lock"]
+        assert told["bundle"] == ["config.json", "lock", "user-namespace"]
         assert told["config"]["runrootless"]["engine"] == "zero"
         assert told["config"]["process"]["args"] == ["/proc/self/fd/3", "/bin/sh"]
 
