@@ -146,6 +146,24 @@ def test_what_cannot_be_looked_at_is_one_line(
         assert f"linux.namespaces: cannot join the {kind} namespace {path}: {reason}" in line
 
 
+def test_a_mount_namespace_is_refused_in_one_line(
+    bundle: MakeBundle, runrootless: Runrootless, runtime: str
+) -> None:
+    first = bundle().script("exec sleep 1000")
+    runrootless("run", "--detach", "--bundle", first.path, "first").check()
+    for process in (str(pid_of(runrootless, "first")), "self"):
+        path = f"/proc/{process}/ns/mnt"
+        ours = joining(bundle().script("echo it runs"), 1, ("mnt",))
+        ours.change(
+            lambda config, path=path: config["linux"]["namespaces"][-1].update(path=path)  # type: ignore[misc]
+        )
+        done = runrootless.run(ours)
+        assert (done.returncode, done.stdout) == (1, "")
+        (line,) = done.stderr.splitlines()
+        assert f"cannot join the mount namespace {path}: the bundle's root file system" in line
+    runrootless("delete", "--force", "first").check()
+
+
 def test_what_is_the_callers_own_is_kept(
     bundle: MakeBundle, runrootless: Runrootless, runtime: str
 ) -> None:

@@ -75,6 +75,12 @@ def find(spec: dict[str, Any], host: HostFacts) -> Neighbour | None:
             raise Error(
                 f"linux.namespaces: cannot join the {kind} namespace {path}: {reason}"
             ) from None
+        if kind == "mount":
+            # The runtimes fail in it, each with an error that tells nothing.
+            raise Error(
+                f"linux.namespaces: cannot join the mount namespace {path}: the bundle's root "
+                "file system is not there; leave the path out"
+            )
         if namespace == _own(kind):
             namespaces.remove(entry)
         elif kind == "user" or owner != _own("user") or not host.owns_user_namespace():
