@@ -8,7 +8,7 @@ import signal
 import sys
 from dataclasses import dataclass, replace
 
-from runrootless import interrupts
+from runrootless import home, interrupts
 from runrootless.command_line import own
 from runrootless.command_line.runc import BUNDLE
 from runrootless.errors import Error, shown
@@ -109,7 +109,7 @@ def _get(
     limit: Limit,
     progress: Progress,
 ) -> Image:
-    where, text = os.path.expanduser(source.where), source.text
+    where, text = home.expand(source.where), source.text
     if where != "-":
         # Another process opens it, in another directory.
         where = os.path.abspath(where)
