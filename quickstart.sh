@@ -59,7 +59,12 @@ if [ "$(id -u)" -eq 0 ]; then
             as_user "$user" tar -C "$directory" -xf - --no-same-owner
     fi
     step "going on as the user $user: $(as_user "$user" id)"
-    as_user "$user" bash "$directory/quickstart.sh" "$@"
+    become=
+    if [ "$user" != "${SUDO_USER:-}" ]; then
+        become="su - $user"
+        [ -z "${SUDO_USER:-}" ] || become="sudo $become"
+    fi
+    as_user "$user" "become=$become" bash "$directory/quickstart.sh" "$@"
     exit
 fi
 
@@ -98,4 +103,9 @@ rm -rf "$state"
 step "runrootless runs it:"
 echo "\$ $venv/bin/runrootless run --bundle $bundle demo"
 "$venv/bin/runrootless" run --bundle "$bundle" "quickstart-$$"
-step "done; the bundle stays in $bundle"
+step "done; the bundle stays in $bundle. To go on, type:"
+[ -z "${become:-}" ] || printf '%s\n' "$become"
+printf '%s\n' \
+    "PATH=$venv/bin:\$PATH" \
+    "runrootless run --bundle $bundle demo    # the same again" \
+    "runrootless bundle --tty debian:bookworm ~/mybundle && runrootless run --bundle ~/mybundle web    # a shell"

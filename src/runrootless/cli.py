@@ -13,7 +13,7 @@ from runrootless import inheritance, interrupts, runtimes
 from runrootless.command_line import runc as command_line
 from runrootless.containers import state
 from runrootless.errors import Error, one_line
-from runrootless.invocation import Invocation, become
+from runrootless.invocation import STARTS_NOTHING, Invocation, become
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -153,6 +153,9 @@ def _execute(invocation: Invocation) -> None:
     """Become the runtime; raises ``Error`` and ``OSError`` if that does not come off."""
     if invocation.options.error:
         command = invocation.unchanged()
+    elif invocation.command.startswith("-"):
+        # To the runtime it would be one more flag, or the end of them, before a command.
+        raise Error(f"there is no command {invocation.command}: flags come before one --", 3)
     elif invocation.command in ("run", "create"):
         from runrootless.commands import run as run_command
 
@@ -177,7 +180,11 @@ def _execute(invocation: Invocation) -> None:
         command = kill_command.prepare(invocation)
     else:
         _suggest(invocation.command)
-        command = invocation.unchanged()
+        if invocation.command in STARTS_NOTHING or _restores_without(invocation):
+            command = invocation.unchanged()
+        else:
+            # A runtime may have it, and start processes by it.
+            command = invocation.refused()
     become(command, invocation.runtime.called)
 
 
@@ -186,6 +193,21 @@ def _suggest(name: str) -> None:
     from runrootless.command_line import own
 
     own.require_command(name, (*_WITHOUT_RUNTIME, *_OF_RUNTIMES, *_WITH_RUNTIME))
+
+
+def _restores_without(invocation: Invocation) -> bool:
+    """Return whether a command is ``restore``, and told to go without an engine.
+
+    Raises ``Error`` for one that is not, but for a question about its flags.
+    """
+    if invocation.command != "restore" or {"--help", "-h"} & {*invocation.arguments}:
+        return False
+    wish = invocation.options.get("engine") or os.environ.get("RUNROOTLESS_ENGINE", "")
+    if wish != "none":
+        raise Error(
+            "restore starts processes for which no engine emulates root: take --engine none"
+        )
+    return True
 
 
 def _proot_command(invocation: Invocation) -> int | None:

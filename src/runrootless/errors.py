@@ -33,7 +33,11 @@ def one_line(error: BaseException) -> str:
         text = "out of memory: raise the limit of it (ulimit -v), or free some"
     else:
         text = f"{type(error).__name__}: {error}: a fault of runrootless, --debug shows where"
-    # What is in it of the user's may have line breaks, and be of any length.
+    return shown(text)
+
+
+def shown(text: str) -> str:
+    """Return a text as it is shown in one line: that of others may be anything, of any length."""
     if not text.isprintable():
         text = "".join(one if one.isprintable() else _escaped(one) for one in text)
     if len(text) > _LENGTH:

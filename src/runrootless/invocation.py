@@ -16,8 +16,18 @@ if TYPE_CHECKING:
     from runrootless.command_line.runc import Flags, Parsed
     from runrootless.runtimes import Runtime
 
-_STARTING = ("run", "create")
-# Nothing can be made there. The name appears in the runtime's error.
+STARTS_NOTHING = frozenset(
+    {"checkpoint", "completion", "delete", "events", "features", "help", "h", "kill", "list"}
+    | {"mounts", "pause", "ps", "resume", "spec", "start", "state", "update"}
+)
+"""The commands of runtimes that make no process, but for those that ``create`` has prepared.
+
+Every other one, known or not, is to have a container only if the engine is in it.
+"""
+
+# The global flags that no runtime has.
+_OURS = ("runtime", "engine", "fast-path")
+# Nothing can be made or found there. The name appears in the runtime's error.
 _NO_ROOT = "--root=/proc/runrootless does not know one of these flags"
 
 
@@ -41,15 +51,16 @@ class Invocation:
     def state_root(self) -> str:
         """Return the absolute path of the directory where the runtime keeps its state.
 
-        Raises ``Error`` if it would be in a private directory that is not private.
+        It is free of symlinks, so that one directory has one name. Raises ``Error`` if it would
+        be in a private directory that is not private.
         """
         given = self.options.get("root")
         if given:
-            return os.path.abspath(given)
+            return os.path.realpath(given)
         if is_real_root():
-            return self.runtime.default_root()
+            return os.path.realpath(self.runtime.default_root())
         directory = state.own_runtime_directory() or state.open_base()
-        return os.path.join(directory, self.runtime.name)
+        return os.path.realpath(os.path.join(directory, self.runtime.name))
 
     def parse(self, flags: Flags, flags_anywhere: bool = False, count: int | None = None) -> Parsed:
         """Return the subcommand's arguments, taken apart as the runtime would do it.
@@ -84,10 +95,10 @@ class Invocation:
 
     def runtime_command(self, arguments: list[str]) -> list[str]:
         """Return the runtime's command line for this subcommand with other arguments."""
-        words = [self.runtime.path, *self.options.without("runtime", "engine", "fast-path")]
-        # Always said: left to themselves runtimes disagree, and runc fails for
-        # a caller without XDG_RUNTIME_DIR.
-        if not self.options.get("root") and not is_real_root():
+        words = [self.runtime.path, *self.options.without(*_OURS, "root")]
+        # Always said: left to themselves runtimes disagree, and runc fails for a caller without
+        # XDG_RUNTIME_DIR. And said last: to crun 1.8 --rootless is another name of --root.
+        if self.options.get("root") or not is_real_root():
             words.append(f"--root={self.state_root()}")
         return [*words, self.command, *arguments]
 
@@ -96,9 +107,10 @@ class Invocation:
         if not self.options.error:
             return self.runtime_command(self.arguments)
         # The runtime is to find the mistake, which is in the global flags.
-        words = self.options.without("runtime", "engine", "fast-path")
+        words = self.options.without(*_OURS)
         for word in self.options.arguments:
-            words += [_NO_ROOT, word] if word in _STARTING else [word]
+            # Which one is the command depends on flags that are not known here.
+            words += [_NO_ROOT, word] if _may_start(word) else [word]
         return [self.runtime.path, *words]
 
     def refused(self) -> list[str]:
@@ -106,8 +118,13 @@ class Invocation:
 
         Where it finds none it fails nevertheless: no container is started without an engine.
         """
-        words = self.options.without("runtime", "engine", "fast-path", "root")
+        words = self.options.without(*_OURS, "root")
         return [self.runtime.path, *words, _NO_ROOT, self.command, *self.arguments]
+
+
+def _may_start(word: str) -> bool:
+    """Return whether a word of a command line may be a command that starts a process."""
+    return word[:1] != "-" and "/" not in word and word not in STARTS_NOTHING
 
 
 def is_real_root() -> bool:

@@ -230,7 +230,7 @@ def read(name: str) -> bytes:
 def first_free(preserved: int, runtime: Runtime) -> int:
     """Return the number of the first descriptor that a runtime closes, or makes use of itself.
 
-    ``preserved`` is the value of ``--preserve-fds``; it passes those of socket activation,
+    ``preserved`` is how many ``--preserve-fds`` passes on; it passes those of socket activation,
     sd_listen_fds(3), as well.
     """
     listening = os.environ.get("LISTEN_FDS", "")

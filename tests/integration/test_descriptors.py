@@ -59,6 +59,19 @@ def test_preserved_by_exec(runrootless: Runrootless, files: str, running: str, u
     assert done.check().stdout == f"three\nfour\n{user.split(':')[0]}\n"
 
 
+@pytest.mark.parametrize("count", ["-1", "-3"])
+def test_fewer_than_none(
+    bundle: MakeBundle, runrootless: Runrootless, running: str, count: str
+) -> None:
+    """As none, and no launcher in the place of a standard stream."""
+    script = "chown 3:4 /dev/shm && cat && stat -c %u:%g /dev/shm"
+    ours = bundle().script(script)
+    words = ["run", f"--preserve-fds={count}", "--bundle", ours.path, runrootless.new_id()]
+    assert runrootless(*words, input="typed\n").check().stdout == "typed\n3:4\n"
+    words = ["exec", f"--preserve-fds={count}", running, "sh", "-c", script]
+    assert runrootless(*words, input="typed\n").check().stdout == "typed\n3:4\n"
+
+
 def test_of_socket_activation(
     bundle: MakeBundle, runrootless: Runrootless, files: str, runtime: str
 ) -> None:

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import pwd
+import shutil
 import signal
 import subprocess
 import tarfile
@@ -230,6 +232,53 @@ def test_a_command_that_is_not_found(runrootless: Runrootless) -> None:
     done = runrootless("emulate", "--", "no-such-command").check(127)
     assert done.stderr == "runrootless: no-such-command is not found\n"
     assert "not found" in runrootless("emulate", "./no/such/command").check(127).stderr
+
+
+SBIN = ["/usr/local/sbin", "/usr/sbin", "/sbin"]
+
+
+@pytest.mark.parametrize("engine", ["notify", "zero", "none"])
+@pytest.mark.parametrize(
+    ("path", "lacking"),
+    [
+        ("/usr/local/bin:/usr/bin:/bin", SBIN),
+        ("/sbin:/usr/bin:/bin", SBIN[:2]),
+        (":".join(["/usr/bin:/bin", *SBIN]), []),
+        ("/usr/bin:/bin:", SBIN),
+    ],
+)
+def test_the_directories_of_roots_programs_are_searched(
+    engine: str, path: str, lacking: list[str], runrootless: Runrootless
+) -> None:
+    # Of Debian's libc-bin, without which there is no Debian.
+    command = ["--engine", engine, "emulate", "--", "ldconfig", "--version"]
+    assert "ldconfig" in runrootless(*command, env={"PATH": path}).check().stdout
+    command = ["--engine", engine, "emulate", "--", "/usr/bin/printenv", "PATH"]
+    expected = ":".join([path, *lacking])
+    assert runrootless(*command, env={"PATH": path}).check().stdout == f"{expected}\n"
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only root becomes a user that /etc/passwd has not")
+def test_a_user_without_any_home(runrootless: Runrootless, place: str, trees: Trees) -> None:
+    uid = 54321
+    with pytest.raises(KeyError):
+        pwd.getpwuid(uid)
+    os.chown(place, uid, uid)
+    words = ["setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups"]
+    words += ["env", "-i", f"PATH={os.environ['PATH']}"]
+    emulate = [COMMAND, "emulate", "--", "id", "-u"]
+    done = subprocess.run([*words, *emulate], cwd=place, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "0\n")
+    assert len(done.stderr.splitlines()) == 1
+    assert "HOME is not set" in done.stderr
+    assert "XDG_DATA_HOME" in done.stderr
+    assert os.listdir(place) == []
+    for variable in ("HOME", "XDG_DATA_HOME"):
+        named = [*words, f"{variable}={place}", *emulate]
+        done = subprocess.run(named, cwd=place, capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
+    # Where the command keeps its state without XDG_RUNTIME_DIR.
+    shutil.rmtree(f"/tmp/runrootless-{uid}")
 
 
 def test_a_command_that_cannot_be_executed(runrootless: Runrootless, place: str) -> None:

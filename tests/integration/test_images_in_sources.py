@@ -363,6 +363,48 @@ def test_volumes(place: Place, trees: Trees) -> None:
     assert done.stderr.splitlines() == expected
 
 
+def test_volumes_that_lead_elsewhere(place: Place) -> None:
+    """They begin in the root file system, and what is said of them is a line each."""
+    outside = f"{place.path}/outside"
+    os.mkdir(outside)
+    base = busybox_layer(f"{place.path}/base.tar", [])
+    with open(base, "rb") as packed:
+        shell = packed.read()
+    files = [
+        symlink("out", outside),
+        symlink("procfs", "/proc"),
+        symlink("magic", "/proc/self/cwd"),
+    ]
+    names = [
+        "/out/v",
+        "/procfs/v",
+        "/magic",
+        "/procfs",
+        "/new\nline",
+        "/a:b",
+        "/\x1b[31m",
+        "/bad\0\x1b",
+    ]
+    config: dict[str, Any] = {"Volumes": {name: {} for name in names}, "Cmd": ["none"]}
+    config["Labels"] = {"org.runrootless.\x1b": "x"}
+    place.layout.tag("elsewhere", place.layout.manifest([shell, tar(files)], config=config))
+    path = f"{place.path}/elsewhere"
+    source = f"oci:{place.layout.path}:elsewhere"
+    done = place.runrootless("bundle", "--quiet", source, path).check()
+    said = done.stderr.splitlines()
+    assert all(line.startswith("runrootless: ") and line.isprintable() for line in said), said
+    assert sum("is left out: the bundle mounts something else there" in line for line in said) == 4
+    script = "for v in /out/v '/new\nline' /a:b '/\x1b[31m'; do echo x >\"$v/f\" || exit 9; done"
+    bundle = Bundle(path, f"{path}/rootfs")
+    done = place.runrootless.run(bundle.script(f"{script}; ls -d /proc/self/status")).check()
+    assert done.stdout == "/proc/self/status\n"
+    assert [os.listdir(f"{path}/volumes/{number}") for number in range(4)] == [["f"]] * 4
+    assert len(os.listdir(f"{path}/volumes")) == 4 and not os.listdir(outside)
+    done = place.runrootless("export", path, f"{place.path}/elsewhere.tar").check()
+    lines = done.stderr.splitlines()
+    assert len(lines) == 4 and all(line.isprintable() for line in lines), lines
+
+
 def test_a_container_of_it(place: Place) -> None:
     archive = alpine_archive()
     if archive is None:

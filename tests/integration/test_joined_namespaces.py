@@ -114,10 +114,54 @@ def test_what_is_of_no_container_of_ours_is_one_line(
             assert len(done.stderr.splitlines()) == 1
     finally:
         user.run([*by_itself, "delete", "--force", "foreign"]).check()
-    # Of the host's root, into which a user may not even look.
-    done = runrootless.run(joining(bundle().script("echo it runs"), 1, ("user",)))
-    assert done.returncode == 1
-    assert "cannot join the user namespace /proc/1/ns/user: Permission denied" in done.stderr
+
+
+KINDS = ("user", "pid", "ipc", "uts", "net", "mnt", "cgroup")
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_what_cannot_be_looked_at_is_one_line(
+    name: str, bundle: MakeBundle, runrootless: Runrootless, runtime: str
+) -> None:
+    other = "ipc" if name == "uts" else "uts"
+    for path, reason in (
+        # Of the host's root, into which a user may not even look.
+        (f"/proc/1/ns/{name}", "Permission denied"),
+        ("/no/such/file", "No such file or directory"),
+        ("/etc/passwd", "it is not a namespace"),
+        ("/proc/self", "it is not a namespace"),
+        (f"/proc/self/ns/{other}", "it is of another type"),
+    ):
+        if not AS_ROOT and path.startswith("/proc/1/"):
+            # It may be the user's own.
+            continue
+        ours = joining(bundle().script("echo it runs"), 1, (name,))
+        ours.change(
+            lambda config, path=path: config["linux"]["namespaces"][-1].update(path=path)  # type: ignore[misc]
+        )
+        done = runrootless.run(ours)
+        assert (done.returncode, done.stdout) == (1, "")
+        kind = TYPES.get(name, name)
+        (line,) = done.stderr.splitlines()
+        assert f"linux.namespaces: cannot join the {kind} namespace {path}: {reason}" in line
+
+
+def test_a_mount_namespace_is_refused_in_one_line(
+    bundle: MakeBundle, runrootless: Runrootless, runtime: str
+) -> None:
+    first = bundle().script("exec sleep 1000")
+    runrootless("run", "--detach", "--bundle", first.path, "first").check()
+    for process in (str(pid_of(runrootless, "first")), "self"):
+        path = f"/proc/{process}/ns/mnt"
+        ours = joining(bundle().script("echo it runs"), 1, ("mnt",))
+        ours.change(
+            lambda config, path=path: config["linux"]["namespaces"][-1].update(path=path)  # type: ignore[misc]
+        )
+        done = runrootless.run(ours)
+        assert (done.returncode, done.stdout) == (1, "")
+        (line,) = done.stderr.splitlines()
+        assert f"cannot join the mount namespace {path}: the bundle's root file system" in line
+    runrootless("delete", "--force", "first").check()
 
 
 def test_what_is_the_callers_own_is_kept(

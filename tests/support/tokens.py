@@ -87,14 +87,17 @@ class TokenServer:
             self._send(request, 400, {"error": "invalid_grant"})
             return
         scopes = [scope for one in asked.get("scope", []) for scope in one.split(" ")]
-        self.given.append((method, " ".join(scopes)))
         access = []
+        shown = []
         for scope in scopes:
             kind, name, actions = scope.split(":")
-            allowed = actions.split(",")
+            # In any order: the registry has them in a map.
+            allowed = sorted(actions.split(","))
+            shown.append(f"{kind}:{name}:{','.join(allowed)}")
             if not is_known:
                 allowed = ["pull"] if name.startswith(PUBLIC) and "pull" in allowed else []
             access.append({"type": kind, "name": name, "actions": allowed})
+        self.given.append((method, " ".join(shown)))
         # Both names that a token may have in an answer: each client is to know the one it wants.
         name = "access_token" if method == "POST" else "token"
         self._send(request, 200, {name: self._token(access), "expires_in": 300})

@@ -78,7 +78,6 @@ class TestHandingOver:
         "words",
         [
             ["exec"],
-            ["exec", "-u"],
             ["exec", "x"],
             ["exec", "none", "sh"],
             ["exec", "-u", "5", "none", "sh"],
@@ -96,6 +95,11 @@ class TestHandingOver:
             ["run", "x", "--help"],
             ["create", "--detach", "x"],
             ["create", "--preserve-fds", "x", "y"],
+            ["exec", "-u"],
+            ["exec", "--nope", "x", "sh"],
+            ["exec", "--tty", "--help", "x", "sh"],
+            ["mono", "x"],
+            ["init"],
         ],
     )
     def test_no_container_starts_where_there_is_a_mistake(
@@ -104,7 +108,50 @@ class TestHandingOver:
         """Whatever a runtime makes of it: there is no place for its state."""
         assert command.words("--root", "/x", *words) == [NO_ROOT, *words]
         told = command.words("--runtime", command.runtime, "--nope", *words)
-        assert told == ["--nope", NO_ROOT, *words]
+        assert told[:3] == ["--nope", NO_ROOT, words[0]]
+        assert [word for word in told if word != NO_ROOT] == ["--nope", *words]
+
+    @pytest.mark.parametrize("name", ["runc", "crun"])
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ["--", "--", "run", "x"],
+            ["--systemd-cgroup", "--", "--", "exec", "x", "sh"],
+            ["--", "--root=/x", "create", "x"],
+            ["--", "--debug", "--", "exec", "x", "sh"],
+            ["-", "run", "x"],
+        ],
+    )
+    def test_no_command_begins_with_a_dash(
+        self, command: Command, name: str, words: list[str]
+    ) -> None:
+        """A runtime would take it for a flag, or the end of them, and then find a command."""
+        done = command("--runtime", command.install(name), *words).check(3)
+        assert done.stdout == ""
+        assert "there is no command -" in done.stderr
+        assert done.stderr.count("\n") == 1
+
+    def test_what_cannot_be_emulated_is_not_restored(self, command: Command) -> None:
+        done = command("restore", "x").check(1)
+        assert done.stdout == ""
+        assert "restore starts processes for which no engine emulates root" in done.stderr
+        rest = [f"--root={command.root}", "restore", "x"]
+        assert command.words("--engine", "none", "restore", "x") == rest
+
+    @pytest.mark.parametrize("bad", ["../x", "a/b", ".", "..", "a" * 256])
+    def test_no_process_by_such_an_id(self, command: Command, bad: str) -> None:
+        """crun would look for it outside of its state root."""
+        done = command("exec", bad, "sh").check(255)
+        assert done.stdout == ""
+        assert done.stderr.count("\n") == 1
+
+    def test_the_state_root_is_what_it_is_here(self, command: Command) -> None:
+        """By whatever name. To crun 1.8 --rootless is a name of --root as well."""
+        os.symlink("/usr", f"{command.user.home}/link")
+        for root in (f"{command.user.home}/link/x", "/usr/../usr/x", "link/x"):
+            words = ["--root", root, "--rootless=true", "list"]
+            told = command.words(*words, cwd=command.user.home)
+            assert told == ["--rootless=true", "--root=/usr/x", "list"]
 
     @pytest.mark.parametrize("name", ["runc", "crun"])
     @pytest.mark.parametrize("bad", ["../x", "a/b", "/", ".", "..", "", "a" * 256, "ü" * 128])
@@ -205,6 +252,20 @@ class TestRun:
         assert sorted(told["descriptors"]) == [str(number) for number in range(5 + count)]
         assert f"--preserve-fds={2 + count}" in told["words"]
 
+    @pytest.mark.parametrize("count", ["-1", "-2", "-3", "-4", "-0x10"])
+    @pytest.mark.parametrize("name", ["runc", "crun"])
+    def test_fewer_than_none_are_none(self, command: Command, name: str, count: str) -> None:
+        """As with runc: no launcher takes the place of a standard stream."""
+        runtime = command.install(name)
+        words = ["run", "-b", command.bundle, f"--preserve-fds={count}", "x"]
+        told = command.told("--runtime", runtime, *words)
+        assert told["config"]["process"]["args"][0] == "/proc/self/fd/3"
+        assert sorted(told["descriptors"]) == ["0", "1", "2", "3", "4"]
+        assert "--preserve-fds=2" in told["words"]
+        words = ["exec", "-u", "5", f"--preserve-fds={count}", "x", "id"]
+        told = command.told("--runtime", runtime, *words)
+        assert not any(word.startswith("--preserve-fds") for word in told["words"])
+
     @pytest.mark.parametrize(
         ("runtime", "pid", "first"),
         [("runc", "1", 4), ("runc", "$$", 6), ("crun", "1", 6), ("crun", "$$", 6)],
@@ -289,7 +350,7 @@ class TestEngine:
     def test_the_bundle_chooses(self, command: Command) -> None:
         self.annotate(command, "zero")
         told = command.told("run", "-b", command.bundle, "x")
-        assert told["bundle"] == ["config.json", "lock"]
+        assert told["bundle"] == ["config.json", "lock", "user-namespace"]
         assert told["config"]["runrootless"]["engine"] == "zero"
         assert told["config"]["process"]["args"] == ["/proc/self/fd/3", "/bin/sh"]
 

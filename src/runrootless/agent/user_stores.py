@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from runrootless import home
 from runrootless.agent.side_files import NAMES
 
 NAME = "runrootless"
@@ -50,15 +51,8 @@ def make(path: str) -> str:
 
 def directory() -> str:
     """Return where the side stores of what is emulated on the host are, empty without a home."""
-    data = os.environ.get("XDG_DATA_HOME", "")
-    if not data.startswith("/"):
-        home = os.environ.get("HOME", "")
-        if not home.startswith("/"):
-            home = _home()
-        if not home.startswith("/"):
-            return ""
-        data = os.path.join(home, ".local/share")
-    return os.path.join(data, NAME)
+    data = home.where("XDG_DATA_HOME", ".local/share")
+    return os.path.join(data, NAME) if data else ""
 
 
 def copy(path: str, apart: str) -> None:
@@ -82,13 +76,3 @@ def copy(path: str, apart: str) -> None:
         finally:
             if os.path.lexists(unfinished):
                 os.unlink(unfinished)
-
-
-def _home() -> str:
-    """Return the home of the caller that passwd(5) names, empty where it names none."""
-    import pwd
-
-    try:
-        return pwd.getpwuid(os.getuid()).pw_dir
-    except KeyError:
-        return ""

@@ -155,7 +155,8 @@ PROGRAM = Command(
     _GLOBAL_TEXTS,
     "Its command line is runc's. It runs containers with an OCI runtime that is installed, and "
     "emulates root inside: chown, setuid, mknod and the like do in a container of a user without "
-    "privileges what they do as root, and the owners last. Global flags stand before the command.",
+    "privileges what they do as root, and owners outlive it. Global flags stand before the "
+    "command.",
     (
         (
             "From an image to a container",

@@ -205,6 +205,11 @@ def number(text: str) -> int | None:
         return None
 
 
+def preserved(parsed: Parsed) -> int:
+    """Return how many descriptors ``--preserve-fds`` passes on: none where it is negative."""
+    return max(0, number(parsed.get("preserve-fds", "0")) or 0)
+
+
 def flags_first(flags: Flags, words: Sequence[str]) -> list[str]:
     """Return ``words`` with the flags before the rest, as urfave/cli moves them.
 

@@ -8,10 +8,10 @@ import signal
 import sys
 from dataclasses import dataclass, replace
 
-from runrootless import interrupts
+from runrootless import home, interrupts
 from runrootless.command_line import own
 from runrootless.command_line.runc import BUNDLE
-from runrootless.errors import Error
+from runrootless.errors import Error, shown
 from runrootless.images import build, config, image, reference, rootfs_tar, snapshot, volumes
 from runrootless.images.archive import Archive, docker_image
 from runrootless.images.cache import Cache
@@ -88,7 +88,7 @@ def run(command_line: Parsed) -> int:
             found.config, rootfs, found.source, options.command, options.tty, options.user
         )
         mounts, left = volumes.provide(
-            f"/proc/self/fd/{directory.fd}", made.volumes, made.spec["mounts"]
+            f"/proc/self/fd/{directory.fd}", made.volumes, made.spec["mounts"], limit
         )
         made.spec["mounts"] += mounts
         made.notes.extend(left)
@@ -104,7 +104,7 @@ def run(command_line: Parsed) -> int:
     if not options.tty and _is_shell(made.spec["process"]["args"]):
         made.notes.append("without --tty a shell has no prompt")
     for note in (*notes, *made.notes) if sys.stderr is not None else ():
-        sys.stderr.write(f"runrootless: {note}\n")
+        sys.stderr.write(f"runrootless: {shown(note)}\n")
     return 0
 
 
@@ -120,7 +120,7 @@ def _get(
     limit: Limit,
     progress: Progress,
 ) -> Image:
-    where, text = os.path.expanduser(source.where), source.text
+    where, text = home.expand(source.where), source.text
     if where != "-":
         # Another process opens it, in another directory.
         where = os.path.abspath(where)

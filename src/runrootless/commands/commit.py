@@ -9,7 +9,7 @@ import sys
 from runrootless import interrupts
 from runrootless.command_line import own
 from runrootless.command_line.runc import COMMIT
-from runrootless.errors import Error
+from runrootless.errors import Error, shown
 from runrootless.images import (
     base,
     changes,
@@ -57,7 +57,7 @@ def _commit(parsed: Parsed) -> str:
     bundle = os.path.abspath(bundle)
     rootfs = root_of(bundle)
     for line in volumes.left_out(bundle):
-        sys.stderr.write(f"runrootless: {line}\n")
+        sys.stderr.write(f"runrootless: {shown(line)}\n")
     image = base.read(bundle)
     squash = parsed.is_on("squash")
     below = image if image is not None and image.layers and not squash else None

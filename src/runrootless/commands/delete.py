@@ -6,6 +6,7 @@ import os
 
 from runrootless.command_line import runc as command_line
 from runrootless.containers import janitor, state
+from runrootless.runtimes import private_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,11 +20,11 @@ def prepare(invocation: Invocation) -> list[str]:
         root = invocation.state_root()
         if parsed.is_on("regex"):
             # Which of them go is the runtime's to find out.
-            containers = state.container_directories(root)
+            containers = private_directory.all_of(root)
         else:
             containers = {}
             for container_id in filter(state.is_valid_id, parsed.arguments):
-                directory = state.find_container_directory(container_id, root)
+                directory = private_directory.usable(container_id, root)
                 if directory is not None:
                     containers[container_id] = directory
         for container_id, directory in containers.items():

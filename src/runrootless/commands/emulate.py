@@ -32,6 +32,8 @@ NOT_FOUND = 127
 # Programs of which there is an integration: containers/storage.
 _WITH_IMAGES = ("podman", "buildah")
 _PATH = "/usr/local/bin:/usr/bin:/bin"
+# What the PATH of a root login has besides, for debootstrap, chroot, ldconfig, …
+_OF_ROOT = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 
 def run(options: Parsed) -> int:
@@ -47,6 +49,7 @@ def run(options: Parsed) -> int:
     if parsed is None:
         return 0
     command = parsed.arguments or [os.environ.get("SHELL") or "/bin/sh"]
+    os.environ["PATH"] = _path_of_root(os.environ.get("PATH", _PATH))
     try:
         choice = _choose(parsed.get("engine") or options.get("engine"))
         if choice.name in engines.WITH_LISTENER:
@@ -60,6 +63,12 @@ def run(options: Parsed) -> int:
     except (Error, OSError) as error:
         raise Error(one_line(error), FAILED) from error
     return _become([*before, *command])
+
+
+def _path_of_root(path: str) -> str:
+    """Return a PATH with the directories of root's programs, those that it lacks at the end."""
+    given = path.split(":")
+    return ":".join([*given, *(one for one in _OF_ROOT if one not in given)])
 
 
 def _choose(name: str) -> Choice:
@@ -106,7 +115,7 @@ def _become(command: list[str]) -> int:
     name = command[0]
     paths = [name]
     if "/" not in name:
-        path = os.environ.get("PATH", _PATH)
+        path = os.environ["PATH"]
         paths = [os.path.join(directory, name) for directory in path.split(":")] if name else []
     refusal = None
     for path in paths:

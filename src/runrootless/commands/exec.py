@@ -20,7 +20,7 @@ from runrootless.command_line import runc as command_line
 from runrootless.command_line.process import process_from_file, process_from_flags
 from runrootless.containers import inside, state
 from runrootless.errors import Error
-from runrootless.runtimes import user_namespace
+from runrootless.runtimes import private_directory, user_namespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,23 +52,24 @@ def prepare(invocation: Invocation) -> list[str]:
     """Return the runtime's command line for an ``exec``.
 
     What the runtime would refuse is left to it, and so is a container that is not ours.
-    Raises ``Error`` for a process file that cannot be used, and an unknown user.
+    Raises ``Error`` for a process file that cannot be used, an unknown user, and a container
+    of ours whose private directory cannot be used.
     """
     parsed = invocation.parse(command_line.EXEC)
     process_file = parsed.get("process")
-    if (
-        parsed.error
-        or parsed.is_on("help")
-        or not parsed.arguments[0 if process_file else 1 :]
-        or not state.is_valid_id(parsed.arguments[0])
-    ):
+    if parsed.error or parsed.is_on("help"):
+        return invocation.refused()
+    if not parsed.arguments[0 if process_file else 1 :]:
         return invocation.unchanged()
+    container_id, *arguments = parsed.arguments
+    state.require_valid_id(container_id)
     requirements.require_descriptors()
     requirements.require_processes(requirements.PROCESSES)
-    container_id, *arguments = parsed.arguments
     root = invocation.state_root()
-    directory = state.find_container_directory(container_id, root)
+    directory = private_directory.find(container_id, root)
     if directory is None:
+        if invocation.options.is_on("debug") and os.path.lexists(os.path.join(root, container_id)):
+            _say_plain(invocation, container_id)
         return invocation.unchanged()
     pid = invocation.runtime.init_pid(os.path.join(root, container_id))
     if pid is not None:
@@ -96,7 +97,7 @@ def prepare(invocation: Invocation) -> list[str]:
             f"nothing can be executed in {container_id}: at its /proc there is no procfs any more, "
             "by which processes come under emulation"
         )
-    preserved = command_line.number(parsed.get("preserve-fds", "0")) or 0
+    preserved = command_line.preserved(parsed)
     first = launcher.first_free(preserved, invocation.runtime)
 
     def hand_in() -> int:
@@ -173,6 +174,14 @@ def prepare(invocation: Invocation) -> list[str]:
             container_id,
         ]
     )
+
+
+def _say_plain(invocation: Invocation, container_id: str) -> None:
+    from runrootless.report import debug
+
+    options = invocation.options
+    message = f"{container_id} was not started by runrootless: nothing is emulated in it"
+    debug(message, options.get("log"), options.get("log-format"))
 
 
 def _is_listened_to(directory: str) -> bool:

@@ -10,7 +10,7 @@ import sys
 from runrootless import interrupts
 from runrootless.command_line import own
 from runrootless.command_line.runc import EXPORT
-from runrootless.errors import Error, named
+from runrootless.errors import Error, named, shown
 from runrootless.images import edit_config, layer, own_namespace, volumes
 from runrootless.images.gzip_stream import GzipWriter
 from runrootless.images.layer import Sink
@@ -42,7 +42,7 @@ def run(options: Parsed) -> int:
     bundle = os.path.abspath(bundle)
     rootfs = root_of(bundle)
     for line in volumes.left_out(bundle):
-        sys.stderr.write(f"runrootless: {line}\n")
+        sys.stderr.write(f"runrootless: {shown(line)}\n")
     latest = edit_config.epoch()
     with interrupts.Raised():
         if name == _STANDARD_OUTPUT:

@@ -6,6 +6,7 @@ import os
 
 from runrootless.command_line import runc as command_line
 from runrootless.containers import state
+from runrootless.runtimes import private_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def prepare(invocation: Invocation) -> list[str]:
     if not state.is_valid_id(container_id):
         return invocation.unchanged()
     root = invocation.state_root()
-    directory = state.find_container_directory(container_id, root)
+    directory = private_directory.usable(container_id, root)
     if directory is None or not os.path.exists(os.path.join(directory, state.PROOT)):
         return invocation.unchanged()
 

@@ -69,7 +69,7 @@ def prepare(invocation: Invocation) -> list[str]:
     invocation.directory = directory.path
     bundle = parsed.get("bundle") or "."
     config = parsed.get("config") or state.CONFIG
-    preserved = command_line.number(parsed.get("preserve-fds", "0")) or 0
+    preserved = command_line.preserved(parsed)
     first = launcher.first_free(preserved, invocation.runtime)
     derived = derive(
         options.get("engine"),

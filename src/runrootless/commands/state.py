@@ -11,6 +11,7 @@ from runrootless.bundle import json_file
 from runrootless.bundle.transform import MEMORY
 from runrootless.containers import state
 from runrootless.errors import Error
+from runrootless.runtimes import private_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,10 +33,10 @@ def prepare(invocation: Invocation) -> list[str]:
     command = invocation.unchanged()
     root = invocation.state_root()
     if invocation.command == "state":
-        directory = state.find_container_directory((invocation.arguments or [""])[-1], root)
+        directory = private_directory.usable((invocation.arguments or [""])[-1], root)
         directories = [directory] if directory else []
     else:
-        directories = list(state.container_directories(root).values())
+        directories = list(private_directory.all_of(root).values())
     if not directories:
         return command
     output, code = _run(command, invocation.runtime.called)

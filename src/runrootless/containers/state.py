@@ -148,16 +148,16 @@ def open_base() -> str:
             f"cannot make the private directory {path}: {error.strerror}: "
             "set XDG_RUNTIME_DIR to a directory of your own"
         ) from None
-    objection = _objection(path)
-    if objection is not None:
+    found = objection(path)
+    if found is not None:
         raise Error(
-            f"the private directory {path} {objection}: remove it, "
+            f"the private directory {path} {found}: remove it, "
             "or set XDG_RUNTIME_DIR to a directory of your own"
         )
     return path
 
 
-def _objection(path: str) -> str | None:
+def objection(path: str) -> str | None:
     """Return what makes ``path`` unfit as a private directory, ``None`` if nothing does."""
     found = os.lstat(path)
     if not S_ISDIR(found.st_mode):
@@ -191,7 +191,7 @@ def find_container_directory(container_id: str, root: str) -> str | None:
     name = _name(container_id, root)
     for base in base_directories():
         try:
-            if _objection(base) is None and os.path.isfile(os.path.join(base, name, CONFIG)):
+            if objection(base) is None and os.path.isfile(os.path.join(base, name, CONFIG)):
                 return os.path.join(base, name)
         except OSError:
             pass
@@ -212,7 +212,7 @@ def all_directories() -> list[tuple[str, str, str]]:
     found = []
     for base in base_directories():
         try:
-            names = os.listdir(base) if _objection(base) is None else []
+            names = os.listdir(base) if objection(base) is None else []
         except OSError:
             continue
         for name in names:

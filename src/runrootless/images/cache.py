@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from runrootless import home
 from runrootless.bundle.json_file import write_all
 from runrootless.errors import Error
 from runrootless.images import layout
@@ -26,9 +27,7 @@ class Cache:
     """The user's cache. Raises Error where it cannot be made."""
 
     def __init__(self) -> None:
-        base = os.environ.get("XDG_CACHE_HOME", "")
-        if not base.startswith("/"):
-            base = os.path.join(os.path.expanduser("~"), ".cache")
+        base = home.directory("XDG_CACHE_HOME", ".cache")
         self.path = os.path.join(base, "runrootless")
         """An absolute path."""
         try:

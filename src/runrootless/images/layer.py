@@ -9,7 +9,7 @@ import sys
 
 from runrootless.bundle.json_file import write_all
 from runrootless.emulation.stores.copied import warning
-from runrootless.errors import Error, named
+from runrootless.errors import Error, named, shown
 from runrootless.images.changes import parent_of
 from runrootless.images.gzip_stream import GzipWriter
 from runrootless.images.pack import Archive, find_parts
@@ -164,8 +164,8 @@ def _tell_of_holes(path: bytes, node: Node, content: int) -> None:
     # Where the file system compresses there may be none.
     holes = node.size - sum(length for _, length in find_parts(content, node.size))
     if holes >= _MANY:
-        shown = os.fsdecode(path)
-        _say(f"{shown} is written with {holes >> 20} MiB of zeros: layers have no holes")
+        name = os.fsdecode(path)
+        _say(f"{name} is written with {holes >> 20} MiB of zeros: layers have no holes")
 
 
 def _say_socket(path: bytes) -> None:
@@ -173,5 +173,4 @@ def _say_socket(path: bytes) -> None:
 
 
 def _say(text: str) -> None:
-    shown = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
-    sys.stderr.write(f"runrootless: {shown}\n")
+    sys.stderr.write(f"runrootless: {shown(text)}\n")

@@ -93,11 +93,12 @@ class Records:
         record = _record(uid, gid)
         self._ownership.keep_new(file, Record(record.uid, record.gid, kind, device))
 
-    def group(self, file: int) -> int:
-        """Return the group that is kept of a file, which is open as ``file``. Raises OSError."""
-        status = os.fstat(file)
-        record = self._ownership.find(file, status.st_mode, status.st_dev, status.st_ino)
-        return record.gid if record else 0
+    def inherit(self, parent: int, directory: int) -> None:
+        """Keep of a new directory the group that it has by mkdir(2). Raises OSError."""
+        status = os.fstat(parent)
+        if status.st_mode & stat.S_ISGID:
+            record = self._ownership.find(parent, status.st_mode, status.st_dev, status.st_ino)
+            self.own_special(directory, 0, record.gid if record else 0)
 
     def lasts(self, directory: int) -> bool:
         """Return whether what device nodes in a directory stand for can be kept beside it."""

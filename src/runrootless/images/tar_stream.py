@@ -38,6 +38,9 @@ _EXTENSION_LIMIT = 1 << 20
 _SPARSE_LIMIT = 1 << 18
 """Of how many parts a sparse file may consist: as many as an extended header has room for."""
 
+_SIZE_LIMIT = (1 << 63) - 1
+"""How large a file may be, in bytes: off_t holds no more."""
+
 _CHUNK = 1 << 20
 _XATTRS = b"SCHILY.xattr."
 _SPARSE = b"GNU.sparse."
@@ -179,8 +182,8 @@ class Tar:
             entry.kind = DIRECTORY
         if entry.kind in _HEADER_ONLY:
             size = 0
-        if size < 0:
-            raise self._broken("it has an entry of a negative size")
+        if not 0 <= size <= _SIZE_LIMIT:
+            raise self._broken(f"it has an entry of {size} bytes")
         entry.size = entry.stored = size
         self._left = size
         self._padding = -size % _BLOCK
@@ -218,6 +221,8 @@ class Tar:
             elif key == b"atime":
                 entry.atime = self._time(key, value)
             elif key.startswith(_XATTRS):
+                if b"\0" in key:
+                    raise self._broken(f"{_shown(key)} has a null byte in its name")
                 entry.xattrs[key[len(_XATTRS) :]] = value
         return size
 
@@ -290,7 +295,7 @@ class Tar:
             if offset < end or length < 0:
                 raise self._broken(f"{_shown(entry.name)} has parts that overlap")
             end = offset + length
-        if end > entry.size or sum(length for _, length in parts) != self._left:
+        if not end <= entry.size <= _SIZE_LIMIT or sum(length for _, length in parts) != self._left:
             raise self._broken(f"{_shown(entry.name)} has parts of another size")
         entry.parts = parts
 

@@ -305,9 +305,7 @@ class Unpacker:
 
     def _made_on_the_way(self, parent: int, directory: int) -> None:
         self._forget(os.fstat(directory).st_ino)
-        # The group that a new directory has by mkdir(2).
-        if os.fstat(parent).st_mode & stat.S_ISGID:
-            self._records.own_special(directory, 0, self._records.group(parent))
+        self._records.inherit(parent, directory)
 
     def _forget(self, inode: int) -> None:
         """Forget what was known of a directory whose inode number another one has."""

@@ -10,6 +10,7 @@ import os
 import subprocess
 import tempfile
 
+from runrootless import home
 from runrootless.errors import Error
 from runrootless.integrations import image_owners, toml_text
 from runrootless.toml_file import parse
@@ -31,7 +32,7 @@ def files(command: str) -> dict[str, Callable[[str], str]]:
     ``command`` is the path of this program. The functions raise ``Error`` for a file that
     cannot be changed.
     """
-    directory = os.path.join(_home("XDG_CONFIG_HOME", ".config"), "containers")
+    directory = os.path.join(home.directory("XDG_CONFIG_HOME", ".config"), "containers")
     containers = os.path.join(directory, "containers.conf")
     storage = os.path.join(directory, "storage.conf")
     return {
@@ -64,7 +65,7 @@ def restore_owners() -> None:
 
     To be called with CAP_DAC_OVERRIDE over them. Raises ``Error``, OSError.
     """
-    path = os.path.join(_home("XDG_CONFIG_HOME", ".config"), "containers", "storage.conf")
+    path = os.path.join(home.directory("XDG_CONFIG_HOME", ".config"), "containers", "storage.conf")
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read()
@@ -113,7 +114,7 @@ def _graph_root(settings: dict[str, Any]) -> str:
         path = toml_text.get(settings, "storage", key)
         if isinstance(path, str) and path:
             return os.path.expandvars(path.replace("$UID", str(os.getuid())))
-    return os.path.join(_home("XDG_DATA_HOME", ".local/share"), "containers", "storage")
+    return os.path.join(home.directory("XDG_DATA_HOME", ".local/share"), "containers", "storage")
 
 
 def _can_overlay(root: str) -> bool:
@@ -151,7 +152,3 @@ def _existing(path: str) -> str:
     while not os.path.isdir(path):
         path = os.path.dirname(path)
     return path
-
-
-def _home(variable: str, default: str) -> str:
-    return os.environ.get(variable) or os.path.join(os.path.expanduser("~"), default)

@@ -15,7 +15,7 @@ import sys
 import urllib.error
 import urllib.request
 
-from runrootless import __version__
+from runrootless import __version__, home
 from runrootless.errors import Error
 
 TYPE_CHECKING = False
@@ -55,12 +55,10 @@ _RANGE_NOT_SATISFIABLE = 416
 def directory() -> str:
     """Return where PRoot is installed: runrootless below $XDG_DATA_HOME.
 
-    Its default is ~/.local/share (XDG Base Directory Specification).
+    Its default is ~/.local/share (XDG Base Directory Specification). Raises ``Error`` if there is
+    no home directory.
     """
-    data = os.environ.get("XDG_DATA_HOME", "")
-    if not data.startswith("/"):
-        data = os.path.expanduser("~/.local/share")
-    return os.path.join(data, "runrootless")
+    return os.path.join(home.directory("XDG_DATA_HOME", ".local/share"), "runrootless")
 
 
 def install() -> str:

@@ -67,7 +67,7 @@ def run(invocation: Invocation, parsed: Parsed, obstacle: str) -> int:
             words + plan.process_options(process, identity),
             process,
             start=start_path,
-            preserved=command_line.number(parsed.get("preserve-fds", "0")) or 0,
+            preserved=command_line.preserved(parsed),
         )
 
         def save(pid: int) -> None:
@@ -132,7 +132,7 @@ def execute(invocation: Invocation, found: Container, parsed: Parsed) -> int:
     job = Job(
         words + plan.process_options(process, identity),
         process,
-        preserved=command_line.number(parsed.get("preserve-fds", "0")) or 0,
+        preserved=command_line.preserved(parsed),
     )
     supervisor: int = found.data["supervisor"]
     return _carry_out(job, -1, lambda pid: None, parsed, foreground, supervisor)

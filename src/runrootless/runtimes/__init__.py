@@ -7,11 +7,17 @@ import sys
 
 from runrootless.errors import Error, suggestion
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
 KNOWN = ("runc", "crun")
 """The runtimes that are looked for, the preferred one first."""
 
 # Where they keep a container's first process: runc, then crun.
 _STATE_FILES = (("state.json", "init_process_pid"), ("status", "pid"))
+_BUNDLE_LABEL = "bundle="
 # Distributions install runtimes where an unprivileged PATH often does not lead.
 _MORE_DIRECTORIES = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
@@ -80,6 +86,33 @@ class Runtime:
 
 def init_pid(state_directory: str) -> int | None:
     """Return what ``Runtime.init_pid`` does; known of every runtime that is known here."""
+    for key, state in _states(state_directory):
+        pid = state.get(key)
+        if isinstance(pid, int) and pid > 0:
+            return pid
+    return None
+
+
+def bundle(state_directory: str) -> str | None:
+    """Return the bundle that a runtime has made a container from, ``None`` if unknown.
+
+    ``state_directory`` is where the runtime keeps the state of the container.
+    """
+    for _, state in _states(state_directory):
+        path = state.get("bundle")
+        if isinstance(path, str) and path:
+            return path
+        # runc has it among the labels, where it cannot be told apart but by its name.
+        config = state.get("config")
+        labels = config.get("labels") if isinstance(config, dict) else None
+        for label in labels if isinstance(labels, list) else ():
+            if isinstance(label, str) and label.startswith(_BUNDLE_LABEL):
+                return label[len(_BUNDLE_LABEL) :]
+    return None
+
+
+def _states(state_directory: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each state of a container that can be read, after the name of its process ID."""
     from runrootless.bundle import json_file
 
     for file, key in _STATE_FILES:
@@ -87,10 +120,8 @@ def init_pid(state_directory: str) -> int | None:
             state = json_file.read(os.path.join(state_directory, file))
         except (OSError, Error):
             continue
-        pid = state.get(key) if isinstance(state, dict) else None
-        if isinstance(pid, int) and pid > 0:
-            return pid
-    return None
+        if isinstance(state, dict):
+            yield key, state
 
 
 def choose(name: str) -> Runtime:

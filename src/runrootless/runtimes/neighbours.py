@@ -7,6 +7,7 @@ has to join that as well, whether the bundle names it or not.
 
 from __future__ import annotations
 
+import errno
 import os
 from fcntl import ioctl
 
@@ -22,8 +23,20 @@ if TYPE_CHECKING:
 
 # <linux/nsfs.h>: the user namespace that a namespace belongs to, see ioctl_ns(2).
 _NS_GET_USERNS = 0xB701
+_NS_GET_NSTYPE = 0xB703
 # The names in /proc/PID/ns, where they are not the types of OCI config-linux.md.
 _NAMES = {"network": "net", "mount": "mnt"}
+# What NS_GET_NSTYPE says of each: CLONE_NEW… of <linux/sched.h>.
+_TYPES = {
+    "time": 0x80,
+    "mount": 0x20000,
+    "cgroup": 0x2000000,
+    "uts": 0x4000000,
+    "ipc": 0x8000000,
+    "user": 0x10000000,
+    "pid": 0x20000000,
+    "network": 0x40000000,
+}
 
 
 class Neighbour:
@@ -58,12 +71,16 @@ def find(spec: dict[str, Any], host: HostFacts) -> Neighbour | None:
         try:
             namespace, owner = _look_at(path, kind)
         except OSError as error:
-            if kind == "user":
-                raise Error(
-                    f"linux.namespaces: cannot join the user namespace {path}: {error.strerror}"
-                ) from None
-            # The runtime is to say so.
-            continue
+            reason = "it is not a namespace" if error.errno == errno.ENOTTY else error.strerror
+            raise Error(
+                f"linux.namespaces: cannot join the {kind} namespace {path}: {reason}"
+            ) from None
+        if kind == "mount":
+            # The runtimes fail in it, each with an error that tells nothing.
+            raise Error(
+                f"linux.namespaces: cannot join the mount namespace {path}: the bundle's root "
+                "file system is not there; leave the path out"
+            )
         if namespace == _own(kind):
             namespaces.remove(entry)
         elif kind == "user" or owner != _own("user") or not host.owns_user_namespace():
@@ -106,6 +123,9 @@ def _look_at(path: str, kind: str) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return by what a namespace is known, and the user namespace it belongs to. Raises OSError."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
+        found = ioctl(file, _NS_GET_NSTYPE)
+        if found != _TYPES.get(kind, found):
+            raise OSError(errno.EINVAL, "it is of another type")
         namespace = _identity(file)
         if kind == "user":
             return namespace, namespace

@@ -145,7 +145,8 @@ BEFORE = {
     "crun": (["--debug"], ["--log", "file:run"], ["--log=file:x"], ["--log-format", "json"],
              ["--log-for=text"], ["--systemd-cgroup"], ["--syst"], ["--cgroup-manager", "disabled"],
              ["--cgroup-manager=cgroupfs"], ["--cgroup-m", "disabled"], ["--rootless=auto"],
-             ["--criu", "x"], ["--nope"], ["--"]),
+             ["--criu", "x"], ["--nope"], ["--"], ["--roo", "all"], ["--roo=all"],
+             ["--rootl", "x"]),
 }  # fmt: skip
 LOGS = ("run", "x", "create")
 

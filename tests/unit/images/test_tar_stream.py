@@ -1,14 +1,19 @@
 """Tars as tarfile writes them, and whatever else may come in their place."""
 
 import io
+import os
 import tarfile
+import tempfile
+from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from runrootless.errors import Error
+from runrootless.images.records import Records
 from runrootless.images.tar_stream import Entry, Tar
+from runrootless.images.unpack import Unpacker
 
 names = st.text(
     st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=300
@@ -204,3 +209,130 @@ def test_devices_that_there_cannot_be(kind: bytes, place: int, number: bytes) ->
     data[148:156] = b"%06o\0 " % sum(data)
     with pytest.raises(Error, match="it has the device"):
         read(bytes(data) + bytes(1024))
+
+
+def padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 512)
+
+
+def header(kind: bytes, fields: dict[int, bytes], is_gnu: bool, content: bytes = b"") -> bytes:
+    """Return a header of such a type with the right checksum, ``fields`` by where they are."""
+    block = bytearray(512)
+    block[257:265] = b"ustar  \0" if is_gnu else b"ustar\x0000"
+    for at, field in {0: b"a", 124: b"%011o" % len(content), **fields, 156: kind}.items():
+        block[at : at + len(field)] = field
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block) + padded(content)
+
+
+def number(size: int) -> st.SearchStrategy[bytes]:
+    """Fields of a header: octal digits, GNU's base 256 of either sign, or any bytes."""
+    bits = 8 * size - 2
+    return st.one_of(
+        st.integers(0, 8 ** (size - 1) - 1).map(lambda n: b"%0*o" % (size - 1, n)),
+        st.integers(0, 2**bits - 1).map(lambda n: (n | 1 << bits + 1).to_bytes(size, "big")),
+        st.integers(-(2**bits), -1).map(lambda n: n.to_bytes(size, "big", signed=True)),
+        st.binary(min_size=size, max_size=size),
+    )
+
+
+FIELDS = st.fixed_dictionaries(
+    {},
+    optional={
+        0: st.sampled_from([b"b", b"../c", b"/", b"d/", b"."]) | st.binary(max_size=100),
+        100: number(8),
+        108: number(8),
+        116: number(8),
+        124: number(12),
+        136: number(12),
+        157: st.sampled_from([b"a", b"../a", b"/"]) | st.binary(max_size=100),
+        329: number(8),
+        337: number(8),
+        # Of GNU tar: a part's offset and size, another's, whether there are more, the real size.
+        386: number(12),
+        398: number(12) | st.just(b"%011o" % 0),
+        410: number(12),
+        422: number(12) | st.just(b"%011o" % 0),
+        482: st.sampled_from([b"\0", b"\1"]),
+        483: number(12),
+    },
+)
+KEYS = st.one_of(
+    st.sampled_from([b"path", b"linkpath", b"uid", b"gid", b"size", b"mtime", b"atime"]),
+    st.sampled_from([b"major", b"map", b"name", b"offset", b"numbytes", b"realsize", b"size"]).map(
+        lambda key: b"GNU.sparse." + key
+    ),
+    (st.sampled_from([b"", b"user.", b"trusted.", b"security."])).flatmap(
+        lambda space: st.binary(max_size=9).map(
+            lambda end: b"SCHILY.xattr." + space + end.replace(b"=", b"")
+        )
+    ),
+    st.sampled_from([b"security.capability", b"system.posix_acl_default"]).map(
+        lambda key: b"SCHILY.xattr." + key
+    ),
+)
+VALUES = st.one_of(
+    st.integers(-(2**70), 2**70).map(lambda n: b"%d" % n),
+    st.sampled_from([b"1", b"0,0", b"1.5", b"a", b"%d,0" % 2**63]),
+    st.binary(max_size=40),
+)
+ENTRIES = st.builds(
+    header,
+    st.sampled_from([bytes([kind]) for kind in b"\x00001234567SS"]),
+    FIELDS,
+    st.booleans(),
+    st.sampled_from([b"", b"content", b"1\n0\n5\n".ljust(512, b"\0") + b"12345"]),
+)
+EXTENSIONS = st.builds(
+    lambda kind, records: extended(b"".join(record(*one) for one in records), kind),
+    st.sampled_from([tarfile.XHDTYPE, tarfile.XGLTYPE]),
+    st.lists(st.tuples(KEYS, VALUES), max_size=4),
+)
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Records]:
+    place = os.open(tmp_path_factory.mktemp("records"), os.O_RDONLY)
+    before = os.getcwd()
+    os.chdir("/proc")
+    kept = Records(place, place)
+    yield kept
+    kept.close()
+    os.chdir(before)
+    os.close(place)
+
+
+@settings(max_examples=300, deadline=None)
+@given(headers=st.lists(EXTENSIONS | ENTRIES, min_size=1, max_size=4))
+@example(
+    headers=[
+        header(
+            b"S",
+            {
+                386: b"\x80" + (1 << 80).to_bytes(11, "big"),
+                398: b"%011o" % 5,
+                483: b"\x80" + (1 << 81).to_bytes(11, "big"),
+            },
+            True,
+            b"hello",
+        )
+    ]
+)
+@example(headers=[extended(record(b"SCHILY.xattr.user.x\0y", b"z")), header(b"0", {}, False)])
+def test_headers_of_any_content(records: Records, headers: list[bytes]) -> None:
+    """They are unpacked, or refused by an Error: nothing else is raised."""
+    with tempfile.TemporaryDirectory() as directory:
+        os.mkdir(f"{directory}/rootfs")
+        root = os.open(f"{directory}/rootfs", os.O_RDONLY)
+        unpacker = Unpacker(root, records)
+        try:
+            for _ in unpacker.unpack(Tar(io.BytesIO(b"".join(headers) + bytes(1024)), "it")):
+                pass
+            unpacker.finish()
+        except Error:
+            pass
+        finally:
+            unpacker._places.close()
+            os.close(root)
+        assert os.listdir(directory) == ["rootfs"]

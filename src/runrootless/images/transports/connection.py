@@ -9,14 +9,18 @@ and its OAuth 2.0: "Token Authentication Specification", "Oauth2 Token Authentic
 from __future__ import annotations
 
 import base64
+import io
+import json
 import logging
 import os
 import ssl
 import threading
+from urllib.parse import urlsplit
 
 import oras.auth.utils
 import oras.provider
 
+from runrootless.images.image import JSON_LIMIT
 from runrootless.images.transports import credentials, registries
 
 TYPE_CHECKING = False
@@ -27,8 +31,14 @@ if TYPE_CHECKING:
     from runrootless.images.transports.credentials import Credentials
     from runrootless.images.transports.registries import Endpoint
 
+    _Origin = tuple[str, str, int]
+
 _TIMEOUT = (30, 120)
 _CLIENT = "runrootless"
+_CHUNK = 1 << 16
+# ValueError: an address that is none, which a registry may redirect to.
+_FAILURES = (OSError, ValueError)
+_PORTS = {"http": 80, "https": 443}
 
 logging.getLogger("oras").setLevel(logging.CRITICAL)
 
@@ -63,18 +73,22 @@ class Connection:
             session.trust_env = True
             # Nor what ~/.netrc says before the credentials.
             session.auth = _as_it_is
+            # Nor on the way to where a registry redirects.
+            session.rebuild_auth = _keep_to_the_origin
+            session.hooks["response"].append(_leave_redirect_unread)
             session.cert = clients[0] if clients else None
             session.request = _with_timeout(session.request)
+            url = f"{scheme}://{endpoint.address}"
             try:
-                session.request("GET", f"{scheme}://{endpoint.address}/v2/", verify=verify).close()
-            except OSError as error:
+                session.request("GET", f"{url}/v2/", verify=verify, stream=True).close()
+            except _FAILURES as error:
                 reasons.append(_shown(error))
                 continue
             found = credentials.find(endpoint.host, endpoint.path)
             registry.auth = self._authentication = _Authentication(
-                session, verify, found, bool(verify)
+                session, verify, found, bool(verify), _origin(url)
             )
-            self._registry, self._scheme = registry, scheme
+            self._registry, self._url = registry, url
             return
         raise UnreachableError(reasons[0])
 
@@ -92,11 +106,10 @@ class Connection:
         """
         url = what
         if what.startswith("/"):
-            url = f"{self._scheme}://{self._endpoint.address}{what}"
+            url = f"{self._url}{what}"
         elif not what.startswith(("http://", "https://")):
-            repository = f"{self._endpoint.address}/v2/{self._endpoint.path}"
-            url = f"{self._scheme}://{repository}/{what}"
-        headers = {**headers, **self._authentication.headers()}
+            url = f"{self._url}/v2/{self._endpoint.path}/{what}"
+        headers = {**headers, **self._authentication.headers(url)}
         body = open_body()
         try:
             # Without what it is wrapped in, which tries for minutes, whatever the error.
@@ -105,7 +118,7 @@ class Connection:
             return ask(self._registry, url, method, data=body, headers=headers, stream=True)
         except _RefusedError as error:
             return error.response
-        except OSError as error:
+        except _FAILURES as error:
             raise UnreachableError(_shown(error)) from None
         finally:
             if hasattr(body, "close"):
@@ -123,26 +136,34 @@ class _Authentication:
     """Answers a registry that wants to know who asks. Any thread may call any method."""
 
     def __init__(
-        self, session: Any, verify: bool | str, found: Credentials | None, is_verified: bool
+        self,
+        session: Any,
+        verify: bool | str,
+        found: Credentials | None,
+        is_verified: bool,
+        origin: _Origin,
     ) -> None:
         self._session = session
         self._verify = verify
         self._is_verified = is_verified
+        self._origin = origin
         self._found = found
         self._lock = threading.Lock()
         self._value = ""
 
-    def headers(self) -> dict[str, str]:
-        """Return what is to be sent before it is asked for."""
-        return {"Authorization": self._value} if self._value else {}
+    def headers(self, url: str) -> dict[str, str]:
+        """Return what is to be sent to an address before it is asked for."""
+        is_known = self._value and _origin(url) == self._origin
+        return {"Authorization": self._value} if is_known else {}
 
     def authenticate_request(
         self, response: Any, headers: dict[str, str], refresh: bool = False
     ) -> tuple[dict[str, str], bool]:
         """Return the headers to send in the place of others: what the client calls.
 
-        Raises _RefusedError where there is nothing else to be said.
+        Raises _RefusedError where there is nothing else to be said, and UnreachableError.
         """
+        self._require_own(response)
         before = headers.get("Authorization", "")
         with self._lock:
             # Else another thread has been here since.
@@ -155,6 +176,22 @@ class _Authentication:
             # The client gives the same file once more.
             body.seek(0)
         return {**headers, "Authorization": value}, True
+
+    def _require_own(self, response: Any) -> None:
+        """Raise for what is not of the registry itself: nobody else is told who asks.
+
+        A registry may redirect to any server, which may want a password for any other one.
+        """
+        if not response.history and _origin(response.url) == self._origin:
+            return
+        if not response.headers.get("Www-Authenticate"):
+            raise _RefusedError(response)
+        response.close()
+        host = urlsplit(response.url).netloc.rpartition("@")[2]
+        raise UnreachableError(
+            f"it sends on to {host}, which wants to know who asks, and is not told: "
+            "the credentials are for the registry alone"
+        )
 
     def _answer(self, response: Any, before: str) -> str:
         challenge = response.headers.get("Www-Authenticate", "")
@@ -187,16 +224,24 @@ class _Authentication:
             if token:
                 wanted |= {"grant_type": "refresh_token", "refresh_token": token}
                 wanted["client_id"] = _CLIENT
-                answer = self._session.request("POST", realm, data=wanted, verify=self._verify)
+                # Where it redirects it would be sent once more.
+                answer = self._session.request(
+                    "POST",
+                    realm,
+                    data=wanted,
+                    verify=self._verify,
+                    stream=True,
+                    allow_redirects=False,
+                )
             else:
                 basic = self._basic()
                 headers = {"Authorization": basic} if basic else {}
                 answer = self._session.request(
-                    "GET", realm, params=wanted, headers=headers, verify=self._verify
+                    "GET", realm, params=wanted, headers=headers, verify=self._verify, stream=True
                 )
-            document = answer.json() if answer.status_code == 200 else {}
-        except OSError as error:
-            # Among them what is no JSON: requests' JSONDecodeError.
+            with answer:
+                document = json.loads(body_of(answer)) if answer.status_code == 200 else {}
+        except (*_FAILURES, RecursionError) as error:
             raise UnreachableError(f"its server for tokens, {realm}: {_shown(error)}") from None
         given = (
             document.get("token") or document.get("access_token")
@@ -210,6 +255,44 @@ class _Authentication:
                 f"{answer.reason}): log in with `podman login` or `docker login`"
             )
         return given
+
+
+def body_of(response: Any) -> bytes:
+    """Return what a small document consists of. Raises ValueError for a large one, OSError."""
+    parts = []
+    size = 0
+    for part in response.iter_content(_CHUNK):
+        parts.append(part)
+        size += len(part)
+        if size > JSON_LIMIT:
+            raise ValueError(f"it sends more than {JSON_LIMIT} bytes")
+    return b"".join(parts)
+
+
+def _origin(url: str) -> _Origin:
+    """Return the origin of an address: RFC 6454. One that is none is nobody's."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme, parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 0)
+    except ValueError:
+        return "", "", 0
+
+
+def _keep_to_the_origin(request: Any, response: Any) -> None:
+    """Leave out who asks where another server is asked: in the place of rebuild_auth().
+
+    That would tell it what ~/.netrc says.
+    """
+    if _origin(request.url) != _origin(response.request.url):
+        request.headers.pop("Authorization", None)
+
+
+def _leave_redirect_unread(response: Any, **named: Any) -> Any:
+    """Empty a response that redirects: the client would read all of it, however large."""
+    if response.is_redirect:
+        response.close()
+        response.raw = io.BytesIO()
+    return response
 
 
 def _as_it_is(request: Any) -> Any:

@@ -8,6 +8,7 @@ import os
 import subprocess
 from dataclasses import dataclass
 
+from runrootless import home
 from runrootless.errors import Error
 
 TYPE_CHECKING = False
@@ -63,13 +64,15 @@ def _files() -> Iterator[str]:
     if named:
         yield named
         return
-    home = os.path.expanduser("~")
-    configuration = os.environ.get("XDG_CONFIG_HOME") or f"{home}/.config"
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     runtime = runtime or f"/run/containers/{os.getuid()}"
     yield f"{runtime}/containers/auth.json"
-    yield f"{configuration}/containers/auth.json"
-    yield os.path.join(os.environ.get("DOCKER_CONFIG") or f"{home}/.docker", "config.json")
+    configuration = home.where("XDG_CONFIG_HOME", ".config")
+    if configuration:
+        yield f"{configuration}/containers/auth.json"
+    docker = os.environ.get("DOCKER_CONFIG") or home.where("DOCKER_CONFIG", ".docker")
+    if docker:
+        yield f"{docker}/config.json"
 
 
 def _keys(host: str, path: str) -> Iterator[str]:

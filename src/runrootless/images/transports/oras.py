@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
+import time
 from fcntl import LOCK_EX, flock
+from queue import Empty, SimpleQueue
 
 from runrootless.errors import Error
 from runrootless.images import image
 from runrootless.images.new_image import digest_of
 from runrootless.images.streams import Digest
 from runrootless.images.transports import registries
-from runrootless.images.transports.connection import Connection, UnreachableError
+from runrootless.images.transports.connection import Connection, UnreachableError, body_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 _ACCEPT = ", ".join((*image.MANIFESTS, *image.INDEXES))
 _PARALLEL = 4
 _TRIES = 3
+_PATIENCE = 1
+"""For how many seconds threads are waited for that are to end."""
 _CHUNK = 1 << 18
 _MISSING = (404,)
 _REFUSED = (401, 403)
@@ -69,14 +72,36 @@ class Oras:
         """Put layers into the cache, several at a time. Raises Error."""
         progress.begin(f"fetching {len(blobs)} layers", sum(blob.size for blob in blobs), of="oras")
         over = threading.Event()
-        with ThreadPoolExecutor(_PARALLEL) as pool:
-            tasks = [pool.submit(self._fetch, blob, progress, over) for blob in blobs]
-            try:
-                for task in tasks:
-                    task.result()
-            except BaseException:
-                over.set()
-                raise
+        waiting: SimpleQueue[Descriptor] = SimpleQueue()
+        ended: SimpleQueue[BaseException | None] = SimpleQueue()
+        for blob in blobs:
+            waiting.put(blob)
+
+        def work() -> None:
+            while not over.is_set():
+                try:
+                    self._fetch(waiting.get_nowait(), progress, over)
+                    ended.put(None)
+                except Empty:
+                    return
+                except BaseException as error:
+                    ended.put(error)
+
+        # No executor's, which the end of the process waits for, as long as the registry likes.
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(_PARALLEL)]
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in blobs:
+                error = ended.get()
+                if error is not None:
+                    raise error
+        except BaseException:
+            over.set()
+            deadline = time.monotonic() + _PATIENCE
+            for thread in threads:
+                thread.join(max(0, deadline - time.monotonic()))
+            raise
         progress.end()
 
     def push(self, image: NewImage) -> None:
@@ -129,12 +154,10 @@ class Oras:
         """Return a small document. Raises Error."""
         response = self._request(what, {"Accept": _ACCEPT} if what.startswith("m") else {}, shown)
         with response:
-            data = b""
-            for part in response.iter_content(_CHUNK):
-                data += part
-                if len(data) > image.JSON_LIMIT:
-                    raise Error(f"{shown} of {self._name} has more than {image.JSON_LIMIT} bytes")
-        return data
+            try:
+                return body_of(response)
+            except (OSError, ValueError) as error:
+                raise Error(f"{shown} of {self._name}: {error}") from None
 
     def _fetch(self, blob: Descriptor, progress: Progress, over: threading.Event) -> None:
         """Put a blob into the cache, going on where somebody has left off."""

@@ -6,6 +6,7 @@ import glob
 import os
 from dataclasses import dataclass
 
+from runrootless import home
 from runrootless.errors import Error
 from runrootless.images.reference import Name
 from runrootless.toml_file import parse
@@ -127,20 +128,21 @@ def _tables() -> dict[str, dict[str, Any]]:
 
 
 def _files() -> Iterator[str]:
-    own = os.path.join(_own_configuration(), "containers")
+    own = _own_configuration()
     named = os.environ.get(_VARIABLE)
-    candidates = [named] if named else [f"{own}/registries.conf", f"{_SYSTEM}/registries.conf"]
+    candidates = [named] if named else [f"{one}/registries.conf" for one in (*own, _SYSTEM)]
     for path in candidates:
-        if path and os.path.exists(path):
+        if os.path.exists(path):
             yield path
             break
-    for directory in (_SYSTEM, own):
+    for directory in (_SYSTEM, *own):
         yield from sorted(glob.glob(f"{glob.escape(directory)}/registries.conf.d/*.conf"))
 
 
-def _own_configuration() -> str:
-    path = os.environ.get("XDG_CONFIG_HOME", "")
-    return path if path.startswith("/") else os.path.expanduser("~/.config")
+def _own_configuration() -> list[str]:
+    """Return the user's directory of configuration, none where there is no home directory."""
+    path = home.where("XDG_CONFIG_HOME", ".config")
+    return [os.path.join(path, "containers")] if path else []
 
 
 def certificates(host: str, directory: str) -> tuple[list[str], list[tuple[str, str]]]:
@@ -151,8 +153,8 @@ def certificates(host: str, directory: str) -> tuple[list[str], list[tuple[str, 
     """
     if directory and not os.path.isdir(directory):
         raise Error(f"--cert-dir {directory} is no directory")
-    own = os.path.join(_own_configuration(), "containers", "certs.d")
-    places = (own, f"{_SYSTEM}/certs.d", "/etc/docker/certs.d")
+    own = [f"{one}/certs.d" for one in _own_configuration()]
+    places = (*own, f"{_SYSTEM}/certs.d", "/etc/docker/certs.d")
     candidates = [directory] if directory else [os.path.join(one, host) for one in places]
     found = next((one for one in candidates if os.path.isdir(one)), None)
     if found is None:
