@@ -109,6 +109,7 @@ def derive(
     dns: str = "",
     hooks_too: bool = False,
     fast: str = "",
+    opens_devices: bool = False,
 ) -> Derived:
     """Derive a rootless bundle from the one in the directory ``bundle``.
 
@@ -117,7 +118,8 @@ def derive(
     whether the runtime asks systemd for cgroups, ``network`` is the value of
     ``--network``, empty for the bundle's, ``dns`` likewise, and ``first`` is the descriptor that a
     launcher would be. ``hooks_too`` tells whether hooks in the container get one, and ``fast`` is
-    the value of ``--fast-path``. Raises Error for a bundle that cannot be run.
+    the value of ``--fast-path``. ``opens_devices`` tells whether the runtime opens what is in the
+    place of a device. Raises Error for a bundle that cannot be run.
     """
     spec = load(bundle, config)
     annotations = spec.get("annotations", {})
@@ -153,7 +155,8 @@ def derive(
         emulates_devices=choice.name in engines.WITH_LISTENER,
         user_namespace=neighbour.user_namespace if neighbour else "",
     )
-    require_places(spec)
+    if opens_devices:
+        require_places(spec)
     put_bundle(spec, directory, bundle)
     if network:
         wanted.connect(spec, directory, host, has_dns)

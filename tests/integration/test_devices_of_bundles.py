@@ -205,7 +205,7 @@ def test_without_an_agent_they_are_dropped_with_a_word(
 def test_what_stands_for_a_device_is_in_the_way_without_a_mount_at_dev(
     runtime: str, bundle: MakeBundle, runrootless: Runrootless
 ) -> None:
-    """The runtime itself cannot bind a device over a whiteout."""
+    """runc cannot bind a device over a whiteout."""
     ours = bundle(copy=True).script("echo x >/dev/null && echo works")
 
     def change(config: Config) -> None:
@@ -220,6 +220,10 @@ def test_what_stands_for_a_device_is_in_the_way_without_a_mount_at_dev(
     assert runrootless.run(ours).check().stdout == "works\n"
     os.unlink(f"{ours.rootfs}/dev/null")
     runrootless.user.run(["mknod", f"{ours.rootfs}/dev/null", "c", "0", "0"]).check()
+    if runtime == "crun":
+        # It does not open what is there.
+        assert runrootless.run(ours).check().stdout == "works\n"
+        return
     done = runrootless.run(ours).check(1)
     assert len(done.stderr.splitlines()) == 1
     assert f"mounts nothing at /dev, and {ours.rootfs}/dev/null" in done.stderr

@@ -82,6 +82,7 @@ def prepare(invocation: Invocation) -> list[str]:
         parsed.get("dns"),
         invocation.runtime.gives_hooks_descriptors(),
         options.get("fast-path"),
+        invocation.runtime.opens_devices(),
     )
     choice = derived.choice
     for note in derived.notes:

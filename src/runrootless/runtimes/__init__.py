@@ -69,6 +69,13 @@ class Runtime:
         """
         return self.name == "runc"
 
+    def opens_devices(self) -> bool:
+        """Return whether it opens what is in the place of a device, to bind the host's over it.
+
+        crun does not.
+        """
+        return self.name == "runc"
+
     def needs_a_terminal(self) -> bool:
         """Return whether a process with a terminal that is not detached needs the caller's.
 
