@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import suppress
 
 from runrootless.emulation.call import failure
 from runrootless.emulation.files.nodes import make_device
@@ -82,8 +81,11 @@ class Furnishing(Handlers):
         """Remove what has been made, as far as that can be."""
         for directory, name, is_directory in reversed(self._made):
             remove = os.rmdir if is_directory else os.unlink
-            with suppress(OSError):
+            try:
                 self._change(directory, lambda parent: remove(name, dir_fd=parent))  # noqa: B023
+            except OSError:
+                # It stays.
+                continue
         self._made.clear()
 
     def show(self, node: Node) -> None:
