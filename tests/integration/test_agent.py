@@ -52,7 +52,7 @@ def test_a_worker_killed_every_few_milliseconds(
     with Killer(runrootless.user.account, 0.005) as killer:
         done = runrootless.run(ours, timeout=900).check()
     assert done.stdout == "done\n"
-    assert killer.kills > 20
+    assert killer.kills > 5
     if user == 0:
         assert done.stderr == ""
 

@@ -46,7 +46,6 @@ RUNNING = """
     events --stats c
     update --memory 100000000 c
     checkpoint --image-path /proc/nosuch c
-    restore --image-path /proc/nosuch --bundle BUNDLE d
     delete c
     exec c sh -c "exit 7"
     exec c sh -c "kill -9 $$"
