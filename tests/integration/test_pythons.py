@@ -43,7 +43,8 @@ def test_all_modules_can_be_imported(python: Installed, unprivileged: Unprivileg
 
 def test_a_life(bundle: MakeBundle, runrootless: Runrootless) -> None:
     ours = bundle(copy=True)
-    done = runrootless.run(ours.script(f"chown 5:6 /srv; rm -f /srv/file /srv/end; touch /srv/file; {OWNER}; exit 3"))
+    script = f"chown 5:6 /srv; rm -f /srv/file /srv/end; touch /srv/file; {OWNER}; exit 3"
+    done = runrootless.run(ours.script(script))
     assert (done.check(3).stdout, done.stderr) == ("0:0\n", "")
     name = runrootless.new_id()
 
