@@ -223,12 +223,14 @@ def bundle(
     """Make regular bundles: ``bundle()``, or ``bundle(tree, copy=True)``.
 
     The tree is Debian's where none is given. Without ``copy`` all tests share
-    it, so that what a container changes in it must not matter to others. With it
+    it, so that what a container changes in it must not matter to others; what is new
+    in /srv is removed. With it
     the files in /usr alone are shared, and must not be changed, unless the copy
     is to be ``whole``.
     """
     directories = []
     shared: list[tuple[str, Marks]] = []
+    used: dict[str, set[str]] = {}
 
     def make(tree: Tree | None = None, *, copy: bool = False, whole: bool = False) -> Bundle:
         tree = tree or request.getfixturevalue("debian_tree")
@@ -241,11 +243,16 @@ def bundle(
         elif copy:
             shared.append((rootfs, usr_of(rootfs)))
             rootfs = trees.copy_all_but_usr(rootfs, f"{directory}/rootfs")
+        else:
+            used.setdefault(f"{rootfs}/srv", set(os.listdir(f"{rootfs}/srv")))
         return runrootless.bundle_at(directory, rootfs)
 
     yield make
     for directory in directories:
         trees.discard(directory)
+    for path, names in used.items():
+        for name in set(os.listdir(path)) - names:
+            trees.discard(f"{path}/{name}")
     for path, before in shared:
         after = usr_of(path)
         changed = [

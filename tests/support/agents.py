@@ -54,11 +54,13 @@ class Killer:
 
     Each lives for ``interval`` seconds, not counting those in which the machine did not let it
     run: else none would ever do anything on a busy one. ``kills`` counts the workers that it
-    has killed.
+    has killed. When these are ``enough``, it makes the file ``end``.
     """
 
-    def __init__(self, account: Account, interval: float) -> None:
+    def __init__(self, account: Account, interval: float, enough: int = 0, end: str = "") -> None:
         self.kills = 0
+        self._enough = enough
+        self._end_file = end
         self._account = account
         self._interval = interval
         self._end = threading.Event()
@@ -93,5 +95,7 @@ class Killer:
                     if now - since - waited(pid) >= self._interval:
                         os.kill(pid, signal.SIGKILL)
                         self.kills += 1
+                        if self.kills == self._enough:
+                            open(self._end_file, "w").close()
             except (OSError, ValueError):
                 supervisor = 0

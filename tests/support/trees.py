@@ -276,11 +276,14 @@ class Trees:
         return destination
 
     def discard(self, path: str) -> None:
-        """Remove a tree that is not needed any more."""
+        """Remove a tree, or a file, that is not needed any more."""
         # Directories that their owner may not write to are no obstacle to rm as root.
         if not AS_ROOT:
             subprocess.run(["chmod", "-R", "u+rwX", path], capture_output=True)
-        shutil.rmtree(path, ignore_errors=True)
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path, ignore_errors=True)
+        elif os.path.lexists(path):
+            os.unlink(path)
 
     def close(self) -> None:
         """Remove all trees of this run."""
