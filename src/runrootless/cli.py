@@ -32,7 +32,10 @@ _OF_RUNTIMES = frozenset(
 _WITH_RUNTIME = ("create", "delete", "exec", "kill", "list", "run", "state")
 # Which take more than a runtime tells of.
 _WITH_FLAGS = ("create", "exec", "run")
-_WITHOUT_RUNTIME = ("bundle", "commit", "doctor", "emulate", "export", "setup")
+_WITHOUT_RUNTIME = (
+    *("attach", "bundle", "commit", "doctor", "emulate", "export"),
+    *("hook", "setup"),
+)
 
 
 def run() -> NoReturn:

@@ -58,6 +58,11 @@ class Connections:
         found = self._open.get(fd)
         return None if found is None else found.connection
 
+    def keep(self, connection: Connection) -> None:
+        """Have one that was not accepted here. It does not give way."""
+        self._open[connection.fileno()] = _Open(connection, self._own)
+        self._poll.register(connection.fileno(), select.POLLIN)
+
     def accept(self) -> None:
         """Take the next one, if it is one of this user's."""
         try:

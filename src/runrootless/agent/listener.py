@@ -11,6 +11,7 @@ import _socket
 import os
 import struct
 
+from runrootless.agent import control
 from runrootless.errors import Error
 from runrootless.linux import pidfd
 
@@ -19,6 +20,8 @@ _CREDENTIALS = struct.Struct("3i")
 _LISTENER = "anon_inode:seccomp notify"
 _THANKS, _REFUSAL = b"\1", b"\2"
 _REASON_SIZE = 2048
+# Seconds in which an agent that can begins to serve.
+_PATIENCE = 60.0
 
 
 class Handover:
@@ -34,9 +37,16 @@ class Handover:
 class Connection:
     """One connection to the socket, from which it has SO_PASSCRED."""
 
+    lasts = False
+    """Whether more than one handover may come."""
+
     def __init__(self, fd: int) -> None:
         self._socket = _socket.socket(fileno=fd)
         self._socket.setblocking(False)
+
+    def fileno(self) -> int:
+        """Return its descriptor."""
+        return self._socket.fileno()
 
     def peer(self) -> tuple[int, int]:
         """Return process and user ID of what is at the other end: SO_PEERCRED, unix(7)."""
@@ -86,3 +96,38 @@ class Connection:
     def close(self) -> None:
         """Close the connection: a launcher that waits gives up."""
         self._socket.close()
+
+
+class Tracer(Connection):
+    """A connection to a tracer of ours, which hands over the listeners of processes it traces.
+
+    It is one end of a socket pair, and nobody else has the other one. So it may say of which
+    process a listener is.
+    """
+
+    lasts = True
+
+    def receive(self) -> Handover | None:
+        """Do as ``Connection.receive``."""
+        _, data, fds = control.receive(self._socket)
+        if not fds:
+            return None
+        return Handover(_NUMBER.unpack(data)[0], fds[0])
+
+
+def hand_over(socket: _socket.socket, pid: int, listener: int) -> None:
+    """Hand a listener of another process over to the agent, a ``Tracer`` there.
+
+    Raises Error where it is not served.
+    """
+    socket.settimeout(_PATIENCE)
+    try:
+        if control.send(socket, control.LISTENER, _NUMBER.pack(pid), [listener]):
+            answer = socket.recv(_REASON_SIZE)
+            if answer[:1] == _THANKS:
+                return
+            if answer[:1] == _REFUSAL:
+                raise Error(answer[1:].decode("utf-8", "replace").removeprefix("runrootless: "))
+    except OSError:
+        pass
+    raise Error("the agent that emulates root has ended before it began: see --log")

@@ -13,6 +13,7 @@ import sys
 from runrootless.agent import control
 from runrootless.agent.confinement import withstand
 from runrootless.agent.ledger import Ledger
+from runrootless.agent.listener import Tracer
 from runrootless.agent.log import Log
 from runrootless.agent.settings import CREDENTIALS_NAME, Settings
 from runrootless.agent.supervisor import Supervisor
@@ -98,6 +99,8 @@ def _serve(
     kept += [fast.file] if fast else []
     kept += [fd for store in stores.values() for fd in store.descriptors()]
     directories = [file.directory for file in side_files.values()]
+    if settings.tracer is not None:
+        directories.append(settings.tracer.fileno())
     background.close_others([*kept, *directories, socket.fileno(), runtime, base, states])
     os.chdir(processes)
     ledger = Ledger()
@@ -132,13 +135,15 @@ def _serve(
         views,
         emulator,
         ledger,
-        _opening(stores.values(), is_without_container=not settings.state_directory),
+        _opening(stores.values(), is_without_container=not settings.rootfs),
         kept,
         alone,
         unheard,
         log,
         settings.devices,
     )
+    if settings.tracer is not None:
+        supervisor.expect(Tracer(settings.tracer.detach()))
     _forbid_imports()
     gc.freeze()
     gc.enable()

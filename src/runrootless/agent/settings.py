@@ -6,6 +6,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import _socket
     from collections.abc import Mapping, Sequence
     from typing import Any
 
@@ -18,14 +19,15 @@ class Settings:
 
     ``directory`` is the container's private directory, with its derived bundle, and
     ``lock_fd`` its locked lock file; ``state_directory`` is where the runtime keeps the
-    container's state as long as it exists, and ``rootfs`` its root file system. Without a
-    runtime both are empty. ``side_stores`` is what the paths of the side stores begin with: those
-    that follow count where they cannot be made by the first.
+    container's state as long as it exists, empty where that is not known, and ``rootfs`` its root
+    file system, empty where there is no container. ``side_stores`` is what the paths of the
+    side stores begin with: those that follow count where they cannot be made by the first.
     With ``thorough`` the permissions of emulated users are checked. ``terminal_group`` is the
     group of terminals in the bundle's devpts, None where it names none. ``fast_path`` is the path
     of the object that answers in programs, empty where there is none. ``runtime`` is the process
     ID of the process that makes this, which becomes the runtime. ``devices`` are to be made in the
-    container, as ``bundle.devices`` has them.
+    container, as ``bundle.devices`` has them. ``tracer`` is the agent's end of a socket pair, by
+    which a tracer hands over listeners, None where there is no tracer.
     """
 
     __slots__ = (
@@ -42,6 +44,7 @@ class Settings:
         "state_directory",
         "terminal_group",
         "thorough",
+        "tracer",
     )
 
     def __init__(
@@ -58,6 +61,7 @@ class Settings:
         terminal_group: int | None = None,
         fast_path: str = "",
         devices: Sequence[Mapping[str, Any]] = (),
+        tracer: _socket.socket | None = None,
     ) -> None:
         self.directory = directory
         self.lock_fd = lock_fd
@@ -73,3 +77,4 @@ class Settings:
         self.terminal_group = terminal_group
         self.fast_path = fast_path
         self.devices = devices
+        self.tracer = tracer

@@ -114,6 +114,10 @@ class Supervisor:
         self._has_served = False
         self._start_at: float | None = None
 
+    def expect(self, connection: Connection) -> None:
+        """Take listeners from a connection that is there already."""
+        self._connections.keep(connection)
+
     def run(self) -> None:
         """Return when the runtime's process has ended and no process is under the filter."""
         self._poll.register(self._runtime, select.POLLIN)
@@ -166,6 +170,8 @@ class Supervisor:
             if handover is not None:
                 self._take(handover)
                 connection.thank()
+                if connection.lasts:
+                    return
         except BlockingIOError:
             return
         except Error as error:

@@ -30,7 +30,17 @@ DNS_ANNOTATION = "org.runrootless.dns"
 FAST_PATH_ANNOTATION = "org.runrootless.fast-path"
 """The annotation that stands for ``--fast-path`` in a bundle."""
 
-_ANNOTATIONS = (ENGINE_ANNOTATION, NETWORK_ANNOTATION, DNS_ANNOTATION, FAST_PATH_ANNOTATION)
+USER_ANNOTATION = "org.runrootless.user"
+"""The annotation with which a bundle names who its process is to be, where a hook begins the
+emulation: USER[:GROUP]. Otherwise ``process.user`` does."""
+
+_ANNOTATIONS = (
+    ENGINE_ANNOTATION,
+    NETWORK_ANNOTATION,
+    DNS_ANNOTATION,
+    FAST_PATH_ANNOTATION,
+    USER_ANNOTATION,
+)
 _OUR_BEGINNING = "org.runrootless."
 
 _CAPABILITY_SETS = {

@@ -376,6 +376,41 @@ COMMANDS = (
         "files",
     ),
     Command(
+        "hook",
+        HOST,
+        "emulate root in containers that another program starts, as a hook of theirs",
+        "[FLAG ...]",
+        runc.HOOK,
+        {
+            "install": ("", "tell podman, by a file of oci-hooks(5), and print its path"),
+            "uninstall": ("", "remove that file"),
+            "hooks-dir": (
+                "DIR",
+                "where it is (default: ~/.config/containers/oci/hooks.d, which podman has to be "
+                "told by --hooks-dir)",
+            ),
+            "always": (
+                "",
+                "for all containers, not only for those with the annotation "
+                "org.runrootless.hook=true",
+            ),
+            "check": ("FILE", "tell what a config.json lacks, and exit with 1 if it lacks some"),
+        },
+        "As a hook of the kind createRuntime or prestart it takes the container's state from the "
+        "standard input. The container's program is emulated from its first instruction on. The "
+        "annotation org.runrootless.user=USER[:GROUP] says whom it is to be.",
+    ),
+    Command(
+        "attach",
+        HOST,
+        "emulate root in a process that runs, and in its descendants",
+        "[FLAG ...] PID",
+        runc.ATTACH,
+        {"engine": ("NAME", "notify (default) or thorough")},
+        "The process must be root of a user namespace in which no other ID is mapped, with a mount "
+        "namespace of that. It and what it makes are emulated until they end.",
+    ),
+    Command(
         "setup",
         HOST,
         "write what podman and buildah need to use it",

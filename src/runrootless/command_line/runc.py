@@ -76,6 +76,8 @@ COMMIT = Flags(
     lists="config",
 )
 EXPORT = Flags(switches="help,h")
+HOOK = Flags(values="check hooks-dir", switches="install uninstall always help,h")
+ATTACH = Flags(values="engine", switches="help,h")
 DOCTOR = Flags(switches="json help,h")
 SETUP = Flags(switches="dry-run undo help,h")
 BUNDLE = Flags(

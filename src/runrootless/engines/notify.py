@@ -82,7 +82,7 @@ def apply_process(process: dict[str, Any], directory: str, identity: Identity) -
     process["noNewPrivileges"] = True
     limits = [limit for limit in process.get("rlimits") or () if limit.get("type") != _LIMIT]
     if (identity.uid, identity.gid, identity.additional_gids) != (0, 0, ()):
-        limits.append({"type": _LIMIT, "soft": _number(directory, identity), "hard": _INFINITY})
+        limits.append({"type": _LIMIT, "soft": number(directory, identity), "hard": _INFINITY})
     process["rlimits"] = limits
 
 
@@ -101,7 +101,11 @@ def emulate(log: str, log_format: str, debug: bool, words: Words) -> list[str]:
     return enter(log, log_format, debug, words)
 
 
-def _number(directory: str, identity: Identity) -> int:
+def number(directory: str, identity: Identity) -> int:
+    """Return the soft limit of RLIMIT_RTTIME with which a process of the container is somebody.
+
+    ``directory`` is the container's private one. Raises Error.
+    """
     from runrootless.emulation.callers.credential_table import CredentialTable
     from runrootless.emulation.callers.credentials import initial
     from runrootless.emulation.stores.entry_file import FullError

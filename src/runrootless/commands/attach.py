@@ -1,0 +1,96 @@
+"""``attach``: emulation for processes that run already."""
+
+from __future__ import annotations
+
+import os
+
+from runrootless import engines
+from runrootless.agent import user_stores
+from runrootless.command_line import own
+from runrootless.command_line.runc import ATTACH
+from runrootless.engines import notify_traced
+from runrootless.errors import Error
+from runrootless.tracing import subjects
+from runrootless.tracing.tracee import EndedError, Tracee
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runrootless.command_line.runc import Parsed
+
+
+def run(options: Parsed) -> int:
+    """Put a process and its descendants under emulation; return the exit code.
+
+    Raises ``Error`` and ``OSError``.
+    """
+    parsed = own.parse("attach", ATTACH, options.arguments[1:], "PID", 1)
+    if parsed is None:
+        return 0
+    text = parsed.arguments[0]
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise Error(f"attach takes the ID of a process, not {text}")
+    process = int(text)
+    choice = engines.choose(parsed.get("engine") or options.get("engine"), "")
+    if choice.name not in notify_traced.NAMES:
+        raise Error(f"attach takes {' or '.join(notify_traced.NAMES)}, not {choice.name}")
+    subjects.require_traceable()
+    for one in _processes(process):
+        subjects.require_fit(one)
+    agent = notify_traced.Agent(
+        choice.name,
+        "attach",
+        options.get("log"),
+        options.get("log-format"),
+        options.is_on("debug"),
+        _side_stores(),
+    )
+    tracees: list[Tracee] = []
+    try:
+        # Those that are stopped make no more of them.
+        while new := [one for one in _processes(process) if one not in _ids(tracees)]:
+            tracees += [tracee for one in new if (tracee := _stopped(one, process)) is not None]
+        for tracee in tracees:
+            try:
+                agent.take(tracee)
+            except EndedError:
+                if tracee.process == process:
+                    raise
+            except Error as error:
+                raise Error(f"process {tracee.process}: {error}") from None
+    finally:
+        for tracee in tracees:
+            tracee.let_go()
+    return 0
+
+
+def _stopped(one: int, process: int) -> Tracee | None:
+    """Return a process that is traced and stopped, None where a descendant has ended."""
+    tracee = Tracee(one, kills=False)
+    try:
+        tracee.seize()
+        tracee.stop()
+    except (ProcessLookupError, FileNotFoundError, EndedError):
+        if one == process:
+            raise Error(f"there is no process {process}") from None
+        return None
+    except PermissionError:
+        raise subjects.refusal(one) from None
+    return tracee
+
+
+def _processes(process: int) -> list[int]:
+    """Return a process and its descendants, without this one."""
+    return [one for one in subjects.descendants(process) if one != os.getpid()]
+
+
+def _ids(tracees: list[Tracee]) -> set[int]:
+    return {tracee.process for tracee in tracees}
+
+
+def _side_stores() -> list[str]:
+    """Return what the paths of the caller's side stores begin with, as for ``emulate``."""
+    path = user_stores.directory()
+    refusal = user_stores.refusal(path) or user_stores.make(path)
+    if refusal:
+        raise Error(f"{refusal}: owners of symlinks and special files would be lost")
+    return [f"{path}/"]

@@ -1,0 +1,128 @@
+"""Tracing processes: ptrace(2), <linux/ptrace.h>, <sys/ptrace.h>.
+
+All calls about a traced thread are to be made by the one thread that has seized it.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+
+from runrootless.linux.libc import address, c_long, c_ulong, check, function
+
+EVENT_CLONE = 3
+"""``PTRACE_EVENT_CLONE``: the tracee has made a thread, which is traced as well."""
+
+EVENT_EXEC = 4
+"""``PTRACE_EVENT_EXEC``: the program is in memory, and its first instruction is yet to come."""
+
+EVENT_STOP = 128
+"""``PTRACE_EVENT_STOP``: after ``interrupt``, of a new thread, and stops of job control."""
+
+TRACE_CLONE = 1 << EVENT_CLONE
+TRACE_EXEC = 1 << EVENT_EXEC
+
+MARK_CALLS = 1
+"""``PTRACE_O_TRACESYSGOOD``: stops at calls have bit 7 in the signal's number."""
+
+KILL_WITH_TRACER = 1 << 20
+"""``PTRACE_O_EXITKILL``: the tracee does not outlive its tracer."""
+
+_CONT, _DETACH, _SYSCALL = 7, 17, 24
+_SETOPTIONS, _GETREGSET, _SETREGSET = 0x4200, 0x4204, 0x4205
+_SEIZE, _INTERRUPT, _LISTEN = 0x4206, 0x4207, 0x4208
+_GETSIGMASK, _SETSIGMASK = 0x420A, 0x420B
+_PEEKTEXT, _POKETEXT = 1, 4
+_GENERAL = 1
+"""``NT_PRSTATUS``."""
+_REGISTERS_SIZE = 1024
+# Threads as well as processes: waitpid(2).
+_WALL = 0x40000000
+_WORD = struct.Struct("=Q")
+_AREA = struct.Struct("@PN")
+_MASK_SIZE = 8
+
+_ptrace = function("ptrace", c_long, c_long, c_ulong, c_ulong, result=c_long)
+
+
+def _call(request: int, thread: int, where: int = 0, data: int = 0) -> int:
+    return check(_ptrace(request, thread, where, data), "ptrace")
+
+
+def seize(thread: int, options: int) -> None:
+    """Trace a thread, which goes on running. Raises OSError: EPERM, ESRCH."""
+    _call(_SEIZE, thread, 0, options)
+
+
+def set_options(thread: int, options: int) -> None:
+    """Replace the options of a thread that is stopped. Raises OSError."""
+    _call(_SETOPTIONS, thread, 0, options)
+
+
+def interrupt(thread: int) -> None:
+    """Have a thread stop, with ``EVENT_STOP``. Raises OSError."""
+    _call(_INTERRUPT, thread)
+
+
+def go_on(thread: int, signal: int = 0) -> None:
+    """Let a stopped thread run, after it has got a signal. Raises OSError."""
+    _call(_CONT, thread, 0, signal)
+
+
+def go_on_to_call(thread: int, signal: int = 0) -> None:
+    """Let it run until it begins, or ends, a system call. Raises OSError."""
+    _call(_SYSCALL, thread, 0, signal)
+
+
+def stay_stopped(thread: int) -> None:
+    """Leave a thread stopped by job control as that has it. Raises OSError."""
+    _call(_LISTEN, thread)
+
+
+def detach(thread: int) -> None:
+    """Let a stopped thread run, and trace it no more. Raises OSError."""
+    _call(_DETACH, thread)
+
+
+def wait(thread: int = -1) -> tuple[int, int]:
+    """Return the next thread that has stopped or ended, and its status: waitpid(2).
+
+    Raises OSError: ECHILD where none is traced any more.
+    """
+    return os.waitpid(thread, _WALL)
+
+
+def registers(thread: int) -> bytes:
+    """Return the general registers of a stopped thread, as its architecture has them.
+
+    Raises OSError.
+    """
+    buffer = bytearray(_REGISTERS_SIZE)
+    area = bytearray(_AREA.pack(address(buffer), len(buffer)))
+    _call(_GETREGSET, thread, _GENERAL, address(area))
+    return bytes(buffer[: _AREA.unpack(area)[1]])
+
+
+def set_registers(thread: int, values: bytes) -> None:
+    """Set them. Raises OSError."""
+    buffer = bytearray(values)
+    area = bytearray(_AREA.pack(address(buffer), len(buffer)))
+    _call(_SETREGSET, thread, _GENERAL, address(area))
+
+
+def signal_mask(thread: int) -> bytes:
+    """Return the signals that a stopped thread blocks, as a bit set. Raises OSError."""
+    buffer = bytearray(_MASK_SIZE)
+    _call(_GETSIGMASK, thread, _MASK_SIZE, address(buffer))
+    return bytes(buffer)
+
+
+def set_signal_mask(thread: int, mask: bytes) -> None:
+    """Set them; SIGKILL and SIGSTOP are never blocked. Raises OSError."""
+    buffer = bytearray(mask)
+    _call(_SETSIGMASK, thread, _MASK_SIZE, address(buffer))
+
+
+def set_text(thread: int, where: int, data: bytes) -> None:
+    """Write eight bytes, also where the thread may not write by itself. Raises OSError."""
+    _call(_POKETEXT, thread, where, _WORD.unpack(data)[0])
