@@ -17,7 +17,7 @@ from runrootless.bundle.spec import DNS_ANNOTATION, ENGINE_ANNOTATION, USER_ANNO
 from runrootless.command_line import own
 from runrootless.command_line.runc import HOOK
 from runrootless.engines import notify, notify_traced
-from runrootless.errors import Error
+from runrootless.errors import Error, one_line
 from runrootless.integrations import image_owners, oci_hooks
 from runrootless.report import report
 from runrootless.runtimes import late_mounts
@@ -25,6 +25,7 @@ from runrootless.tracing import subjects
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from runrootless.command_line.runc import Parsed
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 _STATE_SIZE = 1 << 20
 _STATUSES = ("creating", "created")
 _ROOT = Identity(0, 0)
+# The group that every distribution has, and that regular bundles and engines name.
+_TTY = 5
 # <sys/resource.h>; the module "resource" lacks it.
 _RLIMIT_RTTIME = 15
 
@@ -56,7 +59,17 @@ def run(options: Parsed) -> int:
             "hook is for runtimes, which write the container's state to it: `runrootless hook "
             "--install` tells podman of it, and docs/hooks.md how others are told"
         )
-    _begin(_state(), options)
+
+    def tell(text: str) -> None:
+        if options.get("log"):
+            report(text, options.get("log"), options.get("log-format"))
+
+    try:
+        _begin(_state(), options, tell)
+    except (Error, OSError) as error:
+        # Not every runtime shows what a hook says.
+        tell(one_line(error))
+        raise
     return 0
 
 
@@ -93,7 +106,13 @@ def _state() -> dict[str, Any]:
     return state
 
 
-def _begin(state: dict[str, Any], options: Parsed) -> None:
+def _terminal_group(spec: dict[str, Any]) -> int:
+    """Return the group of terminals: a devpts with that option could not be mounted."""
+    found = terminal_group(spec)
+    return _TTY if found is None else found
+
+
+def _begin(state: dict[str, Any], options: Parsed, tell: Callable[[str], None]) -> None:
     process, bundle = state["pid"], state["bundle"]
     spec = load(bundle)
     annotations = spec.get("annotations", {})
@@ -132,10 +151,6 @@ def _begin(state: dict[str, Any], options: Parsed) -> None:
     def become() -> None:
         resource.prlimit(process, _RLIMIT_RTTIME, (limit, resource.RLIM_INFINITY))
 
-    def tell(text: str) -> None:
-        if options.get("log"):
-            report(text, options.get("log"), options.get("log-format"))
-
     agent = notify_traced.Agent(
         choice.name,
         "hook",
@@ -144,7 +159,7 @@ def _begin(state: dict[str, Any], options: Parsed) -> None:
         options.is_on("debug"),
         stores,
         rootfs,
-        terminal_group(spec),
+        _terminal_group(spec),
         furnish,
     )
     notify_traced.follow(agent, process, become, tell)

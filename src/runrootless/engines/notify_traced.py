@@ -18,6 +18,7 @@ from runrootless.containers import garbage, state
 from runrootless.errors import Error, one_line
 from runrootless.launcher import read
 from runrootless.linux import pidfd
+from runrootless.linux.process import set_name
 from runrootless.tracing import filters, subjects
 from runrootless.tracing.tracee import EndedError, Tracee
 
@@ -29,7 +30,11 @@ if TYPE_CHECKING:
 NAMES = ("notify", "thorough")
 """The engines that this may be."""
 
+TRACER = "runrootless-trc"
+"""The name of what traces a process until it executes its program, in ps(1)."""
+
 _STANDARD_ERROR = 2
+_TRACED = "traced"
 
 
 class Agent:
@@ -131,9 +136,6 @@ def follow(
         raise Error(answer or "what traces the process has been killed")
 
 
-_TRACED = "traced"
-
-
 def _follow(
     agent: Agent,
     process: int,
@@ -143,6 +145,7 @@ def _follow(
 ) -> None:
     tracee = Tracee(process, kills=True)
     try:
+        set_name(TRACER)
         tracee.seize()
         os.write(writer, _TRACED.encode())
     except PermissionError:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # are the same call again, the last one is restart_syscall(2).
 _RESTARTS = (-512, -513, -514)
 _RESTART_BLOCK = -516
+_FIRST_ERROR = -4095
 
 
 class Machine:
@@ -91,7 +92,10 @@ class Machine:
 
     def result_of(self, registers: bytes) -> int:
         """Return what a call has returned, a negative error number included."""
-        return self._signed(self.values(registers)[self.result])
+        value = self.values(registers)[self.result]
+        signed = self._signed(value)
+        # An address may be in the upper half.
+        return signed if _FIRST_ERROR <= signed < 0 else value
 
     def resumed(self, registers: bytes) -> bytes:
         """Return the registers of a thread stopped in a call, as they are when it makes that again.

@@ -196,7 +196,7 @@ class Calls:
         for _ in ("it begins", "it has ended"):
             self._to_call()
         result = self.machine.result_of(ptrace.registers(self._thread))
-        if -4096 < result < 0:
+        if result < 0:
             raise OSError(-result, os.strerror(-result), f"{name}(2)")
         return result
 
