@@ -35,7 +35,11 @@ def run(options: Parsed) -> int:
         raise Error(f"attach takes {' or '.join(notify_traced.NAMES)}, not {choice.name}")
     subjects.require_traceable()
     for one in _processes(process):
-        subjects.require_fit(one)
+        try:
+            subjects.require_fit(one)
+        except Error:
+            if one == process or not subjects.has_ended(one):
+                raise
     agent = notify_traced.Agent(
         choice.name,
         "attach",
@@ -74,6 +78,9 @@ def _stopped(one: int, process: int) -> Tracee | None:
             raise Error(f"there is no process {process}") from None
         return None
     except PermissionError:
+        # Of one that has ended nobody says so.
+        if one != process and subjects.has_ended(one):
+            return None
         raise subjects.refusal(one) from None
     return tracee
 

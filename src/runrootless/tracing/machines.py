@@ -78,9 +78,10 @@ class Machine:
         """Return what ``values`` has taken apart."""
         return struct.pack(f"={len(values)}{self.word}", *values)
 
-    def for_call(self, registers: bytes, name: str, arguments: Sequence[int]) -> bytes:
-        """Return registers with which the instruction makes a call."""
+    def for_call(self, registers: bytes, where: int, name: str, arguments: Sequence[int]) -> bytes:
+        """Return registers with which the instruction at an address makes a call."""
         values = self.values(registers)
+        values[self.counter] = where
         limit = 1 << 8 * struct.calcsize(self.word)
         values[self.number] = self.numbers[name]
         if self.begun >= 0:

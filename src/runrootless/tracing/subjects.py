@@ -68,6 +68,14 @@ def refusal(process: int) -> Error:
     )
 
 
+def has_ended(process: int) -> bool:
+    """Return whether a process is gone, or waits for nothing but its parent."""
+    try:
+        return _status(process)["State"][0] in "ZX"
+    except OSError:
+        return True
+
+
 def descendants(process: int) -> list[int]:
     """Return a process and all that descend from it, parents first."""
     found = [process]
@@ -76,19 +84,11 @@ def descendants(process: int) -> list[int]:
             for thread in os.listdir(f"/proc/{one}/task"):
                 with open(f"/proc/{one}/task/{thread}/children") as file:
                     children = [int(word) for word in file.read().split()]
-                found += [child for child in children if not _has_ended(child)]
+                found += [child for child in children if not has_ended(child)]
         except OSError:
             # It has ended.
             continue
     return found
-
-
-def _has_ended(process: int) -> bool:
-    """Return whether a process is gone, or waits for nothing but its parent."""
-    try:
-        return _status(process)["State"][0] in "ZX"
-    except OSError:
-        return True
 
 
 def _require_own_mounts(process: int) -> None:

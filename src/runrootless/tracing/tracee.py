@@ -168,7 +168,12 @@ class Calls:
         self._registers = ptrace.registers(thread)
         self.machine = machines.of_registers(self._registers)
         self._mask = ptrace.signal_mask(thread)
-        self._where = self.machine.values(self._registers)[self.machine.counter]
+        counter = self.machine.values(self._registers)[self.machine.counter]
+        instruction = self.machine.instruction
+        # One that waits in a call has the instruction behind it. Where it is to go on, in the
+        # vDSO of i386, the kernel takes a way back that destroys registers.
+        before = self._memory.read(thread, counter - len(instruction), len(instruction))
+        self._where = counter - len(instruction) if before == instruction else counter
         text = self._memory.read(thread, self._where, _WORD)
         if text is None:
             raise Error(f"the program of process {thread} cannot be read")
@@ -192,7 +197,8 @@ class Calls:
 
     def call(self, name: str, *arguments: int) -> int:
         """Return what a call returns. Raises OSError where it fails, and EndedError."""
-        ptrace.set_registers(self._thread, self.machine.for_call(self._registers, name, arguments))
+        registers = self.machine.for_call(self._registers, self._where, name, arguments)
+        ptrace.set_registers(self._thread, registers)
         for _ in ("it begins", "it has ended"):
             self._to_call()
         result = self.machine.result_of(ptrace.registers(self._thread))
