@@ -72,13 +72,7 @@ class Connection:
         if len(data) != _NUMBER.size or pid <= 0:
             raise Error("a message on the listener socket is none")
         fd = pidfd.duplicate(pid, _NUMBER.unpack(data)[0])
-        try:
-            if os.readlink(f"/proc/self/fd/{fd}") != _LISTENER:
-                raise Error(f"process {pid} hands over what is no listener")
-        except BaseException:
-            os.close(fd)
-            raise
-        return Handover(pid, fd)
+        return _handover(pid, fd)
 
     def thank(self) -> None:
         """Tell the launcher that its listener is served. Raises OSError where it has gone."""
@@ -98,10 +92,21 @@ class Connection:
         self._socket.close()
 
 
+def _handover(pid: int, fd: int) -> Handover:
+    """Return the handover of a descriptor, if it is a listener. Raises Error."""
+    try:
+        if os.readlink(f"/proc/self/fd/{fd}") != _LISTENER:
+            raise Error(f"process {pid} hands over what is no listener")
+    except BaseException:
+        os.close(fd)
+        raise
+    return Handover(pid, fd)
+
+
 class Tracer(Connection):
     """A connection to a tracer of ours, which hands over the listeners of processes it traces.
 
-    It is one end of a socket pair, and nobody else has the other one. So it may say of which
+    It is one end of a socket pair whose other end only the tracer has. So it may say of which
     process a listener is.
     """
 
@@ -112,7 +117,7 @@ class Tracer(Connection):
         _, data, fds = control.receive(self._socket)
         if not fds:
             return None
-        return Handover(_NUMBER.unpack(data)[0], fds[0])
+        return _handover(_NUMBER.unpack(data)[0], fds[0])
 
 
 def hand_over(socket: _socket.socket, pid: int, listener: int) -> None:

@@ -378,7 +378,7 @@ COMMANDS = (
     Command(
         "hook",
         HOST,
-        "emulate root in containers that another program starts, as a hook of theirs",
+        "emulate root in what another program runs, as an OCI hook",
         "[FLAG ...]",
         runc.HOOK,
         {
@@ -403,10 +403,10 @@ COMMANDS = (
     Command(
         "attach",
         HOST,
-        "emulate root in a process that runs, and in its descendants",
+        "emulate root in a process and its descendants",
         "[FLAG ...] PID",
         runc.ATTACH,
-        {"engine": ("NAME", "notify (default) or thorough")},
+        {"engine": ("NAME", "notify, which is auto, or thorough; none of proot, zero and none")},
         "The process must be root of a user namespace in which no other ID is mapped, with a mount "
         "namespace of that. It and what it makes are emulated until they end.",
     ),

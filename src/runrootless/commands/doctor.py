@@ -9,7 +9,7 @@ import textwrap
 from runrootless import __version__
 from runrootless.command_line import own
 from runrootless.command_line.runc import DOCTOR
-from runrootless.doctor import engines, kernel, place, tools
+from runrootless.doctor import engines, kernel, place, tools, tracing
 from runrootless.doctor.finding import NO, OK, Finding
 from runrootless.errors import one_line
 
@@ -46,6 +46,7 @@ def examine() -> list[Finding]:
         ("user namespaces", kernel.user_namespaces),
         ("/proc", kernel.proc),
         ("seccomp notify", kernel.seccomp_notify),
+        ("hook, attach", tracing.tracing),
         ("OCI runtime", tools.oci_runtimes),
         ("xattrs here", place.attributes),
         ("programs here", place.mount_flags),

@@ -8,6 +8,7 @@ from runrootless.bundle import rootfs
 from runrootless.errors import Error, one_line
 from runrootless.linux.mounts import mount
 from runrootless.linux.namespaces import CLONE_NEWNS, CLONE_NEWUSER, setns
+from runrootless.linux.process import set_dumpable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,6 +53,9 @@ def _enter(process: int) -> None:
     directory = f"/proc/{process}/ns"
     user = os.open(f"{directory}/user", os.O_RDONLY | os.O_CLOEXEC)
     mounts = os.open(f"{directory}/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    # Who has capabilities in that namespace is not to look into this process, which has the
+    # host's files: it could be another container's that is joined.
+    set_dumpable(False)
     if os.fstat(user).st_ino != os.stat("/proc/self/ns/user").st_ino:
         setns(user, CLONE_NEWUSER)
     setns(mounts, CLONE_NEWNS)

@@ -167,8 +167,10 @@ def asked(
         (root / found).mkdir()
     path = RUNTIMES[runtime]
     assert path is not None
+    # To crun --rootless is another name of --root, and the last one counts.
+    again = [] if "--" in before else ["--root", str(root)]
     done = subprocess.run(
-        [path, "--root", str(root), *before, command, *words],
+        [path, "--root", str(root), *before, *again, command, *words],
         cwd=place.directory,
         stdin=subprocess.DEVNULL,
         capture_output=True,
