@@ -68,7 +68,7 @@ class Sockets(Handlers):
                 socket.close()
                 return
             expectations = self._ownership.expectations
-            expectations.add(found.parent, found.name, record, socket, path)
+            expectations.add(found.parent, found.name, record, socket, path, call)
 
     def getsockopt(self, call: Call) -> int | None:
         """getsockopt(2) with SO_PEERCRED or SO_PEERGROUPS: what the peer has by now."""

@@ -112,6 +112,7 @@ class Mounts(Handlers):
         if lacks(self._identity, call, CAP_SYS_ADMIN):
             return -errno.EPERM
         self._status_files.remove()
+        self._ownership.expectations.release()
         target, flags = call.arguments[:2]
         if not self._trees or flags & _NOT_BY_THE_AGENT:
             return None

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import _socket
     from collections.abc import Callable
 
+    from runrootless.emulation.call import Call
     from runrootless.emulation.stores.record import Record
 
 _LIMIT = 64
@@ -30,10 +31,21 @@ _PATIENCE = 1.0
 _TURN = 0.05
 # After how many milliseconds to look for the first time, and then at most.
 _FIRST, _LAST = 1, 64
+# What /proc/TID/syscall says of a thread that no processor has stopped: proc(5).
+_RUNNING = b"running\n"
 # Seconds as a file system may keep them that has no fractions.
 _EVEN_SECONDS = 2_000_000_000
 # Times of files are as fine as the kernel's ticks: clock_gettime(2).
 _REALTIME_COARSE = 5
+
+
+def _system_call(thread: int) -> bytes:
+    """Return what /proc/TID/syscall says: the call and where it was made; nothing if it is gone."""
+    try:
+        with open(f"{thread}/syscall", "rb", buffering=0) as file:
+            return file.readall()
+    except OSError:
+        return b""
 
 
 class _Expected:
@@ -44,12 +56,18 @@ class _Expected:
     """
 
     __slots__ = (
-        "_address", "_begin", "_deadline", "_end", "_socket", "delay", "device", "is_over", "lock",
-        "name", "parent", "record",
+        "_address", "_begin", "_deadline", "_end", "_shown", "_socket", "_thread", "delay",
+        "device", "is_over", "lock", "name", "parent", "record",
     )  # fmt: skip
 
     def __init__(
-        self, parent: int, name: bytes, record: Record, socket: _socket.socket, address: bytes
+        self,
+        parent: int,
+        name: bytes,
+        record: Record,
+        socket: _socket.socket,
+        address: bytes,
+        call: Call,
     ) -> None:
         self.parent = os.dup(parent)
         self.name = name
@@ -60,6 +78,8 @@ class _Expected:
         self.delay = _FIRST
         self._socket: _socket.socket | None = socket
         self._address = address
+        self._thread = call.pid
+        self._shown = _system_call(call.pid)
         self._deadline = time.monotonic() + _PATIENCE
         self._begin = time.clock_gettime_ns(_REALTIME_COARSE)
         self._end = 0
@@ -82,6 +102,10 @@ class _Expected:
             return
         socket, self._socket = self._socket, None
         socket.close()
+
+    def is_under_way(self) -> bool:
+        """Return whether the caller may still be in the call, as its /proc says."""
+        return _system_call(self._thread) in (_RUNNING, self._shown)
 
     def fits(self, file: int, files: Files) -> bool:
         """Return whether a file came into being while the call was under way."""
@@ -115,16 +139,23 @@ class Expectations:
         return bool(self._expected)
 
     def add(
-        self, parent: int, name: bytes, record: Record, socket: _socket.socket, address: bytes
+        self,
+        parent: int,
+        name: bytes,
+        record: Record,
+        socket: _socket.socket,
+        address: bytes,
+        call: Call,
     ) -> None:
         """Keep the record of a socket that the kernel is about to make, once it is there.
 
         ``parent`` is a descriptor of the directory, which stays the caller's to close, and
         ``name`` that of the socket in it. ``socket`` is the one to be bound, not bound so far,
-        and closed by this, ``address`` the path that it is given. Raises OSError: EMFILE.
+        and closed by this, ``address`` the path that it is given by ``call``. Raises OSError:
+        EMFILE.
         """
         try:
-            new = _Expected(parent, name, record, socket, address)
+            new = _Expected(parent, name, record, socket, address, call)
         except BaseException:
             socket.close()
             raise
@@ -166,6 +197,24 @@ class Expectations:
                     one.lock.release()
                 if one.is_over:
                     self._remove(one)
+
+    def release(self) -> None:
+        """Let go of all directories but those of calls that are under way.
+
+        What is held is in the way of who unmounts a file system.
+        """
+        for one in list(self._expected):
+            if not one.lock.acquire(True, _TURN):
+                continue
+            try:
+                one.look()
+                if not one.is_pending and not one.is_over:
+                    self._is_settled(one)
+                one.is_over = one.is_over or not one.is_pending or not one.is_under_way()
+            finally:
+                one.lock.release()
+            if one.is_over:
+                self._remove(one)
 
     def _is_settled(self, one: _Expected) -> bool:
         """Keep the record of a socket; return whether there is nothing left to do for it."""
