@@ -220,6 +220,30 @@ def descriptor_mount(descriptor: int) -> int:
     return int(text.partition(b"mnt_id:")[2].split(maxsplit=1)[0])
 
 
+def open_mounts() -> set[int]:
+    """Return the numbers of the mounts that open files of other processes are on.
+
+    As far as this one may look. The working directory is a /proc.
+    """
+    found = set()
+    own = os.getpid()
+    for process in os.listdir("."):
+        if not process.isdigit() or int(process) == own:
+            continue
+        try:
+            descriptors = os.listdir(f"{process}/fdinfo")
+        except OSError:
+            # It has ended, or is not to be looked at.
+            continue
+        for descriptor in descriptors:
+            try:
+                text = _read(f"{process}/fdinfo/{descriptor}".encode())
+            except OSError:
+                continue
+            found.add(int(text.partition(b"mnt_id:")[2].split(maxsplit=1)[0]))
+    return found
+
+
 def start_time(pid: int) -> bytes:
     """Return when a thread was started, in clock ticks since boot. Raises OSError if it is gone."""
     # What is in parentheses may have spaces.

@@ -64,6 +64,7 @@ class Mounts(Handlers):
     def __init__(self, shared: Shared, status_files: StatusFiles, views: Views) -> None:
         super().__init__(shared)
         self._status_files = status_files
+        self._stand_ins = shared.stand_ins
         self._views = views
         # By type of the file system: where the container has it, its st_dev, and the
         # namespace that it shows.
@@ -113,6 +114,7 @@ class Mounts(Handlers):
             return -errno.EPERM
         self._status_files.remove()
         self._ownership.expectations.release()
+        self._stand_ins.release()
         target, flags = call.arguments[:2]
         if not self._trees or flags & _NOT_BY_THE_AGENT:
             return None

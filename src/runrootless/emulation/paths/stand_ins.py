@@ -14,6 +14,7 @@ from _thread import allocate_lock
 
 from runrootless.emulation.apart import Apart
 from runrootless.linux.files import Files, handle
+from runrootless.linux.processes import open_mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,6 +78,20 @@ class StandIns:
             node = os.dup(found.node)
         os.close(file)
         return node
+
+    def release(self) -> None:
+        """Let go of the nodes that no process has open.
+
+        A descriptor of a node is in the way of who unmounts its file system. One that is on its
+        way from process to process is the container's own device from then on.
+        """
+        if not self._nodes:
+            return
+        used = open_mounts()
+        with self._lock:
+            for key, one in list(self._nodes.items()):
+                if one.number not in used:
+                    self._forget(key)
 
     def _add(self, key: Key, device: tuple[int, int], node: int, mount: int) -> _Node:
         """Take note of a node and its mount, which this keeps. Raises OSError."""
