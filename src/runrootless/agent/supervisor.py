@@ -13,8 +13,9 @@ import select
 import time
 
 from runrootless.agent import control
-from runrootless.agent.confinement import confine_supervisor, confine_worker, use_permitted
+from runrootless.agent.confinement import confine_supervisor
 from runrootless.agent.connections import Connections
+from runrootless.agent.furnishing import furnish
 from runrootless.agent.ledger import CROWDED, HANGING, SERVING, Found, Ledger
 from runrootless.agent.listener import Connection, Handover
 from runrootless.agent.log import Log
@@ -22,11 +23,9 @@ from runrootless.agent.views import Views
 from runrootless.agent.worker import Worker
 from runrootless.containers import background
 from runrootless.emulation.emulator import Emulator
-from runrootless.emulation.files.furnishing import Node
 from runrootless.emulation.repetition import Repetition
 from runrootless.errors import Error
 from runrootless.linux import seccomp
-from runrootless.linux.mounts import mounted
 from runrootless.linux.processes import has_ended
 
 TYPE_CHECKING = False
@@ -43,8 +42,6 @@ _LONG = 1.0
 # Seconds: how often it is looked whether a worker, of which threads hang, has ended.
 _REMAINS_INTERVAL = 0.1
 _SIGKILL = 9
-_PATH_SHOWN = 320
-"""How much of a path goes into an error, in characters."""
 
 
 class _Running:
@@ -188,7 +185,9 @@ class Supervisor:
                 self._kept += self._views.find(handover.pid)
                 self._emulator.met(handover.pid)
                 if self._devices:
-                    self._furnish()
+                    furnish(
+                        self._devices, self._views, self._emulator, self._after_joining, self._log
+                    )
                 self._found = True
             self._emulator.started(handover.pid)
             self._last_number += 1
@@ -210,47 +209,6 @@ class Supervisor:
             self._listeners.pop(self._numbers.pop(listener, 0), None)
             os.close(listener)
             raise
-
-    def _furnish(self) -> None:
-        """Make the devices, in a child that joins the container. Raises Error."""
-        reader, writer = os.pipe()
-        child = os.fork()
-        if child == 0:
-            try:
-                self._furnish_here()
-                os._exit(0)
-            except OSError as error:
-                path = error.filename
-                if path and len(path) > _PATH_SHOWN:
-                    path = f"{path[:_PATH_SHOWN]}..."
-                what = f"make the device {path}" if path else "make devices"
-                os.write(writer, os.fsencode(f"cannot {what}: {error.strerror}"))
-            except BaseException as error:
-                os.write(writer, b"cannot make devices: see --log")
-                self._log.exception("making devices", error)
-            finally:
-                os._exit(1)
-        os.close(writer)
-        with open(reader, encoding="utf-8", errors="replace") as file:
-            problem = file.read()
-        _, status = os.waitpid(child, 0)
-        if os.WIFSIGNALED(status):
-            raise Error(f"cannot make devices: signal {os.WTERMSIG(status)} has ended what does")
-        if problem or status:
-            raise Error(problem or "cannot make devices: what does has failed")
-
-    def _furnish_here(self) -> None:
-        use_permitted()
-        outside = {device for _, device, _ in mounted()}
-        self._views.join()
-        confine_worker()
-        self._after_joining()
-        shown: list[Node] = []
-        nodes: list[Node] = []
-        for device in self._devices:
-            node = Node(**{name: device[name] for name in device if name != "bound"})
-            (shown if device["bound"] else nodes).append(node)
-        self._emulator.furnish(nodes, shown, outside)
 
     def _forget(self, listener: int) -> None:
         """Let go of a listener that nobody is left to raise notifications on."""
