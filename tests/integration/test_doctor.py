@@ -32,6 +32,20 @@ def inside(runrootless: Runrootless, preparation: str, *args: str, unshare: str 
     return runrootless.user.run(["unshare", *unshare.split(), "sh", "-ec", script])
 
 
+def test_tracing_and_what_allows_it(runrootless: Runrootless) -> None:
+    found = findings(runrootless("doctor", "--json"))["hook, attach"]
+    yama = "/proc/sys/kernel/yama/ptrace_scope"
+    if not os.path.exists(yama):
+        assert (found["status"], found["text"]) == (
+            "ok",
+            "traced a process; this kernel has no Yama",
+        )
+        return
+    scope = Path(yama).read_text().strip()
+    assert found["status"] == ("info" if scope == "3" else "ok")
+    assert f"kernel.yama.ptrace_scope is {scope}" in found["text"]
+
+
 def test_this_host(runrootless: Runrootless) -> None:
     done = runrootless("doctor").check()
     assert "The engine that auto takes is notify." in done.stdout

@@ -2,11 +2,13 @@
 
 import os
 import re
+import shutil
 import socket
 from collections.abc import Iterator
 
 import pytest
 
+from support.containers import COMMAND
 from support.engines import ClusterUser, Engine, make_context, podman_user
 from support.images import File, busybox_layer, docker_archive, layer, owners
 from support.processes import eventually
@@ -93,6 +95,22 @@ def test_apt_get_installs(podman: Engine, debian: str) -> None:
     run = ["--runtime", "runrootless", "run", "--rm", "--network", "host"]
     done = podman(*run, debian, "sh", "-c", script, timeout=900).check()
     assert "< hello >" in done.stdout
+    assert "W:" not in done.stdout + done.stderr
+
+
+def test_apt_get_installs_by_a_hook(podman: Engine, debian: str) -> None:
+    """With the runtime that podman would take of itself, as it is."""
+    hooks = f"{podman.user.home}/hooks"
+    podman.user.run([COMMAND, "hook", "--install", "--always", "--hooks-dir", hooks]).check()
+    script = (
+        "apt-get update && apt-get install -y cowsay && /usr/games/cowsay hello "
+        "&& stat -c %U:%G /etc/shadow /usr/bin/chage"
+    )
+    run = [f"--hooks-dir={hooks}", f"--runtime={shutil.which('runc')}", "run", "--rm"]
+    network = ["--network", "host"]
+    done = podman(*run, *network, debian, "sh", "-c", script, timeout=900).check()
+    assert "< hello >" in done.stdout
+    assert done.stdout.endswith("root:shadow\nroot:shadow\n")
     assert "W:" not in done.stdout + done.stderr
 
 
