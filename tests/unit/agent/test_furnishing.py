@@ -1,15 +1,14 @@
-"""What the supervisor says of the end of the process that makes a bundle's devices."""
+"""What is said of the end of the process that makes a bundle's devices."""
 
 import os
 import signal
-import socket
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from runrootless.agent.furnishing import furnish
 from runrootless.agent.log import Log
-from runrootless.agent.supervisor import Supervisor
 from runrootless.errors import Error
 
 
@@ -57,27 +56,12 @@ def test_every_end_but_a_good_one_is_an_error(
 ) -> None:
     monkeypatch.chdir("/proc")
     nothing: Any = Nothing(act)
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        supervisor = Supervisor(
-            ours,
-            -1,
-            os.getpid(),
-            nothing,
-            nothing,
-            nothing,
-            lambda: None,
-            [],
-            lambda: None,
-            lambda: None,
-            Log(-1, "text", False),
-            [{"path": "/dev/x", "bound": True, "mode": 0, "device": 0, "uid": 0, "gid": 0}],
-        )
-        said = ""
-        try:
-            supervisor._furnish()
-        except Error as error:
-            said = str(error)
+    device = {"path": "/dev/x", "bound": True, "mode": 0, "device": 0, "uid": 0, "gid": 0}
+    said = ""
+    try:
+        furnish([device], nothing, nothing, lambda: None, Log(-1, "text", False))
+    except Error as error:
+        said = str(error)
     assert bool(said) == bool(words)
     assert words in said
     assert len(said) < 500
