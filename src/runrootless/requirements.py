@@ -31,8 +31,11 @@ def require_descriptors() -> None:
         )
 
 
-def require_terminal() -> None:
-    """Raise ``Error`` if the caller has no terminal for that of a container's process."""
+def require_terminal(wish: str) -> None:
+    """Raise ``Error`` if the caller has no terminal for that of a container's process.
+
+    ``wish`` is what asks for one.
+    """
     for file in (0, 1, 2):
         if os.isatty(file):
             return
@@ -40,8 +43,8 @@ def require_terminal() -> None:
         os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
     except OSError:
         raise Error(
-            "the bundle wants a terminal (process.terminal), and there is none: run it at one, "
-            "take --detach with --console-socket, or set process.terminal to false"
+            f"{wish} asks for a terminal, and there is none: do it at one, do without, "
+            "or take --detach with --console-socket"
         ) from None
 
 

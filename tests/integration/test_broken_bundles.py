@@ -139,7 +139,9 @@ def test_an_annotation_that_is_spelt_wrongly(bundle: MakeBundle, runrootless: Ru
 
 def test_no_terminal(bundle: MakeBundle, runrootless: Runrootless) -> None:
     ours = bundle().set(["true"], terminal=True)
-    assert "(process.terminal), and there is none" in one_line(runrootless.run(ours))
+    assert "(process.terminal) asks for a terminal, and there is none" in one_line(
+        runrootless.run(ours)
+    )
 
 
 def test_a_terminal_that_is_not_at_the_streams_is_enough(

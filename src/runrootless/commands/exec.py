@@ -57,6 +57,10 @@ def prepare(invocation: Invocation) -> list[str]:
     """
     parsed = invocation.parse(command_line.EXEC)
     process_file = parsed.get("process")
+    if parsed.error:
+        from runrootless.command_line import own
+
+        own.require_flags(parsed, (), command_line.EXEC)
     if parsed.error or parsed.is_on("help"):
         return invocation.refused()
     if not parsed.arguments[0 if process_file else 1 :]:
@@ -71,6 +75,8 @@ def prepare(invocation: Invocation) -> list[str]:
         if invocation.options.is_on("debug") and os.path.lexists(os.path.join(root, container_id)):
             _say_plain(invocation, container_id)
         return invocation.unchanged()
+    if parsed.is_on("tty") and not parsed.is_on("detach") and invocation.runtime.needs_a_terminal():
+        requirements.require_terminal("exec --tty")
     pid = invocation.runtime.init_pid(os.path.join(root, container_id))
     if pid is not None:
         user_namespace.enter_around(pid, directory)

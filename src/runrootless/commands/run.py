@@ -93,7 +93,7 @@ def prepare(invocation: Invocation) -> list[str]:
         and not parsed.is_on("detach")
         and invocation.runtime.needs_a_terminal()
     ):
-        requirements.require_terminal()
+        requirements.require_terminal("the bundle (process.terminal)")
     requirements.require_room(base)
     if options.is_on("debug"):
         _explain(invocation, f"engine {choice.name}: {choice.reason}")
