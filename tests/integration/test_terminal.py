@@ -139,16 +139,12 @@ def test_exec_at_a_terminal(bundle: MakeBundle, runrootless: Runrootless) -> Non
     runrootless("delete", "--force", name).check()
 
 
-def test_exec_at_none(bundle: MakeBundle, runrootless: Runrootless, runtime: str) -> None:
+def test_exec_at_none(bundle: MakeBundle, runrootless: Runrootless) -> None:
     name = runrootless.new_id()
     ours = bundle().set(["sleep", "1000"])
     runrootless("run", "--detach", "--bundle", ours.path, name).check()
     done = runrootless("exec", "--tty", name, "true")
     runrootless("delete", "--force", name).check()
-    if runtime == "runc":
-        assert (done.returncode, done.stdout) == (255, "")
-        assert "exec --tty asks for a terminal, and there is none" in done.stderr
-        assert len(done.stderr.splitlines()) == 1
-    else:
-        # It goes without.
-        assert done.returncode == 0
+    assert (done.returncode, done.stdout) == (255, "")
+    assert "exec --tty asks for a terminal, and there is none" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
