@@ -75,7 +75,7 @@ def prepare(invocation: Invocation) -> list[str]:
         if invocation.options.is_on("debug") and os.path.lexists(os.path.join(root, container_id)):
             _say_plain(invocation, container_id)
         return invocation.unchanged()
-    if parsed.is_on("tty") and not parsed.is_on("detach") and invocation.runtime.needs_a_terminal():
+    if parsed.is_on("tty") and not parsed.is_on("detach"):
         requirements.require_terminal("exec --tty")
     pid = invocation.runtime.init_pid(os.path.join(root, container_id))
     if pid is not None:
