@@ -32,6 +32,13 @@ def require_fit(process: int) -> None:
     """Raise Error unless a process is one of the caller's, as root of one mapped ID."""
     try:
         status = _status(process)
+        if status["State"][0] in "ZX":
+            if len(os.listdir(f"/proc/{process}/task")) > 1:
+                raise Error(
+                    f"the first thread of process {process} has ended, and it would be what "
+                    "puts the others under emulation"
+                )
+            raise ProcessLookupError
         if status["TracerPid"][0] != "0":
             raise Error(f"process {process} is traced by process {status['TracerPid'][0]} already")
         own = (str(os.geteuid()), str(os.getegid()))

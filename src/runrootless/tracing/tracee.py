@@ -33,6 +33,7 @@ _SEQUENCE, _SECTION = struct.Struct("=8xQ"), struct.Struct("=8x3Q")
 # Seconds in which a thread stops that can.
 _PATIENCE = 10.0
 _WORD = 8
+_DEAD = (b"Z", b"X")
 _ENDED = "the process has ended"
 
 
@@ -69,8 +70,8 @@ class Tracee:
                     if thread == self.process:
                         raise
                 except PermissionError:
-                    # It came as a traced one.
-                    if not _is_traced_here(thread):
+                    # It came as a traced one, or is about to end.
+                    if not _is_traced_here_or_ended(thread):
                         raise
             self._threads |= new
 
@@ -321,8 +322,14 @@ def _threads(process: int) -> Iterator[int]:
     return (int(name) for name in os.listdir(f"/proc/{process}/task"))
 
 
-def _is_traced_here(thread: int) -> bool:
-    return int(_status(thread, b"TracerPid")) == os.getpid()
+def _is_traced_here_or_ended(thread: int) -> bool:
+    """Return whether this process traces a thread, or nobody can any more."""
+    try:
+        if _status(thread, b"State").split()[0] in _DEAD:
+            return True
+        return int(_status(thread, b"TracerPid")) == os.getpid()
+    except FileNotFoundError:
+        return True
 
 
 def _pending(thread: int) -> int:
