@@ -89,7 +89,17 @@ class Tracee:
                 self._to_call(thread)
                 self._stopped = {thread}
                 return
+            if not event and kind in _FORCED and ptrace.signal_code(thread) > 0:
+                self._require_caught(thread, kind)
             self._pass(thread, kind, event)
+
+    def _require_caught(self, thread: int, number: int) -> None:
+        """Raise Error for a signal that ends the process: the kernel ends no traced init by it."""
+        if not int(_status(thread, b"SigCgt"), 16) >> number - 1 & 1:
+            raise Error(
+                f"the program cannot be executed: it gets the signal {number}, as where "
+                "RLIMIT_AS or RLIMIT_STACK are too small for it"
+            )
 
     def stop(self) -> None:
         """Stop all threads wherever they are.
