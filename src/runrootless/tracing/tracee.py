@@ -32,6 +32,7 @@ _ALL = (1 << 64) - 1
 _SEQUENCE, _SECTION = struct.Struct("=8xQ"), struct.Struct("=8x3Q")
 # Seconds in which a thread stops that can.
 _PATIENCE = 10.0
+_PAUSE = 0.002
 _WORD = 8
 _DEAD = (b"Z", b"X")
 _ENDED = "the process has ended"
@@ -62,18 +63,23 @@ class Tracee:
     def seize(self) -> None:
         """Trace all threads. Raises OSError: EPERM, ESRCH."""
         # Those that a thread makes before it is traced itself are found another time.
-        while new := set(_threads(self.process)) - self._threads - self._stopped:
+        seen = self._threads | self._stopped
+        while new := set(_threads(self.process)) - seen:
+            seen |= new
             for thread in new:
                 try:
                     ptrace.seize(thread, self._options)
                 except ProcessLookupError:
                     if thread == self.process:
                         raise
+                    continue
                 except PermissionError:
-                    # It came as a traced one, or is about to end.
-                    if not _is_traced_here_or_ended(thread):
+                    if _has_ended(thread):
+                        continue
+                    # It came as a traced one.
+                    if not _is_traced_here(thread):
                         raise
-            self._threads |= new
+                self._threads.add(thread)
 
     def await_program(self) -> None:
         """Wait until the process has executed a program, and is before its first instruction.
@@ -110,17 +116,28 @@ class Tracee:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
         try:
             while running := set(_threads(self.process)) - self._stopped:
-                self._threads |= running
                 for thread in running:
                     try:
                         ptrace.interrupt(thread)
                         self._await_stop(thread, deadline)
                     except ProcessLookupError:
-                        # It has ended, or another one has executed a program in its place.
+                        self._threads.discard(thread)
                         if thread == self.process:
-                            raise EndedError from None
+                            self._find_again(deadline)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _find_again(self, deadline: float) -> None:
+        """Trace the first thread again, in whose place another one executes a program."""
+        if len(list(_threads(self.process))) < 2 and _has_ended(self.process):
+            raise EndedError
+        if time.monotonic() > deadline:
+            raise Error(
+                f"the first thread of process {self.process} has ended, and it would be what "
+                "puts the others under emulation"
+            )
+        time.sleep(_PAUSE)
+        self.seize()
 
     def _await_stop(self, thread: int, deadline: float) -> None:
         """Wait until a thread that was interrupted has stopped, or has ended."""
@@ -332,13 +349,17 @@ def _threads(process: int) -> Iterator[int]:
     return (int(name) for name in os.listdir(f"/proc/{process}/task"))
 
 
-def _is_traced_here_or_ended(thread: int) -> bool:
-    """Return whether this process traces a thread, or nobody can any more."""
+def _is_traced_here(thread: int) -> bool:
     try:
-        if _status(thread, b"State").split()[0] in _DEAD:
-            return True
         return int(_status(thread, b"TracerPid")) == os.getpid()
-    except FileNotFoundError:
+    except OSError:
+        return False
+
+
+def _has_ended(thread: int) -> bool:
+    try:
+        return _status(thread, b"State").split()[0] in _DEAD
+    except OSError:
         return True
 
 
