@@ -229,6 +229,132 @@ def test_a_stopped_one_stays_stopped(
     assert process.communicate("x")[0] == "33 44 True\n"
 
 
+END = r"""
+static int owned(void) {
+    struct stat found;
+    FILE *file = fopen("f", "w");
+    return file && !fclose(file) && !chown("f", 33, 44) && !stat("f", &found) && found.st_uid == 33;
+}
+"""
+HEAD = r"""
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/rseq.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+static double now(void) {
+    struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t); return t.tv_sec + t.tv_nsec / 1e9;
+}
+static int tell(void) { printf("%d\n", getpid()); return fflush(stdout); }
+"""
+# The kernel sends a thread that it has stopped in a restartable sequence to its way out.
+SEQUENCE = r"""
+int main(void) {
+    struct rseq *area = (struct rseq *)((char *)__builtin_thread_pointer() + __rseq_offset);
+    double end = now() + 2; long way, wrong = 0;
+    tell();
+    while (now() < end) {
+        __asm__ volatile(
+            ".pushsection __rseq_cs, \"aw\"\n.balign 32\n3: .long 0, 0\n"
+            ".quad 1f, (2f - 1f), 4f\n.popsection\n"
+            "mov $0x5a5a, %%r12\nlea 3b(%%rip), %%rax\nmov %%rax, 8(%[area])\n"
+            "1: mov $20000000, %%rcx\n5: dec %%rcx\njnz 5b\n2: mov $0, %[way]\njmp 6f\n"
+            ".long 0x53053053\n4: mov $1, %[way]\n6: cmp $0x5a5a, %%r12\nje 7f\n"
+            "mov $2, %[way]\n7:\n"
+            : [way] "=&r"(way) : [area] "r"(area) : "rax", "rcx", "r12", "memory", "cc");
+        wrong += way > 1; area->rseq_cs = 0;
+    }
+    printf("%ld %d\n", wrong, owned()); return 0;
+}
+"""
+# 32-bit nanosleep(2) of a 64-bit program.
+OTHER_ABI = r"""
+int main(void) {
+    int *time = mmap(0, 4096, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+    long result; double began = now();
+    *time = 2; tell();
+    __asm__ volatile("int $0x80" : "=a"(result) : "0"(162L), "b"((long)time), "c"(0L)
+                     : "memory", "r8", "r9", "r10", "r11");
+    printf("%ld %d\n", result, now() - began > 1.9 && owned()); return 0;
+}
+"""
+# Threads that execute the program anew in place of the first one, all the time.
+EXECUTIONS = r"""
+static char next[16], *self;
+static void *work(void *number) {
+    if (number) execl(self, self, next, NULL);
+    for (;;) pause();
+}
+int main(int count, char **words) {
+    int round = count > 1 ? atoi(words[1]) : 0; pthread_t thread;
+    if (!round) tell();
+    if (!access("end", F_OK)) { printf("0 %d\n", owned()); return 0; }
+    self = words[0]; snprintf(next, sizeof next, "%d", round + 1);
+    for (long i = 4; i >= 0; i--) pthread_create(&thread, 0, work, (void *)(i == 0));
+    for (;;) pause();
+}
+"""
+INSIDE = {"a restartable sequence": SEQUENCE, "a 32-bit call": OTHER_ABI, "execve": EXECUTIONS}
+
+
+@pytest.mark.parametrize("source", INSIDE.values(), ids=INSIDE)
+def test_wherever_it_is(
+    started: Callable[..., subprocess.Popen[str]],
+    unprivileged: Unprivileged,
+    runrootless: Runrootless,
+    source: str,
+) -> None:
+    path = f"{unprivileged.session}/program"
+    compile_program(HEAD + END + source, path, ["-pthread", "-Wno-error", "-w"])
+    process = started(path)
+    pid = line(process).strip()
+    if source is OTHER_ABI:
+        eventually(lambda: waits(int(pid)), "its waiting")
+    runrootless("attach", pid).check()
+    unprivileged.run(["touch", "end"], cwd=unprivileged.home).check()
+    assert process.communicate()[0] == "0 1\n"
+
+
+FORBIDDEN = r"""
+static void handle(int number) { (void)number; }
+int main(void) {
+    struct sigaction action = {.sa_handler = handle};
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_seccomp, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+    struct sock_fprog program = {4, filter}; char c;
+    sigaction(SIGSYS, &action, 0); prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    prctl(PR_SET_SECCOMP, 2, &program); tell();
+    if (read(0, &c, 1) != 1) return 1;
+    sigaction(SIGSYS, 0, &action); printf("%d\n", action.sa_handler == handle); return 0;
+}
+"""
+
+
+def test_a_profile_that_answers_by_a_signal_takes_no_handler_away(
+    started: Callable[..., subprocess.Popen[str]],
+    unprivileged: Unprivileged,
+    runrootless: Runrootless,
+) -> None:
+    path = f"{unprivileged.session}/program"
+    compile_program(HEAD + FORBIDDEN, path, ["-w"])
+    process = started(path)
+    refused(runrootless, line(process).strip(), "forbids seccomp(2)")
+    assert process.communicate("x")[0] == "1\n"
+
+
 SLEEP = ("sh", "-c", "echo $$; exec sleep 100")
 
 

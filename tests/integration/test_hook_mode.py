@@ -256,6 +256,17 @@ def test_what_cannot_be_emulated_does_not_start(
         assert words in file.read() or "gid" in done.stderr or "group" in done.stderr
 
 
+def test_a_program_that_no_memory_is_left_for_does_not_start(
+    make: Callable[..., Bundle], user: Unprivileged
+) -> None:
+    """Execution fails when the old program is gone, by a signal that no traced init dies of."""
+    limit = {"type": "RLIMIT_AS", "soft": 1600000, "hard": 1600000}
+    ours = make("echo it runs").change(lambda config: config["process"].update(rlimits=[limit]))
+    done = Runtime(user, "runc").run(ours, timeout=30)
+    assert done.returncode != 0
+    assert "it runs" not in done.stdout
+
+
 def test_without_an_engine_it_is_as_without_the_hook(
     make: Callable[..., Bundle], user: Unprivileged
 ) -> None:

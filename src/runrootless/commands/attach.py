@@ -49,10 +49,15 @@ def run(options: Parsed) -> int:
         _side_stores(),
     )
     tracees: list[Tracee] = []
+    stopped: set[int] = set()
     try:
         # Those that are stopped make no more of them.
         while new := [one for one in _processes(process) if one not in _ids(tracees)]:
-            tracees += [tracee for one in new if (tracee := _stopped(one, process)) is not None]
+            for one in new:
+                tracee = Tracee(one, kills=False, stopped=stopped)
+                tracees.append(tracee)
+                if not _stop(tracee, process):
+                    tracees.remove(tracee)
         for tracee in tracees:
             try:
                 agent.take(tracee)
@@ -67,22 +72,22 @@ def run(options: Parsed) -> int:
     return 0
 
 
-def _stopped(one: int, process: int) -> Tracee | None:
-    """Return a process that is traced and stopped, None where a descendant has ended."""
-    tracee = Tracee(one, kills=False)
+def _stop(tracee: Tracee, process: int) -> bool:
+    """Trace and stop a process; return False where it is a descendant that has ended."""
+    one = tracee.process
     try:
         tracee.seize()
         tracee.stop()
     except (ProcessLookupError, FileNotFoundError, EndedError):
         if one == process:
             raise Error(f"there is no process {process}") from None
-        return None
+        return False
     except PermissionError:
         # Of one that has ended nobody says so.
         if one != process and subjects.has_ended(one):
-            return None
+            return False
         raise subjects.refusal(one) from None
-    return tracee
+    return True
 
 
 def _processes(process: int) -> list[int]:

@@ -164,7 +164,7 @@ def _follow(
         begin()
         agent.take(tracee)
         tracee.let_go()
-    except EndedError:
+    except (EndedError, ProcessLookupError):
         # The container was not to be, or has been killed.
         pass
     except BaseException as error:

@@ -6,7 +6,9 @@ All calls about a traced thread are to be made by the one thread that has seized
 from __future__ import annotations
 
 import os
+import signal
 import struct
+import time
 
 from runrootless.linux.libc import address, c_long, c_ulong, check, function
 
@@ -30,17 +32,25 @@ KILL_WITH_TRACER = 1 << 20
 
 _CONT, _DETACH, _SYSCALL = 7, 17, 24
 _SETOPTIONS, _GETREGSET, _SETREGSET = 0x4200, 0x4204, 0x4205
+_GETSIGINFO = 0x4202
 _SEIZE, _INTERRUPT, _LISTEN = 0x4206, 0x4207, 0x4208
+_GET_RSEQ = 0x420F
 _GETSIGMASK, _SETSIGMASK = 0x420A, 0x420B
 _PEEKTEXT, _POKETEXT = 1, 4
 _GENERAL = 1
 """``NT_PRSTATUS``."""
 _REGISTERS_SIZE = 1024
+# Seconds.
+_LOOK_EACH = 0.05
 # Threads as well as processes: waitpid(2).
 _WALL = 0x40000000
 _WORD = struct.Struct("=Q")
 _AREA = struct.Struct("@PN")
 _MASK_SIZE = 8
+# siginfo_t: number, error, code.
+_SIGINFO, _SIGINFO_SIZE = struct.Struct("=3i"), 128
+# struct ptrace_rseq_configuration: address, size, signature, flags.
+_RSEQ = struct.Struct("=Q4I")
 
 _ptrace = function("ptrace", c_long, c_long, c_ulong, c_ulong, result=c_long)
 
@@ -90,6 +100,45 @@ def wait(thread: int = -1) -> tuple[int, int]:
     Raises OSError: ECHILD where none is traced any more.
     """
     return os.waitpid(thread, _WALL)
+
+
+def wait_until(deadline: float) -> tuple[int, int] | None:
+    """Do as ``wait`` for any thread, until a moment of the monotonic clock, then return None.
+
+    SIGCHLD should be blocked, and so end the waiting.
+    """
+    while True:
+        found, status = os.waitpid(-1, _WALL | os.WNOHANG)
+        if found:
+            return found, status
+        rest = deadline - time.monotonic()
+        if rest <= 0:
+            return None
+        # Whoever ignores SIGCHLD gets none.
+        signal.sigtimedwait([signal.SIGCHLD], min(rest, _LOOK_EACH))
+
+
+def signal_code(thread: int) -> int:
+    """Return ``si_code`` of the signal that a thread has stopped for: above 0 it is the kernel's.
+
+    Raises OSError.
+    """
+    buffer = bytearray(_SIGINFO_SIZE)
+    _call(_GETSIGINFO, thread, 0, address(buffer))
+    code: int = _SIGINFO.unpack_from(buffer)[2]
+    return code
+
+
+def restartable_sequences(thread: int) -> int:
+    """Return the address of a stopped thread's ``struct rseq``, 0 where it has none: rseq(2)."""
+    buffer = bytearray(_RSEQ.size)
+    try:
+        _call(_GET_RSEQ, thread, _RSEQ.size, address(buffer))
+    except OSError:
+        # Before Linux 5.13, and without rseq(2).
+        return 0
+    found: int = _RSEQ.unpack(buffer)[0]
+    return found
 
 
 def registers(thread: int) -> bytes:

@@ -25,11 +25,14 @@ class Machine:
     system call. ``counter`` is the place of the program counter among the registers,
     ``number`` that of the call's number, ``arguments`` and ``result`` those of these,
     and ``begun`` that of what tells whether the thread is in a call, -1 where nothing does.
+    ``restarts`` are the numbers of restart_syscall(2) by the instruction that makes the call, and
+    ``abi`` has the bits of a number that it shares with what is made again.
     ``numbers`` are those of the calls that are made; ``program`` is the format of
     ``struct sock_fprog``.
     """
 
     __slots__ = (
+        "abi",
         "arguments",
         "begun",
         "counter",
@@ -37,7 +40,7 @@ class Machine:
         "number",
         "numbers",
         "program",
-        "restart",
+        "restarts",
         "result",
         "size",
         "word",
@@ -54,8 +57,9 @@ class Machine:
         result: int,
         begun: int,
         numbers: dict[str, int],
-        restart: int,
+        restarts: dict[bytes, int],
         program: str,
+        abi: int = 0,
     ) -> None:
         self.size = size
         self.word = word
@@ -66,7 +70,8 @@ class Machine:
         self.result = result
         self.begun = begun
         self.numbers = numbers
-        self.restart = restart
+        self.restarts = restarts
+        self.abi = abi
         self.program = struct.Struct(program)
 
     def values(self, registers: bytes) -> list[int]:
@@ -98,10 +103,17 @@ class Machine:
         # An address may be in the upper half.
         return signed if _FIRST_ERROR <= signed < 0 else value
 
-    def resumed(self, registers: bytes) -> bytes:
+    def at(self, registers: bytes, where: int) -> bytes:
+        """Return registers with which a thread goes on at an address."""
+        values = self.values(registers)
+        values[self.counter] = where
+        return self.packed(values)
+
+    def resumed(self, registers: bytes, before: bytes) -> bytes:
         """Return the registers of a thread stopped in a call, as they are when it makes that again.
 
-        The kernel does this itself where it has left a stop without other calls in between.
+        ``before`` is the instruction that the program counter is behind. The kernel does this
+        itself where it has left a stop without other calls in between.
         """
         values = self.values(registers)
         if self.begun < 0 or self._signed(values[self.begun]) < 0:
@@ -110,7 +122,8 @@ class Machine:
         if result in _RESTARTS:
             values[self.result] = values[self.begun]
         elif result == _RESTART_BLOCK:
-            values[self.result] = self.restart
+            values[self.result] = self.restarts.get(before, self.restarts[self.instruction])
+            values[self.result] |= values[self.begun] & self.abi
         else:
             return registers
         values[self.counter] -= len(self.instruction)
@@ -133,8 +146,11 @@ _X86_64 = Machine(
     result=10,
     begun=15,
     numbers={"mmap": 9, "munmap": 11, "close": 3, "prctl": 157, "seccomp": 317},
-    restart=219,
+    # A 64-bit program may make 32-bit calls.
+    restarts={b"\x0f\x05": 219, b"\xcd\x80": 0},
     program="=H6xQ",
+    # __X32_SYSCALL_BIT.
+    abi=1 << 30,
 )
 _I386 = Machine(
     17 * 4,
@@ -146,7 +162,7 @@ _I386 = Machine(
     result=6,
     begun=11,
     numbers={"mmap": 192, "munmap": 91, "close": 6, "prctl": 172, "seccomp": 354},
-    restart=0,
+    restarts={b"\xcd\x80": 0},
     program="=H2xI",
 )
 _AARCH64 = Machine(
@@ -159,7 +175,7 @@ _AARCH64 = Machine(
     result=0,
     begun=-1,
     numbers={"mmap": 222, "munmap": 215, "close": 57, "prctl": 167, "seccomp": 277},
-    restart=128,
+    restarts={b"\x01\x00\x00\xd4": 128},
     program="=H6xQ",
 )
 _OF_HOST = {"x86_64": (_X86_64, _I386), "aarch64": (_AARCH64,)}

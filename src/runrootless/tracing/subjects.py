@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from fcntl import ioctl
 
 from runrootless.errors import Error
@@ -11,6 +12,8 @@ from runrootless.errors import Error
 _NS_GET_USERNS = 0xB701
 _YAMA = "/proc/sys/kernel/yama/ptrace_scope"
 _NOBODY = "3"
+# Seconds.
+_PATIENCE, _PAUSE = 1.0, 0.002
 _LIMIT = b"Max realtime timeout"
 
 
@@ -30,8 +33,25 @@ def require_traceable() -> None:
 
 def require_fit(process: int) -> None:
     """Raise Error unless a process is one of the caller's, as root of one mapped ID."""
+    deadline = time.monotonic() + _PATIENCE
+    while not _is_fit(process):
+        if time.monotonic() > deadline:
+            raise Error(
+                f"the first thread of process {process} has ended, and it would be what puts "
+                "the others under emulation"
+            )
+        time.sleep(_PAUSE)
+
+
+def _is_fit(process: int) -> bool:
+    """Return False while the first thread has ended and others go on; raise Error as above.
+
+    Another thread may be about to execute a program in place of the first one.
+    """
     try:
         status = _status(process)
+        if status["State"][0] in "ZX":
+            raise ProcessLookupError
         if status["TracerPid"][0] != "0":
             raise Error(f"process {process} is traced by process {status['TracerPid'][0]} already")
         own = (str(os.geteuid()), str(os.getegid()))
@@ -54,9 +74,19 @@ def require_fit(process: int) -> None:
                         "and it is where a process carries who it is"
                     )
     except (FileNotFoundError, ProcessLookupError):
+        if _has_threads(process):
+            return False
         raise Error(f"there is no process {process}") from None
     except PermissionError:
         raise refusal(process) from None
+    return True
+
+
+def _has_threads(process: int) -> bool:
+    try:
+        return len(os.listdir(f"/proc/{process}/task")) > 1 or not has_ended(process)
+    except OSError:
+        return False
 
 
 def refusal(process: int) -> Error:

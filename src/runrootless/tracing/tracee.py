@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import struct
+import time
 
 from runrootless.errors import Error
 from runrootless.linux import ptrace
@@ -17,8 +19,22 @@ if TYPE_CHECKING:
 
 _AT_CALL = signal.SIGTRAP | 0x80
 _JOB_CONTROL = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
-_ALL = b"\xff" * 8
+# What the kernel answers a call with that goes wrong, or is forbidden. If they were blocked, it
+# would take away the program's own handler.
+_FORCED = (
+    *(signal.SIGSYS, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE),
+    signal.SIGTRAP,
+)
+_PASSABLE = sum(1 << number - 1 for number in _FORCED)
+_MASK = struct.Struct("=Q")
+_ALL = (1 << 64) - 1
+# struct rseq, rseq_cs: behind the numbers of the processor; start, length, and way out.
+_SEQUENCE, _SECTION = struct.Struct("=8xQ"), struct.Struct("=8x3Q")
+# Seconds in which a thread stops that can.
+_PATIENCE = 10.0
+_PAUSE = 0.002
 _WORD = 8
+_DEAD = (b"Z", b"X")
 _ENDED = "the process has ended"
 
 
@@ -32,32 +48,38 @@ class EndedError(Error):
 class Tracee:
     """A process of which all threads are traced by this thread.
 
-    ``kills`` tells whether the process ends with its tracer, from the beginning.
+    ``kills`` tells whether the process ends with its tracer, from the beginning. ``stopped`` are
+    the stopped threads of all that this thread traces: one may turn up by another's clone(2).
     """
 
-    def __init__(self, process: int, kills: bool) -> None:
+    def __init__(self, process: int, kills: bool, stopped: set[int] | None = None) -> None:
         self.process = process
         self._options = ptrace.TRACE_CLONE | ptrace.TRACE_EXEC | ptrace.MARK_CALLS
         if kills:
             self._options |= ptrace.KILL_WITH_TRACER
-        self._stopped: set[int] = set()
+        self._stopped: set[int] = set() if stopped is None else stopped
         self._threads: set[int] = set()
 
     def seize(self) -> None:
         """Trace all threads. Raises OSError: EPERM, ESRCH."""
         # Those that a thread makes before it is traced itself are found another time.
-        while new := set(_threads(self.process)) - self._threads:
+        seen = self._threads | self._stopped
+        while new := set(_threads(self.process)) - seen:
+            seen |= new
             for thread in new:
                 try:
                     ptrace.seize(thread, self._options)
                 except ProcessLookupError:
                     if thread == self.process:
                         raise
+                    continue
                 except PermissionError:
+                    if _has_ended(thread):
+                        continue
                     # It came as a traced one.
-                    if not self._threads or not _is_traced_here(thread):
+                    if not _is_traced_here(thread):
                         raise
-            self._threads |= new
+                self._threads.add(thread)
 
     def await_program(self) -> None:
         """Wait until the process has executed a program, and is before its first instruction.
@@ -73,34 +95,79 @@ class Tracee:
                 self._to_call(thread)
                 self._stopped = {thread}
                 return
+            if not event and kind in _FORCED and ptrace.signal_code(thread) > 0:
+                self._require_caught(thread, kind)
             self._pass(thread, kind, event)
 
-    def stop(self) -> None:
-        """Stop all threads wherever they are. Raises EndedError."""
-        while running := set(_threads(self.process)) - self._stopped:
-            self._threads |= running
-            for thread in running:
-                try:
-                    ptrace.interrupt(thread)
-                    self._await_stop(thread)
-                except ProcessLookupError:
-                    # It has ended, or another one has executed a program in its place.
-                    if thread == self.process:
-                        raise EndedError from None
+    def _require_caught(self, thread: int, number: int) -> None:
+        """Raise Error for a signal that ends the process: the kernel ends no traced init by it."""
+        if not int(_status(thread, b"SigCgt"), 16) >> number - 1 & 1:
+            raise Error(
+                f"the program cannot be executed: it gets the signal {number}, as where "
+                "RLIMIT_AS or RLIMIT_STACK are too small for it"
+            )
 
-    def _await_stop(self, thread: int) -> None:
+    def stop(self) -> None:
+        """Stop all threads wherever they are.
+
+        Raises EndedError, and Error where one does not stop: only its own calls end its waiting.
+        """
+        deadline = time.monotonic() + _PATIENCE
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+        try:
+            while running := set(_threads(self.process)) - self._stopped:
+                for thread in running:
+                    try:
+                        ptrace.interrupt(thread)
+                        self._await_stop(thread, deadline)
+                    except ProcessLookupError:
+                        self._threads.discard(thread)
+                        if thread == self.process:
+                            self._find_again(deadline)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _find_again(self, deadline: float) -> None:
+        """Trace the first thread again, in whose place another one executes a program."""
+        if len(list(_threads(self.process))) < 2 and _has_ended(self.process):
+            raise EndedError
+        if time.monotonic() > deadline:
+            raise Error(
+                f"the first thread of process {self.process} has ended, and it would be what "
+                "puts the others under emulation"
+            )
+        time.sleep(_PAUSE)
+        self.seize()
+
+    def _await_stop(self, thread: int, deadline: float) -> None:
         """Wait until a thread that was interrupted has stopped, or has ended."""
-        while True:
+        while thread not in self._stopped:
+            # Any thread: who executes a program waits until all those that end for it are
+            # waited for.
             try:
-                _, status = ptrace.wait(thread)
+                found = ptrace.wait_until(deadline)
             except ChildProcessError:
                 raise ProcessLookupError from None
+            if found is None:
+                raise Error(
+                    f"process {self.process} does not stop: its thread {thread} is in a call that "
+                    "nothing interrupts, as vfork(2) is until the child executes its program"
+                )
+            one, status = found
             if not os.WIFSTOPPED(status):
-                raise ProcessLookupError
-            if status >> 16 == ptrace.EVENT_STOP:
-                self._stopped.add(thread)
-                return
-            self._pass(thread, status >> 8 & 0xFF, status >> 16)
+                self._threads.discard(one)
+                self._stopped.discard(one)
+                if one == thread:
+                    raise ProcessLookupError
+            elif status >> 16 == ptrace.EVENT_STOP:
+                self._stopped.add(one)
+            else:
+                self._pass(one, status >> 8 & 0xFF, status >> 16)
+                if status >> 16 == ptrace.EVENT_EXEC:
+                    # It has the first thread's ID, whatever it was, and runs.
+                    self._stopped.discard(one)
+                    if one != thread:
+                        raise ProcessLookupError
 
     def calls(self) -> Calls:
         """Return what makes calls in the first thread, which is stopped. Raises OSError, Error."""
@@ -168,19 +235,38 @@ class Calls:
         self._registers = ptrace.registers(thread)
         self.machine = machines.of_registers(self._registers)
         self._mask = ptrace.signal_mask(thread)
-        counter = self.machine.values(self._registers)[self.machine.counter]
+        counter = self._leave_section(self.machine.values(self._registers)[self.machine.counter])
         instruction = self.machine.instruction
         # One that waits in a call has the instruction behind it. Where it is to go on, in the
         # vDSO of i386, the kernel takes a way back that destroys registers.
         before = self._memory.read(thread, counter - len(instruction), len(instruction))
         self._where = counter - len(instruction) if before == instruction else counter
+        self._before = before or b""
         text = self._memory.read(thread, self._where, _WORD)
         if text is None:
             raise Error(f"the program of process {thread} cannot be read")
         self._text = text
 
+    def _leave_section(self, counter: int) -> int:
+        """Return where the thread goes on: out of a restartable sequence, as it has to (rseq(2)).
+
+        The kernel sends it there when it goes on, and would do so in the middle of our calls.
+        """
+        area = ptrace.restartable_sequences(self._thread)
+        sequence = self._memory.read(self._thread, area, _SEQUENCE.size) if area else None
+        address = _SEQUENCE.unpack(sequence)[0] if sequence else 0
+        section = self._memory.read(self._thread, address, _SECTION.size) if address else None
+        if section is None:
+            return counter
+        start, length, out = _SECTION.unpack(section)
+        if not 0 <= counter - start < length:
+            return counter
+        self._registers = self.machine.at(self._registers, out)
+        return int(out)
+
     def __enter__(self) -> Calls:
-        ptrace.set_signal_mask(self._thread, _ALL)
+        (mask,) = _MASK.unpack(self._mask)
+        ptrace.set_signal_mask(self._thread, _MASK.pack(_ALL & ~_PASSABLE | mask))
         instruction = self.machine.instruction
         ptrace.set_text(self._thread, self._where, instruction + self._text[len(instruction) :])
         return self
@@ -188,7 +274,8 @@ class Calls:
     def __exit__(self, *_: object) -> None:
         try:
             ptrace.set_text(self._thread, self._where, self._text)
-            ptrace.set_registers(self._thread, self.machine.resumed(self._registers))
+            resumed = self.machine.resumed(self._registers, self._before)
+            ptrace.set_registers(self._thread, resumed)
             ptrace.set_signal_mask(self._thread, self._mask)
             for number in self._signals:
                 os.kill(self._thread, number)
@@ -196,15 +283,33 @@ class Calls:
             raise EndedError from None
 
     def call(self, name: str, *arguments: int) -> int:
-        """Return what a call returns. Raises OSError where it fails, and EndedError."""
+        """Return what a call returns. Raises OSError where it fails, and EndedError.
+
+        EPERM stands for SIGSYS, too, by which a seccomp filter may answer.
+        """
         registers = self.machine.for_call(self._registers, self._where, name, arguments)
-        ptrace.set_registers(self._thread, registers)
-        for _ in ("it begins", "it has ended"):
-            self._to_call()
-        result = self.machine.result_of(ptrace.registers(self._thread))
+        try:
+            ptrace.set_registers(self._thread, registers)
+            for _ in ("it begins", "it has ended"):
+                self._to_call()
+            result = self.machine.result_of(ptrace.registers(self._thread))
+            if result == self.machine.numbers[name] and self._is_forbidden():
+                result = -errno.EPERM
+        except ProcessLookupError:
+            raise EndedError from None
         if result < 0:
             raise OSError(-result, os.strerror(-result), f"{name}(2)")
         return result
+
+    def _is_forbidden(self) -> bool:
+        """Return whether SIGSYS is the answer to a call, which has its own number as result."""
+        if not _pending(self._thread) >> signal.SIGSYS - 1 & 1:
+            return False
+        try:
+            self._to_call()
+        except _ForcedError:
+            pass
+        return True
 
     def write(self, address: int, data: bytes) -> None:
         """Write to memory that the thread may write to. Raises OSError."""
@@ -212,16 +317,32 @@ class Calls:
             raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
 
     def _to_call(self) -> None:
+        passed = 0
         while True:
-            ptrace.go_on_to_call(self._thread)
+            ptrace.go_on_to_call(self._thread, passed)
             _, status = ptrace.wait(self._thread)
             if not os.WIFSTOPPED(status):
                 raise EndedError
+            kind, event = status >> 8 & 0xFF, status >> 16
             if status >> 8 == _AT_CALL:
                 return
-            if not status >> 16 and status >> 8 == signal.SIGSTOP:
-                # It cannot be blocked, and comes back in the end.
-                self._signals.append(signal.SIGSTOP)
+            passed = 0
+            if event:
+                continue
+            if kind == signal.SIGSTOP:
+                # The process is stopped by it when it is let go, unless SIGCONT comes first.
+                passed = kind
+            elif ptrace.signal_code(self._thread) > 0:
+                raise _ForcedError(kind)
+            else:
+                self._signals.append(kind)
+
+
+class _ForcedError(Error):
+    """The kernel has answered an instruction by a signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"it cannot make calls: it gets the signal {number}")
 
 
 def _threads(process: int) -> Iterator[int]:
@@ -229,6 +350,25 @@ def _threads(process: int) -> Iterator[int]:
 
 
 def _is_traced_here(thread: int) -> bool:
+    try:
+        return int(_status(thread, b"TracerPid")) == os.getpid()
+    except OSError:
+        return False
+
+
+def _has_ended(thread: int) -> bool:
+    try:
+        return _status(thread, b"State").split()[0] in _DEAD
+    except OSError:
+        return True
+
+
+def _pending(thread: int) -> int:
+    """Return the signals that wait for one thread, as a bit set."""
+    return int(_status(thread, b"SigPnd"), 16)
+
+
+def _status(thread: int, name: bytes) -> bytes:
     with open(f"/proc/{thread}/status", "rb") as file:
         text = file.read()
-    return int(text.partition(b"\nTracerPid:")[2].split(b"\n", 1)[0]) == os.getpid()
+    return text.partition(b"\n" + name + b":")[2].split(b"\n", 1)[0]

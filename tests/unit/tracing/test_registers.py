@@ -23,19 +23,27 @@ def registers(machine: machines.Machine, begun: int, result: int) -> bytes:
 @pytest.mark.parametrize("error", [ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND])
 def test_an_interrupted_call_is_made_again(machine: machines.Machine, error: int) -> None:
     before = registers(machine, 7, -error)
-    values = machine.values(machine.resumed(before))
+    values = machine.values(machine.resumed(before, machine.instruction))
     assert values[machine.number] == 7
     assert values[machine.counter] == machine.values(before)[machine.counter] - 2
     # Not once more by the kernel.
-    assert machine.resumed(machine.packed(values)) == machine.packed(values)
+    assert machine.resumed(machine.packed(values), machine.instruction) == machine.packed(values)
 
 
 @BOTH
 def test_a_timed_one_goes_on_for_the_rest_of_the_time(machine: machines.Machine) -> None:
     before = registers(machine, 7, -ERESTART_RESTARTBLOCK)
-    values = machine.values(machine.resumed(before))
-    assert values[machine.number] == machine.restart
+    values = machine.values(machine.resumed(before, machine.instruction))
+    assert values[machine.number] == machine.restarts[machine.instruction]
     assert values[machine.counter] == machine.values(before)[machine.counter] - 2
+
+
+def test_the_rest_is_waited_for_by_the_abi_that_was_called() -> None:
+    before = registers(X86_64, 162, -ERESTART_RESTARTBLOCK)
+    assert X86_64.values(X86_64.resumed(before, I386.instruction))[X86_64.number] == 0
+    before = registers(X86_64, 1 << 30 | 35, -ERESTART_RESTARTBLOCK)
+    values = X86_64.values(X86_64.resumed(before, X86_64.instruction))
+    assert values[X86_64.number] == 1 << 30 | 219
 
 
 @BOTH
@@ -44,7 +52,7 @@ def test_a_timed_one_goes_on_for_the_rest_of_the_time(machine: machines.Machine)
 )
 def test_all_else_stays(machine: machines.Machine, begun: int, result: int) -> None:
     before = registers(machine, begun, result)
-    assert machine.resumed(before) == before
+    assert machine.resumed(before, machine.instruction) == before
 
 
 @BOTH
