@@ -96,7 +96,9 @@ def _for_machine(
     blocks = [(number, _block(conditions[number], action)) for number in sorted(conditions)]
     if secret is not None:
         passes = {
-            NUMBERS[machine][name]: _pass(secret, condition) for name, condition in PASSED.items()
+            NUMBERS[machine][name]: _pass(secret, conditions)
+            for name, conditions in PASSED.items()
+            if name in NUMBERS[machine]
         }
         blocks = [(number, passes.get(number, b"") + block) for number, block in blocks]
     head = bpf.load(bpf.NUMBER)
@@ -126,11 +128,12 @@ def _block(conditions: Sequence[Condition], action: int) -> bytes:
     return tests + bpf.finish(RETURN_ALLOW)
 
 
-def _pass(secret: int, condition: Condition | None) -> bytes:
+def _pass(secret: int, conditions: Sequence[Condition]) -> bytes:
     """Return what allows a call of the fast path, and goes on otherwise."""
-    allow = bpf.finish(RETURN_ALLOW)
-    inner = allow if condition is None else _test(condition, allow)
-    return _test((_SIXTH, "SCMP_CMP_EQ", secret, 0), inner)
+    test = bpf.finish(RETURN_ALLOW)
+    for condition in (*conditions, (_SIXTH, "SCMP_CMP_EQ", secret, 0)):
+        test = _test(condition, test)
+    return test
 
 
 def _test(condition: Condition, then: bytes) -> bytes:
