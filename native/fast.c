@@ -15,6 +15,46 @@
 
 const union page shared __attribute__((section(".state"), aligned(PAGE))) = {.state = {.mark = "runrootless fast"}};
 
+/* The number is in a register when a signal's handler begins, and calls of a C library leave that
+ * one alone. So the filter lets no call through but from this place in a page
+ * (emulation/seccomp_filter.py), and the register is cleared. */
+__asm__(".pushsection .text.through, \"ax\", %progbits\n"
+	".balign 4096\n"
+#if defined __x86_64__
+	".skip 0xa5a, 0xcc\n"
+	"1: syscall\n" /* ends at 0xa5c */
+	"xor %r9d, %r9d\n"
+	"ret\n"
+	".globl let_through\n"
+	".hidden let_through\n"
+	".type let_through, %function\n"
+	"let_through: mov %rdi, %rax\n"
+	"mov %rsi, %rdi\n"
+	"mov %rdx, %rsi\n"
+	"mov %rcx, %rdx\n"
+	"mov %r8, %r10\n"
+	"mov %r9, %r8\n"
+	"mov 8(%rsp), %r9\n"
+	"jmp 1b\n"
+#elif defined __aarch64__
+	".skip 0xa58\n"
+	"1: svc 0\n"
+	"mov x5, xzr\n"
+	"ret\n"
+	".globl let_through\n"
+	".hidden let_through\n"
+	".type let_through, %function\n"
+	"let_through: mov x8, x0\n"
+	"mov x0, x1\n"
+	"mov x1, x2\n"
+	"mov x2, x3\n"
+	"mov x3, x4\n"
+	"mov x4, x5\n"
+	"mov x5, x6\n"
+	"b 1b\n"
+#endif
+	".popsection\n");
+
 enum { OUR_FLAGS = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH };
 
 static struct seen seen_of_extended(const struct statx *status)

@@ -15,12 +15,13 @@ static const char attribute[] = "user.rootlesscontainers";
  * for the function, that is made: a profile may know of it alone. */
 struct call { long number; int directory; const char *path; int flags; };
 
-static long make(const struct call *call, long uid, long gid, long number)
+static long make(const struct call *call, bool is_passed, long uid, long gid)
 {
-	if (call->number == __NR_fchownat)
-		return system_call(call->number, call->directory, (long)call->path, uid, gid, call->flags, number);
 	long first = call->path ? (long)call->path : call->directory;
-	return system_call(call->number, first, uid, gid, 0, 0, number);
+	if (call->number == __NR_fchownat)
+		return is_passed ? pass(call->number, call->directory, (long)call->path, uid, gid, call->flags)
+				 : ask(call->number, call->directory, (long)call->path, uid, gid, call->flags);
+	return is_passed ? pass(call->number, first, uid, gid, 0, 0) : ask(call->number, first, uid, gid, 0, 0);
 }
 
 /* Whether the caller may give any file away: as callers/identity.py finds out, if the container's
@@ -107,18 +108,14 @@ static bool give(const struct call *call, uint32_t uid, uint32_t gid)
 		path = name;
 	}
 	/* As the agent does: the kernel says whether it may be, and changes st_ctime. */
-	return !make(call, -1, -1, (long)STATE->number) && keep(call, path, uid, gid);
+	return !make(call, true, -1, -1) && keep(call, path, uid, gid);
 }
 
 static int change(struct call call, uint32_t uid, uint32_t gid)
 {
 	if (give(&call, uid, gid))
 		return 0;
-	long result;
-	do
-		result = make(&call, uid, gid, 0);
-	while (result == -EINTR);
-	return outcome(result);
+	return outcome(make(&call, false, uid, gid));
 }
 
 #ifdef __NR_chown

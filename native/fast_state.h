@@ -31,10 +31,12 @@ enum { RLIMIT_RTTIME = 15, RECORD_SIZE = 64 };
 /* What two looks at a file have in common if it is the same one, and has not changed. */
 struct seen { uint64_t device, inode; int64_t seconds; uint64_t nanoseconds; uint32_t mode, uid, gid; };
 
-/* Makes a call that the filter is to let through. */
+/* Makes a call that the filter is to let through: fast.c. */
+long let_through(long number, long a, long b, long c, long d, long e, long f) __attribute__((visibility("hidden")));
+
 static inline long pass(long number, long a, long b, long c, long d, long e)
 {
-	return system_call(number, a, b, c, d, e, (long)STATE->number);
+	return let_through(number, a, b, c, d, e, (long)STATE->number);
 }
 
 /* Makes a call that the agent may answer; the kernel's own would not have been interrupted. */
