@@ -60,18 +60,19 @@ long read_attribute(int directory, const char *path, int flags, const struct see
 	if (flags & AT_EMPTY_PATH && (!path || !*path))
 		return attribute ? pass(__NR_fgetxattr, directory, (long)attribute, (long)value, size, 0)
 				 : pass(__NR_flistxattr, directory, (long)value, size, 0, 0);
+	const char *found = path;
 	if (*path != '/' && directory != AT_FDCWD) {
 		if (directory < 0 || !name_from(directory, path, name))
 			return LEFT;
-		path = name;
+		found = name;
 	}
 	if (attribute)
-		result = pass(follows ? __NR_getxattr : __NR_lgetxattr, (long)path, (long)attribute,
+		result = pass(follows ? __NR_getxattr : __NR_lgetxattr, (long)found, (long)attribute,
 			      (long)value, size, 0);
 	else
-		result = pass(follows ? __NR_listxattr : __NR_llistxattr, (long)path, (long)value, size, 0, 0);
+		result = pass(follows ? __NR_listxattr : __NR_llistxattr, (long)found, (long)value, size, 0, 0);
 	struct stat status;
-	if (pass(__NR_newfstatat, AT_FDCWD, (long)path, (long)&status, flags & ~AT_EMPTY_PATH, 0))
+	if (pass(__NR_newfstatat, directory, (long)path, (long)&status, flags & ~AT_EMPTY_PATH, 0))
 		return LEFT;
 	struct seen again = seen_of(&status);
 	return is_same(seen, &again) ? result : LEFT;

@@ -7,6 +7,7 @@ enum { NEW = O_TMPFILE & ~O_DIRECTORY, ASKED = O_CREAT | O_TRUNC | O_RDWR | O_NO
 typedef int opening(const char *path, int flags, ...);
 typedef int opening_at(int directory, const char *path, int flags, ...);
 typedef int creating(const char *path, unsigned mode);
+typedef int moding(int directory, const char *path, unsigned mode, int flags);
 typedef int timing(int directory, const char *path, const void *times, int flags);
 
 /* The C library's own functions, which wait where threads can be cancelled. */
@@ -14,6 +15,7 @@ static struct {
 	opening *open, *open_2;
 	opening_at *openat, *openat_2;
 	creating *creat;
+	moding *fchmodat;
 	timing *utimensat;
 } next;
 
@@ -31,6 +33,7 @@ __attribute__((constructor)) static void find_next(void)
 	next.open = (opening *)dlsym(others, "open");
 	next.openat = (opening_at *)dlsym(others, "openat");
 	next.creat = (creating *)dlsym(others, "creat");
+	next.fchmodat = (moding *)dlsym(others, "fchmodat");
 	next.utimensat = (timing *)dlsym(others, "utimensat");
 	if (gnu_get_libc_version) {
 		next.open_2 = (opening *)dlsym(others, "__open_2");
@@ -248,6 +251,30 @@ PUBLIC int fchmod(int file, unsigned mode)
 	bool is_passed = !(mode & S_ISGID) && is_plain_file(file);
 	return outcome(is_passed ? pass(__NR_fchmod, file, mode, 0, 0, 0)
 				 : ask(__NR_fchmod, file, mode, 0, 0, 0));
+}
+
+#ifndef __NR_fchmodat2
+#define __NR_fchmodat2 452
+#endif
+
+/* Flags are the kernel's matter since Linux 6.6, and the C library's before. */
+PUBLIC int fchmodat(int directory, const char *path, unsigned mode, int flags)
+{
+	if (!(mode & S_ISGID) && !(flags & ~AT_SYMLINK_NOFOLLOW) && is_plain_at(directory, path, flags)) {
+		long result = flags ? pass(__NR_fchmodat2, directory, (long)path, mode, flags, 0)
+				    : pass(__NR_fchmodat, directory, (long)path, mode, 0, 0);
+		if (!result)
+			return 0;
+	}
+	if (next.fchmodat)
+		return next.fchmodat(directory, path, mode, flags);
+	return outcome(flags ? ask(__NR_fchmodat2, directory, (long)path, mode, flags, 0)
+			     : ask(__NR_fchmodat, directory, (long)path, mode, 0, 0));
+}
+
+PUBLIC int lchmod(const char *path, unsigned mode)
+{
+	return fchmodat(AT_FDCWD, path, mode, AT_SYMLINK_NOFOLLOW);
 }
 
 PUBLIC int utimensat(int directory, const char *path, const void *times, int flags)

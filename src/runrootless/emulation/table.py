@@ -287,7 +287,7 @@ PASSED: dict[str, tuple[Condition, ...]] = {
     **dict.fromkeys(("listxattr", "llistxattr", "flistxattr"), ()),
     # What the agent lets the kernel carry out, after a look at the file.
     **dict.fromkeys(("openat", "mkdir", "mkdirat", "symlink", "symlinkat"), ()),
-    **dict.fromkeys(("chmod", "fchmod", "fchmodat", "utimensat"), ()),
+    **dict.fromkeys(("chmod", "fchmod", "fchmodat", "fchmodat2", "utimensat"), ()),
     # Without an owner: that changes the times, and clears the set-ID bits.
     **dict.fromkeys(
         ("chown", "lchown", "fchown"),
