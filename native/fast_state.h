@@ -55,10 +55,11 @@ static inline struct seen seen_of(const struct stat *status)
 			     status->st_ctime_nsec, status->st_mode, status->st_uid, status->st_gid};
 }
 
-/* Errors that are the kernel's whoever is asked. */
+/* Errors that are the kernel's whoever is asked. After a part of an answer has been written, the path
+ * may be another. */
 static inline bool is_certain(long error)
 {
-	return error == -ENOENT || error == -ENOTDIR || error == -EBADF;
+	return error == -ENOENT || error == -ENOTDIR || error == -EBADF || error == -EFAULT;
 }
 
 /* Whether this process is root, with all that root has: agent/identity.py keeps that. */

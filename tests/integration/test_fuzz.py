@@ -58,10 +58,10 @@ FLAGS = st.one_of(
 MODE = st.sampled_from((0o644, 0o100755, 0o20600, 0o60640, 0o10600, 0o140777, 0o6755, 0o170000, 0))
 DEVICE = st.sampled_from((0, 0x103, 0x12C07, 0xFFFFFFFF))
 CREATE = st.sampled_from((0o100 | 0o200 | 1, 0o100 | 0o200 | 2, 0o100 | 0o200 | 1 | 0o2000000))
-# Nobody is to wait for the other end of a fifo.
-OPEN = st.sampled_from(
-    (0o100 | 1, 0o100 | 2, 0o100 | 0o400 | 1, 0o100 | 0o1000 | 1, 2, 0o400, 0o1001)
-).map(lambda flags: flags | os.O_NONBLOCK)
+# Nobody is to wait for the other end of a fifo, and what is cut short loses its set-ID bits.
+OPEN = st.sampled_from((0o101, 0o102, 0o501, 0o2, 0o400, 0o402)).map(
+    lambda flags: flags | os.O_NONBLOCK
+)
 HELD = st.sampled_from(("closed", "file", "directory", "place", "minus one")).map(
     lambda kind: ["descriptor", kind]
 )
