@@ -1,5 +1,6 @@
 /* What an object in other programs, without a C library of its own, needs of the kernel: see
  * syscall(2), and <asm/unistd.h> for the numbers. */
+#pragma once
 #include <asm/errno.h>
 #include <asm/stat.h>
 #include <asm/unistd.h>

@@ -39,6 +39,8 @@ FUNCTIONS = {
         *("stat", "lstat", "fstat", "newfstatat", "statx"),
         *("getuid", "geteuid", "getgid", "getegid"),
         *("getxattr", "lgetxattr", "fgetxattr", "listxattr", "llistxattr", "flistxattr"),
+        *("chown", "lchown", "fchown", "fchownat", "open", "openat", "creat", "fsetxattr"),
+        *("mkdir", "mkdirat", "symlink", "symlinkat", "chmod", "fchmod", "utimensat"),
     )
 }
 """The C library's functions that make these calls, and that may be replaced."""

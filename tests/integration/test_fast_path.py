@@ -422,3 +422,169 @@ def test_musl(alpine_tree: Tree, bundle: MakeBundle, fast: Runrootless) -> None:
     """
     done = fast.run(ours.script(script)).check()
     assert done.stdout.splitlines() == ["33:44", "33 44", "0", "/srv/given", "2", "33:44"], done
+
+
+# Makes a directory with the container's number as the sixth argument, which it finds in its memory.
+NUMBERED = r"""
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int main(void)
+{
+	char line[512];
+	unsigned long number = 0;
+	FILE *maps = fopen("/proc/self/maps", "r");
+	while (!number && fgets(line, sizeof line, maps)) {
+		unsigned long from, to;
+		if (!strstr(line, "fast.so") || sscanf(line, "%lx-%lx", &from, &to) != 2)
+			continue;
+		for (unsigned long at = from; at + 4096 <= to && !number; at += 4096)
+			if (!memcmp((void *)at, "runrootless fast", 16))
+				number = ((unsigned long *)at)[2];
+	}
+	if (!number || setgid(44) || setuid(33))
+		return 1;
+	syscall(SYS_mkdirat, AT_FDCWD, "/srv/open/numbered", 0755L, 0L, 0L, number);
+	struct stat status;
+	stat("/srv/open/numbered", &status);
+	/* What is left in registers by that is no argument of this one. */
+	fclose(fopen("/srv/open/new", "w"));
+	printf("%u:%u ", status.st_uid, status.st_gid);
+	stat("/srv/open/new", &status);
+	printf("%u:%u\n", status.st_uid, status.st_gid);
+	return 0;
+}
+"""
+
+# Cancels a thread that waits for the other end of a fifo.
+CANCELLED = r"""
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+static void *wait_for_it(void *path)
+{
+	open(path, O_WRONLY | O_CREAT | O_NOCTTY, 0600);
+	return NULL;
+}
+static void *open_it(void *path)
+{
+	int state;
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+	pthread_cancel(pthread_self());
+	pthread_setcancelstate(state, NULL);
+	open(path, O_WRONLY | O_CREAT | O_NOCTTY, 0600);
+	return NULL;
+}
+int main(void)
+{
+	pthread_t thread;
+	void *result;
+	mkfifo("/srv/fifo", 0600);
+	pthread_create(&thread, NULL, wait_for_it, "/srv/fifo");
+	pthread_cancel(thread);
+	pthread_join(thread, &result);
+	printf("%d ", result == PTHREAD_CANCELED);
+	pthread_create(&thread, NULL, open_it, "/srv/file");
+	pthread_join(thread, &result);
+	printf("%d\n", result == PTHREAD_CANCELED);
+	return 0;
+}
+"""
+
+# Gives away what has a name, while that is one file's and another's in turn.
+RACE = r"""
+import os, stat, sys
+os.mkdir("/srv/race"); os.chdir("/srv/race")
+open("name", "w").close(); open("set-id", "w").close(); os.chmod("set-id", 0o6755)
+os.mknod("node", 0o20600, os.makedev(1, 3)); os.chown("node", 5, 6)
+child = os.fork()
+if not child:
+    for _ in range(300):
+        for other in ("node", "set-id"):
+            os.rename("name", "kept"); os.rename(other, "name")
+            os.rename("name", other); os.rename("kept", "name")
+    os._exit(0)
+done = 0
+while not done:
+    for owner in ((33, 44), (-1, 7), (0, 0)):
+        try: os.chown("name", *owner)
+        except FileNotFoundError: pass
+    done = os.waitpid(child, os.WNOHANG)[0]
+os.chown("name", 1, 2)
+for name in ("name", "node", "set-id"):
+    s = os.stat(name)
+    known = s.st_uid in (0, 1, 5, 33) and s.st_gid in (0, 2, 6, 7, 44)
+    print(name, oct(stat.S_IFMT(s.st_mode)), s.st_rdev, known)
+print(os.stat("name").st_uid, os.stat("name").st_gid)
+"""
+
+
+def test_the_number_is_good_at_one_place(bundle: MakeBundle, fast: Runrootless) -> None:
+    ours = bundle(copy=True)
+    program = add_program(fast.user, ours, "numbered", NUMBERED)
+    done = fast.run(ours.script(f"mkdir -m 777 /srv/open; {program}")).check()
+    assert done.stdout == "33:44 33:44\n"
+
+
+def test_threads_are_cancelled(bundle: MakeBundle, fast: Runrootless) -> None:
+    ours = bundle(copy=True)
+    program = add_program(fast.user, ours, "cancelled", CANCELLED, "-pthread", "-w")
+    done = fast.run(ours.script(program)).check()
+    assert done.stdout == "1 1\n"
+
+
+def test_files_that_change_places(tools_tree: Tree, bundle: MakeBundle, fast: Runrootless) -> None:
+    ours = bundle(tools_tree, copy=True).set(["python3", "-c", RACE])
+    found = fast.run(ours).check().stdout.splitlines()
+    assert found == [
+        "name 0o100000 0 True",
+        f"node 0o20000 {os.makedev(1, 3)} True",
+        "set-id 0o100000 0 True",
+        "1 2",
+    ]
+
+
+def test_without_the_capability(
+    tools_tree: Tree, bundle: MakeBundle, runrootless: Runrootless, fast: Runrootless
+) -> None:
+    def without(config: Config) -> None:
+        for names in config["process"]["capabilities"].values():
+            names[:] = [name for name in names if name != "CAP_CHOWN"]
+
+    ours = bundle(tools_tree, copy=True).change(without)
+    script = "cd /srv; touch f; chown 1:2 f 2>&1; chown 0:0 f; chown root f; stat -c %u:%g f; rm f"
+    script += "; setpriv --bounding-set -chown sh -c 'touch g; chown 3 g 2>&1'; stat -c %u g; rm g"
+    told = [command.run(ours.script(script)).check().stdout for command in (runrootless, fast)]
+    assert told[0] == told[1]
+    assert "not permitted" in told[1]
+
+
+def test_the_same_records(
+    tools_tree: Tree, bundle: MakeBundle, runrootless: Runrootless, fast: Runrootless
+) -> None:
+    """What is kept of a file is byte for byte what the agent keeps, and the same things wait."""
+    owners = ("0:0", "33:44", "0:7", "7:0", "128:16384", "4294967294:2147483648", "33", ":44")
+    script = "mkdir /srv/kept; cd /srv/kept; umask 027; "
+    for number, owner in enumerate(owners):
+        script += f"touch f{number}; mkdir d{number}; ln f{number} h{number}; "
+        script += f"chown {owner} f{number} d{number}; "
+    script += "chown -R :99 d1; chown 33:44 f1; chmod 640 f1; chgrp 0 f2; chown 0 f7"
+    kept = []
+    for command in (runrootless, fast):
+        ours = bundle(tools_tree, copy=True)
+        command.run(ours.script(script)).check()
+        place = f"{ours.rootfs}/srv/kept"
+        found = {}
+        for name in sorted(os.listdir(place)):
+            path = f"{place}/{name}"
+            values = {one: os.getxattr(path, one) for one in os.listxattr(path)}
+            found[name] = (os.stat(path).st_mode, values)
+        kept.append(found)
+    assert kept[0] == kept[1]
+    assert len(kept[1]) == 3 * len(owners)

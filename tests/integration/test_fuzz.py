@@ -58,6 +58,14 @@ FLAGS = st.one_of(
 MODE = st.sampled_from((0o644, 0o100755, 0o20600, 0o60640, 0o10600, 0o140777, 0o6755, 0o170000, 0))
 DEVICE = st.sampled_from((0, 0x103, 0x12C07, 0xFFFFFFFF))
 CREATE = st.sampled_from((0o100 | 0o200 | 1, 0o100 | 0o200 | 2, 0o100 | 0o200 | 1 | 0o2000000))
+# Nobody is to wait for the other end of a fifo, and what is cut short loses its set-ID bits.
+OPEN = st.sampled_from((0o101, 0o102, 0o501, 0o2, 0o400, 0o402)).map(
+    lambda flags: flags | os.O_NONBLOCK
+)
+HELD = st.sampled_from(("closed", "file", "directory", "place", "minus one")).map(
+    lambda kind: ["descriptor", kind]
+)
+KEPT_BITS = st.sampled_from((0o600, 0o777, 0, 0o4755, 0o2755, 0o1777, 0o20644))
 XATTR = st.sampled_from(
     ("user.x", "trusted.x", "security.x", "security.capability", "user.rootlesscontainers", "x", "")
 ).map(lambda name: ["path", name])  # fmt: skip
@@ -117,6 +125,18 @@ FILE_CALLS = (
     of("mknodat", DESCRIPTOR, PATH, MODE, DEVICE),
     of("open", PATH, CREATE, MODE),
     of("openat", DESCRIPTOR, PATH, CREATE, MODE),
+    of("open", PATH, OPEN, MODE),
+    of("openat", DESCRIPTOR, PATH, OPEN, MODE),
+    of("chmod", PATH, KEPT_BITS),
+    of("fchmod", HELD, KEPT_BITS),
+    of("fchmodat", DESCRIPTOR, PATH, KEPT_BITS),
+    of(
+        "utimensat",
+        HELD,
+        PATH,
+        st.sampled_from((["pointer", "null"],)),
+        st.sampled_from((0, 0x100, 1)),
+    ),
     of("mkdir", PATH, MODE),
     of("mkdirat", DESCRIPTOR, PATH, MODE),
     of("symlink", PATH, PATH),

@@ -208,7 +208,7 @@ class Emulator:
         root = open_directory(b"/")
         try:
             if self.shared.ownership.is_carried(root):
-                fast.begin(os.fstat(root).st_dev)
+                fast.begin(os.fstat(root).st_dev, self._identity.bounding)
         finally:
             os.close(root)
 

@@ -19,7 +19,8 @@ PLACEHOLDER = 0x9C0F1E5B_D372A846
 
 _NUMBER_OFFSET = 16
 _DEVICE_OFFSET = 24
-_FILES_OFFSET = 32
+_CAPABILITIES_OFFSET = 32
+_FILES_OFFSET = 40
 _WORD = 8
 
 
@@ -51,8 +52,12 @@ class FastState:
         """st_dev and st_ino of the file."""
         self._start = os.pread(file, status.st_size, 0).index(MARK)
 
-    def begin(self, device: int) -> None:
-        """Let them answer for files on a device, which carry their records."""
+    def begin(self, device: int, capabilities: int) -> None:
+        """Let them answer for files on a device, which carry their records.
+
+        ``capabilities`` are those that the container's first process may have, a bit set.
+        """
+        self._write(_CAPABILITIES_OFFSET, _packed(capabilities))
         self._write(_DEVICE_OFFSET, _packed(device))
 
     def stop(self) -> None:

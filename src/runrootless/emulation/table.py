@@ -55,6 +55,8 @@ _PTRACE_ATTACH = 16
 _PTRACE_SEIZE = 0x4206
 
 _INT = 0xFFFFFFFF
+_KEPT = 0xFFFFFFFFFFFFFFFF
+_XATTR_CREATE = 1
 
 
 def _equals(argument: int, value: int) -> Condition:
@@ -279,16 +281,28 @@ FAST_TABLE: tuple[Row, ...] = (
 )
 """What is intercepted besides with the fast path, as in ``TABLE``."""
 
-PASSED: dict[str, Condition | None] = {
-    **dict.fromkeys(("newfstatat", "fstat", "statx")),
-    **dict.fromkeys(("getxattr", "lgetxattr", "fgetxattr")),
-    **dict.fromkeys(("listxattr", "llistxattr", "flistxattr")),
+PASSED: dict[str, tuple[Condition, ...]] = {
+    **dict.fromkeys(("newfstatat", "fstat", "statx"), ()),
+    **dict.fromkeys(("getxattr", "lgetxattr", "fgetxattr"), ()),
+    **dict.fromkeys(("listxattr", "llistxattr", "flistxattr"), ()),
+    # What the agent lets the kernel carry out, after a look at the file.
+    **dict.fromkeys(("openat", "mkdir", "mkdirat", "symlink", "symlinkat"), ()),
+    **dict.fromkeys(("chmod", "fchmod", "fchmodat", "fchmodat2", "utimensat"), ()),
+    # Without an owner: that changes the times, and clears the set-ID bits.
+    **dict.fromkeys(
+        ("chown", "lchown", "fchown"),
+        ((1, "SCMP_CMP_EQ", _KEPT, 0), (2, "SCMP_CMP_EQ", _KEPT, 0)),
+    ),
+    "fchownat": ((2, "SCMP_CMP_EQ", _KEPT, 0), (3, "SCMP_CMP_EQ", _KEPT, 0)),
+    # An attribute that is not there: none is replaced.
+    **dict.fromkeys(
+        ("setxattr", "lsetxattr", "fsetxattr"), ((4, "SCMP_CMP_EQ", _XATTR_CREATE, 0),)
+    ),
     # Without a new limit: one who knows the number is not to be somebody else by it.
-    "prlimit64": (2, "SCMP_CMP_EQ", 0, 0),
+    "prlimit64": ((2, "SCMP_CMP_EQ", 0, 0),),
 }
 """The calls of 64-bit programs that the fast path makes, with a number as their sixth argument:
-then they are let through, if the condition holds. They have no more than five arguments, and
-change nothing."""
+then they are let through, if all conditions hold. They have no more than five arguments."""
 
 CHECKS = {
     "open": "open",

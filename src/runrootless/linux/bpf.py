@@ -20,6 +20,9 @@ NUMBER = 0
 ARCHITECTURE = 4
 """Where it has the AUDIT_ARCH_* of the call, 32 bits."""
 
+INSTRUCTION = 8
+"""Where it has the lower half of the address behind the call, on little-endian machines."""
+
 _ARGUMENTS = 16
 _INSTRUCTION = struct.Struct("=HBBI")
 # BPF_LD | BPF_W | BPF_ABS, BPF_ALU | BPF_AND | BPF_K, BPF_JMP | ... | BPF_K, BPF_RET | BPF_K.

@@ -52,7 +52,8 @@ class Identity:
         self._executions = Executions(table)
         # Held while a number is changed.
         self._lock = allocate_lock()
-        self._bounding = 0
+        self.bounding = 0
+        """The capabilities that the container's first process may be given."""
         self.observer: Callable[[int, Credentials], None] | None = None
         """What is given each thread that changes its credentials, or executes a program."""
 
@@ -66,7 +67,7 @@ class Identity:
 
     def joined(self, pid: int) -> None:
         """Take note of what the container's first process ``pid`` may be given. Raises OSError."""
-        self._bounding = bounding_set(pid)
+        self.bounding = bounding_set(pid)
 
     def may(self, pid: int, credentials: Credentials, capability: int) -> bool:
         """Return whether a thread, which has these credentials, has a capability.
@@ -81,8 +82,8 @@ class Identity:
         _, held, _ = capabilities(pid)
         if not held & capability:
             held = bounding_set(pid)
-        if held & ~self._bounding and _is_elsewhere(pid):
-            held &= self._bounding
+        if held & ~self.bounding and _is_elsewhere(pid):
+            held &= self.bounding
         return bool(held & capability)
 
     def may_set_group_id(self, pid: int, credentials: Credentials, group: int) -> bool:
