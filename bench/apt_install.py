@@ -16,7 +16,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from bench.measure import Contender, Report, Sample, interleave, parser
 from bench.stage import COMMAND, Stage, debian_archive, stage
-from bench.ways import PROOT, REAL_ROOT, Way, engine, last_line
+from bench.ways import PROOT, REAL_ROOT, Place, Way, engine, last_line
 from support.processes import Result
 from support.trees import RECIPES
 
@@ -54,6 +54,8 @@ def archive() -> str:
     download = "apt-get install --download-only --yes --install-recommends"
     RECIPES[RECIPE] = [
         "--skip=cleanup/apt",
+        # One of the contenders, which has to be in the tree.
+        "--include=fakeroot",
         f'--customize-hook=chroot "$1" {download} {" ".join(PACKAGES)}',
         # Downloaded by apt outside the tree, and no part of the installation.
         '--customize-hook=rm -f "$1"/var/cache/apt/*.bin',
@@ -112,9 +114,8 @@ class Clock:
         return {what: self.seconds, f"{what}: processor time": spent, **agent}
 
 
-def installed_by(here: Stage, tree: str, way: Way) -> tuple[Sample, Result]:
-    """Install in a fresh copy of the tree; return what it took, and what apt-get said."""
-    place = way.place(here, tree)
+def install(here: Stage, way: Way, place: Place) -> tuple[Sample, Result]:
+    """Install in a tree that nothing has been done with; return what it took, and what was said."""
     policy = forbid_daemons(place.root)
     if way is not REAL_ROOT:
         here.user.give(policy)
@@ -126,7 +127,7 @@ def installed_by(here: Stage, tree: str, way: Way) -> tuple[Sample, Result]:
 
 def sample(here: Stage, tree: str, way: Way) -> Sample:
     """Return what an installation took. That PRoot fails is told, and ends nothing."""
-    taken, result = installed_by(here, tree, way)
+    taken, result = install(here, way, way.place(here, tree))
     if way is not PROOT:
         result.check()
     elif result.returncode:

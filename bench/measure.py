@@ -48,12 +48,13 @@ class Series:
         found: dict[str, None] = {}
         for one_round in self.rounds:
             for name in self.names:
-                found.update(dict.fromkeys(one_round[name]))
+                found.update(dict.fromkeys(one_round.get(name, {})))
         return list(found)
 
     def values(self, name: str, quantity: str) -> list[float]:
         """Return what a contender took in each round in which it gave the quantity."""
-        return [sample[name][quantity] for sample in self.rounds if quantity in sample[name]]
+        samples = [one_round.get(name, {}) for one_round in self.rounds]
+        return [sample[quantity] for sample in samples if quantity in sample]
 
     def median(self, name: str, quantity: str) -> float:
         """Return the middle of a contender's values."""
@@ -86,7 +87,7 @@ class Series:
                 line += "".join(
                     f"{value:10.4g}" for value in (self.median(name, quantity), *_ends(values))
                 )
-                if self.values(self.names[0], quantity):
+                if any(self.values(self.names[0], quantity)):
                     line += f"{self.ratio(name, quantity):10.2f}"
                     line += f"{self.paired_ratio(name, quantity):10.2f}"
                 lines.append(line)
@@ -161,7 +162,10 @@ def machine(command: str) -> dict[str, str]:
         "runrootless": version,
         "load before": _load(),
     }
-    for name, line in (("runc", 0), ("crun", 0), ("proot", None)):
+    for name, line in (
+        *(("runc", 0), ("crun", 0), ("podman", 0), ("fakeroot", 0), ("ch-run", 0)),
+        ("proot", None),
+    ):
         found = _version(name, line)
         if found:
             facts[name] = found
@@ -188,7 +192,14 @@ def _first_line(args: Sequence[str]) -> str:
 
 def _version(name: str, line: int | None) -> str:
     try:
-        done = subprocess.run([name, "--version"], capture_output=True, text=True)
+        # ch-run wants a user, and says its version as if it were an error.
+        done = subprocess.run(
+            [name, "--version"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={"USER": "root", **os.environ},
+        )
     except OSError:
         return ""
     lines = done.stdout.strip().splitlines()
@@ -218,6 +229,11 @@ class Report:
             print(f"  {name} fails: {said}", flush=True)
         self._write()
         return series
+
+    def note(self, text: str) -> None:
+        """Say with the machine what else there is to know of it."""
+        if text:
+            self._machine["note"] = text
 
     def resume(self) -> None:
         """Take over what an earlier run has written to the same file."""

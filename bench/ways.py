@@ -171,6 +171,11 @@ class Fakeroot(Way):
         command = ["unshare", "--user", "--map-root-user", "--mount", "--propagation=slave"]
         return [*command, "sh", "-c", _CHROOT, place.root, self.program, *words]
 
+    def environment(self, here: Stage) -> Mapping[str, str]:
+        """Return what is in the environment besides the user's own."""
+        # It takes EPERM for success, but for an ID that the namespace does not have it is EINVAL.
+        return {"FAKEROOTDONTTRYCHOWN": "1"}
+
 
 class ChRun(Way):
     """Charliecloud's ``ch-run``, with an option, if any."""
