@@ -16,7 +16,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from bench.measure import Contender, Report, Sample, interleave, parser
 from bench.stage import COMMAND, Stage, debian_archive, stage
-from bench.ways import PROOT, REAL_ROOT, Place, Way, engine, last_line
+from bench.ways import PROOT, REAL_ROOT, Place, Way, engine, reason
 from support.processes import Result
 from support.trees import RECIPES
 
@@ -127,11 +127,12 @@ def install(here: Stage, way: Way, place: Place) -> tuple[Sample, Result]:
 
 def sample(here: Stage, tree: str, way: Way) -> Sample:
     """Return what an installation took. That PRoot fails is told, and ends nothing."""
-    taken, result = install(here, way, way.place(here, tree))
+    place = way.place(here, tree)
+    taken, result = install(here, way, place)
     if way is not PROOT:
         result.check()
     elif result.returncode:
-        print(f"{way.name}: {last_line(result)}")
+        print(f"{way.name}: {reason(result, place)}")
     return taken
 
 

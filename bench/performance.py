@@ -15,7 +15,7 @@ from functools import partial
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from bench import apt_install, memory, stat, work
-from bench.measure import Contender, Report, Sample, Series, interleave, parser
+from bench.measure import Contender, Report, Sample, interleave, parser
 from bench.running import QUANTITY, idle, running
 from bench.stage import COMMAND, Stage, build_probe, debian_archive, stage
 from bench.start import UNIFIED, Stopwatch, as_user, is_unified, starts
@@ -29,7 +29,7 @@ from bench.ways import (
     Way,
     engine,
     installed,
-    last_line,
+    reason,
 )
 from support.processes import Result
 
@@ -59,14 +59,14 @@ class Tries:
         self.failures: dict[str, str] = {}
 
     def sample(
-        self, way: Way, run: Callable[[], Result], read: Callable[[Result], Sample]
+        self, way: Way, place: Place, run: Callable[[], Result], read: Callable[[Result], Sample]
     ) -> Sample:
         """Return what was measured; nothing where it failed."""
         if way.name in self.failures:
             return {}
         result = run()
         if result.returncode:
-            self.failures[way.name] = last_line(result)
+            self.failures[way.name] = reason(result, place)
             return {}
         return read(result)
 
@@ -79,6 +79,7 @@ class Performance:
         self._report = report
         self._arguments = arguments
         self._rounds: int = arguments.rounds
+        self._warm_up = 0 if arguments.quick else 1
         self._ways = [REAL_ROOT, *EMULATING, *installed(here, (RUNC, *OTHERS))]
         # That of the jobs: fakeroot has to be in it.
         archive = debian_archive(work.RECIPE)
@@ -101,7 +102,8 @@ class Performance:
         here, tries = self._here, Tries()
         ways = self._starting()
         for way in ways:
-            tries.sample(way, partial(way.run, here, self._place, ["/bin/true"], 60), _nothing)
+            run = partial(way.run, here, self._place, ["/bin/true"], TIMEOUT)
+            tries.sample(way, self._place, run, _nothing)
         able = [way for way in ways if way.name not in tries.failures]
         found = starts(here, Stopwatch(here), able, self._place)
         self._add_times("start", found, ways, tries)
@@ -118,9 +120,9 @@ class Performance:
                 name, started = stack.enter_context(running(here, way, self._place))
                 command = way.execute(name, ["/bin/true"])
                 if started.returncode:
-                    tries.failures[way.name] = last_line(started)
+                    tries.failures[way.name] = reason(started, self._place)
                     continue
-                tries.sample(way, partial(here.user.run, command), _nothing)
+                tries.sample(way, self._place, partial(here.user.run, command), _nothing)
                 if way.name not in tries.failures:
                     found.append(Contender(way.name, partial(stopwatch.time, command)))
             self._add_times("exec", found, ways, tries)
@@ -168,7 +170,9 @@ class Performance:
         ways = []
         for way in self._ways:
             run = partial(way.run, self._here, self._at(way), command, TIMEOUT)
-            ways.append(Contender(way.name, partial(tries.sample, way, run, stat.sample)))
+            ways.append(
+                Contender(way.name, partial(tries.sample, way, self._at(way), run, stat.sample))
+            )
         series = interleave("one call", "µs", ways, self._rounds)
         series.failures = tries.failures
         self._report.add(series)
@@ -177,14 +181,16 @@ class Performance:
         """Measure programs over trees of more and more files, which all contenders share."""
         sizes = [*FILES[: 2 if self._arguments.quick else None]]
         sizes += [MILLION] if self._arguments.million else []
-        measured = work.Work(self._here, dict.fromkeys(self._ways, self._place), BUDGET)
+        measured = work.Work(
+            self._here, dict.fromkeys(self._ways, self._place), BUDGET, self._warm_up
+        )
         for size in sizes:
             jobs = [f"{program} {size}" for program in PROGRAMS]
             missing = [job for job in jobs if not self._report.has(job)]
             if missing:
                 _grow(self._here, self._place.root, size)
             for job in missing:
-                self._report.add(self._job(measured, job))
+                self._report.add(measured.measure(job, self._rounds))
 
     def apt(self) -> None:
         """Measure the installation of seven packages, each time in a fresh tree."""
@@ -206,7 +212,7 @@ class Performance:
         taken, result = apt_install.install(self._here, way, place)
         self._here.trees.discard(place.directory)
         time = {work.QUANTITY: taken.get(apt_install.INSTALLATION, 0.0)}
-        return tries.sample(way, lambda: result, lambda _: time)
+        return tries.sample(way, place, lambda: result, lambda _: time)
 
     def jobs(self) -> None:
         """Measure jobs over trees of many files, each contender in a tree of its own."""
@@ -215,13 +221,9 @@ class Performance:
             return
         here, archive = self._here, debian_archive(work.RECIPE)
         places = {way: work.furnish(here, way.place(here, archive)) for way in self._ways}
-        measured = work.Work(here, places, BUDGET)
+        measured = work.Work(here, places, BUDGET, self._warm_up)
         for job in jobs:
-            self._report.add(self._job(measured, job))
-
-    def _job(self, measured: work.Work, job: str) -> Series:
-        warm_up = 0 if self._arguments.quick else 1
-        return measured.measure(job, self._rounds, warm_up=warm_up)
+            self._report.add(measured.measure(job, self._rounds))
 
 
 def _nothing(_: Result) -> Sample:

@@ -5,6 +5,7 @@ Each is a command line of a user without privileges, but for the real root's.
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from bench.stage import COMMAND, Stage
 from support.bundles import Bundle
 from support.containers import Runrootless
 from support.processes import Result
+
+_REASON = re.compile(r"cannot|denied|error|fail|invalid|not permitted|refused", re.IGNORECASE)
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -216,7 +219,11 @@ def installed(here: Stage, ways: Iterable[Way]) -> list[Way]:
     return [way for way in ways if way.is_there(here)]
 
 
-def last_line(result: Result) -> str:
-    """Return what a command that failed said at its end, and its exit code."""
+def reason(result: Result, place: Place) -> str:
+    """Return the line in which a command that failed says why, and its exit code."""
     said = (result.stderr.strip() or result.stdout.strip() or "no output").splitlines()
-    return f"{said[-1].strip()} ({result.returncode})"
+    # podman warns first that the user has no subordinate IDs.
+    said = [line for line in said if "no subuid ranges" not in line] or said
+    # The last one may only say that there has been an error.
+    found = [line for line in said if _REASON.search(line)] or said[-1:]
+    return f"{found[0].strip().replace(place.root, '')} ({result.returncode})"

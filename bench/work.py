@@ -16,7 +16,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from bench.measure import Contender, Report, Sample, Series, interleave, parser
 from bench.stage import COMMAND, Stage, debian_archive, stage
-from bench.ways import OTHERS, REAL_ROOT, Place, Way, engine, installed, last_line
+from bench.ways import OTHERS, REAL_ROOT, Place, Way, engine, installed, reason
 from support.trees import RECIPES
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -59,35 +59,46 @@ JOBS = {
 class Work:
     """The contenders, each with a tree of its own, so that none finds what another has left.
 
-    One that has taken ``budget`` seconds for a job, in two rounds or more, is not run again.
+    One that has taken ``budget`` seconds for a job is not run again: then its only run counts, be
+    it that which was to warm up.
     """
 
-    def __init__(self, here: Stage, places: Mapping[Way, Place], budget: float = 1e9) -> None:
+    def __init__(
+        self, here: Stage, places: Mapping[Way, Place], budget: float = 1e9, warm_up: int = 1
+    ) -> None:
         self._here = here
         self._places = places
         self._budget = budget
-        self._taken: dict[tuple[str, str], list[float]] = {}
+        self._warm_up = warm_up
+        self._seconds: dict[tuple[str, str], list[float]] = {}
+        self._last: dict[tuple[str, str], Sample] = {}
         self._untried: dict[tuple[str, str], str] = {}
 
     def _sample(self, way: Way, job: str) -> Sample:
-        taken = self._taken.setdefault((way.name, job), [])
-        if (way.name, job) in self._untried or (len(taken) > 1 and sum(taken) > self._budget):
+        key = (way.name, job)
+        seconds = self._seconds.setdefault(key, [])
+        if key in self._untried:
             return {}
-        result = way.run(self._here, self._places[way], ["/srv/jobs.sh", *job.split()], TIMEOUT)
+        if sum(seconds) > self._budget:
+            seconds.append(0.0)
+            return self._last[key] if len(seconds) == 1 + self._warm_up else {}
+        place = self._places[way]
+        result = way.run(self._here, place, ["/srv/jobs.sh", *job.split()], TIMEOUT)
         if result.returncode or not result.stdout.strip().isdigit():
-            self._untried[way.name, job] = last_line(result)
+            self._untried[key] = reason(result, place)
             return {}
-        taken.append(result.seconds)
-        return {QUANTITY: int(result.stdout) / 1e6}
+        seconds.append(result.seconds)
+        self._last[key] = {QUANTITY: int(result.stdout) / 1e6}
+        return self._last[key]
 
     def failures(self, job: str) -> dict[str, str]:
         """Return which contenders could not do a job, and what each said."""
         return {name: said for (name, one), said in self._untried.items() if one == job}
 
-    def measure(self, job: str, rounds: int, *, warm_up: int = 1) -> Series:
+    def measure(self, job: str, rounds: int) -> Series:
         """Measure one job, which may have arguments after spaces."""
         contenders = [Contender(way.name, partial(self._sample, way, job)) for way in self._places]
-        series = interleave(job, "s", contenders, rounds, warm_up=warm_up)
+        series = interleave(job, "s", contenders, rounds, warm_up=self._warm_up)
         series.failures = self.failures(job)
         return series
 
