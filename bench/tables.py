@@ -15,6 +15,8 @@ from bench.work import JOBS
 FAILS = "fails"
 MISSING = "—"
 TIMES = "\N{MULTIPLICATION SIGN}"
+# What a cell may not have.
+BAR = r"\|"
 _QUOTED = re.compile(r"[\u2018'`\"][^\u2019'\"]*[\u2019'\"]")
 
 
@@ -76,6 +78,11 @@ def number(value: float) -> str:
     return f"{value:.3g}" if value < 0.1 else f"{value:.{1 if value >= 10 else 2}f}"
 
 
+def quantity_of(value: float, unit: str) -> str:
+    """Return a figure with its unit; below a second in milliseconds."""
+    return f"{number(1000 * value)} ms" if unit == "s" and value < 1 else f"{number(value)} {unit}"
+
+
 def _spread(values: Sequence[float], unit: str) -> str:
     said = f"{number(statistics.median(values))} {unit}"
     if len(values) > 1:
@@ -88,18 +95,16 @@ def cell(series: Measured, name: str, quantity: str, *, spread: bool = True) -> 
     values = series.of(name, quantity)
     if not values:
         return FAILS if name in series.failures else MISSING
-    if name == series.names[0]:
-        return f"{number(statistics.median(values))} {series.unit}"
     multiples = series.multiples(name, quantity)
-    if not multiples:
-        return f"{number(statistics.median(values))} {series.unit}"
+    if name == series.names[0] or not multiples:
+        return quantity_of(statistics.median(values), series.unit)
     return _spread(multiples if spread else [statistics.median(multiples)], TIMES)
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table of Markdown."""
     lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(one.replace('|', BAR) for one in line)} |" for line in lines)
 
 
 def _rows(
@@ -170,11 +175,13 @@ def _microseconds(series: Measured, name: str, kind: str) -> str:
 
 def starts(figures: Figures) -> str:
     """Return the table of starts and of exec."""
-    both = [series for series in map(figures.series, ("start", "exec")) if series is not None]
+    found = {title: figures.series(title) for title in ("start", "exec")}
+    both = {title: series for title, series in found.items() if series is not None}
+    names = dict.fromkeys(name for series in both.values() for name in series.names)
     rows = []
-    for name in both[0].names if both else ():
+    for name in names:
         cells = []
-        for series in both:
+        for series in both.values():
             (quantity,) = series.quantities()
             values = series.of(name, quantity)
             if values:
@@ -183,7 +190,7 @@ def starts(figures: Figures) -> str:
             else:
                 cells.append(FAILS if name in series.failures else MISSING)
         rows.append([name, *cells])
-    return table(["", "start", "`exec`"], rows)
+    return table(["", *both], rows)
 
 
 def agent(figures: Figures) -> str:
