@@ -48,7 +48,7 @@ MILLION = 1_000_000
 # Files of a directory of the trees of the curves.
 FULL = 100
 # Seconds that a contender may take for a job, in all rounds.
-BUDGET = 12.0
+BUDGET = 8.0
 TIMEOUT = 600.0
 
 

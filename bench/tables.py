@@ -145,6 +145,8 @@ def failures(figures: Figures) -> str:
             alike = _QUOTED.sub("…", message)
             said.setdefault((name, alike), []).append(what)
     rows = [[name, "; ".join(what), f"`{message}`"] for (name, message), what in said.items()]
+    # Those of a contender together; the order stays otherwise.
+    rows.sort(key=lambda row: [name for name, _ in said].index(row[0]))
     return table(["", "fails at", "saying (exit code)"], rows) if rows else ""
 
 
