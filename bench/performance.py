@@ -48,7 +48,7 @@ MILLION = 1_000_000
 # Files of a directory of the trees of the curves.
 FULL = 100
 # Seconds that a contender may take for a job, in all rounds.
-BUDGET = 8.0
+BUDGET = 6.0
 TIMEOUT = 600.0
 
 
@@ -166,7 +166,7 @@ class Performance:
         for place in (self._place, self._oracle):
             build_probe(os.path.join(place.root, "srv", "probe"), static=False)
         tries = Tries()
-        command = ["/srv/probe", "time", "0.02" if self._arguments.quick else "0.1", *CALLERS]
+        command = ["/srv/probe", "time", "0.02" if self._arguments.quick else "0.05", *CALLERS]
         ways = []
         for way in self._ways:
             run = partial(way.run, self._here, self._at(way), command, TIMEOUT)

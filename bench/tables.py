@@ -255,9 +255,7 @@ def readme(figures: Figures) -> str:
         cells = [cell(start, name, quantity, spread=False) for name in names]
         rows.append(["start of `/bin/true`; runc alone in place of real root", *cells])
     facts = figures.machine
-    said = (
-        f"{facts['cores']} cores of an {facts['processor']}, Linux {facts['kernel'].split('-')[0]}"
-    )
-    said += f", load before {facts['load before'].split()[0]}"
+    said = f"{facts['cores']} cores ({facts['processor']}), Linux {facts['kernel'].split('-')[0]}"
+    said += f", a load of {facts['load before'].split()[0]} before"
     said += f"; {facts['note']}" if "note" in facts else ""
     return f"{table(['', *_FEW], rows)}\n\nOn {said}."
