@@ -10,12 +10,14 @@ import os
 import resource
 import sys
 import time
+from functools import partial
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from bench.measure import Contender, Report, Sample, interleave, parser
-from bench.stage import COMMAND, Stage, debian_archive, proot_is_there, stage
-from support.containers import Runrootless
+from bench.stage import COMMAND, Stage, debian_archive, stage
+from bench.ways import PROOT, REAL_ROOT, Place, Way, engine, reason
+from support.processes import Result
 from support.trees import RECIPES
 
 PACKAGES = (
@@ -52,6 +54,8 @@ def archive() -> str:
     download = "apt-get install --download-only --yes --install-recommends"
     RECIPES[RECIPE] = [
         "--skip=cleanup/apt",
+        # One of the contenders, which has to be in the tree.
+        "--include=fakeroot",
         f'--customize-hook=chroot "$1" {download} {" ".join(PACKAGES)}',
         # Downloaded by apt outside the tree, and no part of the installation.
         '--customize-hook=rm -f "$1"/var/cache/apt/*.bin',
@@ -110,40 +114,25 @@ class Clock:
         return {what: self.seconds, f"{what}: processor time": spent, **agent}
 
 
-def real_root(here: Stage, tree: str) -> Sample:
-    """Install as the real root in a chroot."""
-    _, root = here.oracle_copy(tree)
-    forbid_daemons(root)
+def install(here: Stage, way: Way, place: Place) -> tuple[Sample, Result]:
+    """Install in a tree that nothing has been done with; return what it took, and what was said."""
+    policy = forbid_daemons(place.root)
+    if way is not REAL_ROOT:
+        here.user.give(policy)
     clock = Clock()
-    result = here.chroot(root, INSTALL, TIMEOUT)
-    taken = clock.stop()
-    result.check()
-    return taken
-
-
-def runrootless(here: Stage, tree: str, *options: str) -> Sample:
-    """Install in a container of runrootless, with these global options."""
-    directory, root = here.rootless_copy(tree)
-    here.user.give(forbid_daemons(root))
-    bundle = here.bundle(directory, root, INSTALL)
-    clock = Clock()
-    result = Runrootless(here.user, options).run(bundle, timeout=TIMEOUT)
-    taken = clock.stop()
-    result.check()
-    return taken
-
-
-def proot(here: Stage, tree: str) -> Sample:
-    """Install under PRoot. That it fails is told, and does not end the benchmark."""
-    _, root = here.rootless_copy(tree)
-    here.user.give(forbid_daemons(root))
-    clock = Clock()
-    result = here.proot(root, INSTALL, TIMEOUT)
+    result = way.run(here, place, INSTALL, TIMEOUT)
     failed = f"{INSTALLATION}, which failed ({result.returncode})"
-    taken = clock.stop(failed if result.returncode else INSTALLATION)
-    if result.returncode:
-        last = (result.stderr.strip() or result.stdout.strip()).splitlines()[-1:]
-        print(f"PRoot: exit code {result.returncode}: {' '.join(last)}")
+    return clock.stop(failed if result.returncode else INSTALLATION), result
+
+
+def sample(here: Stage, tree: str, way: Way) -> Sample:
+    """Return what an installation took. That PRoot fails is told, and ends nothing."""
+    place = way.place(here, tree)
+    taken, result = install(here, way, place)
+    if way is not PROOT:
+        result.check()
+    elif result.returncode:
+        print(f"{way.name}: {reason(result, place)}")
     return taken
 
 
@@ -153,21 +142,16 @@ def main() -> None:
     options.add_argument("--proot", action="store_true", help="also under PRoot")
     options.add_argument("--thorough", action="store_true", help="also with that engine")
     arguments = options.parse_args()
-    if arguments.proot and not proot_is_there():
-        raise SystemExit("PRoot is not installed")
     report = Report("apt_install", COMMAND, arguments.json)
     adopt_orphans()
     with stage() as here:
+        if arguments.proot and not PROOT.is_there(here):
+            raise SystemExit("PRoot is not installed")
         tree = archive()
-        ways = [
-            Contender("real root", lambda: real_root(here, tree)),
-            Contender("runrootless", lambda: runrootless(here, tree)),
-        ]
-        if arguments.thorough:
-            words = ("--engine", "thorough")
-            ways.append(Contender("thorough", lambda: runrootless(here, tree, *words)))
-        if arguments.proot:
-            ways.append(Contender("PRoot", lambda: proot(here, tree)))
+        compared: list[Way] = [REAL_ROOT, engine("notify", "runrootless")]
+        compared += [engine("thorough")] if arguments.thorough else []
+        compared += [PROOT] if arguments.proot else []
+        ways = [Contender(way.name, partial(sample, here, tree, way)) for way in compared]
         # Unpacked before the first round.
         here.trees.oracle(tree)
         here.trees.rootless(tree)

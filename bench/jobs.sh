@@ -66,6 +66,10 @@ npm)
     before() { mkdir "$scratch"; }
     job() { (cd "$scratch" && npm install --silent --offline --no-audit --no-fund $all/package.tgz >/dev/null); }
     ;;
+# Over the tree of so many files that performance.py has made.
+find-in) job() { find "/srv/curve/$2" -ls >/dev/null; } ;;
+du-in) job() { du -s "/srv/curve/$2" >/dev/null; } ;;
+tar-in) job() { tar -C /srv/curve -c "$2" | cat >/dev/null; } ;;
 *)
     echo "no such job: $1" >&2
     exit 2
@@ -75,7 +79,7 @@ esac
 rm -rf "$scratch"
 before
 began=${EPOCHREALTIME/./}
-job
+job "$@"
 ended=${EPOCHREALTIME/./}
 after
 printf '%s\n' "$((ended - began))"

@@ -40,18 +40,21 @@ class Series:
         self.unit = unit
         self.names = list(names)
         self.rounds: list[dict[str, Sample]] = []
+        self.failures: dict[str, str] = {}
+        """Which contenders could not do it, and what each said."""
 
     def quantities(self) -> list[str]:
         """Return the quantities in the order in which they were measured."""
         found: dict[str, None] = {}
         for one_round in self.rounds:
             for name in self.names:
-                found.update(dict.fromkeys(one_round[name]))
+                found.update(dict.fromkeys(one_round.get(name, {})))
         return list(found)
 
     def values(self, name: str, quantity: str) -> list[float]:
         """Return what a contender took in each round in which it gave the quantity."""
-        return [sample[name][quantity] for sample in self.rounds if quantity in sample[name]]
+        samples = [one_round.get(name, {}) for one_round in self.rounds]
+        return [sample[quantity] for sample in samples if quantity in sample]
 
     def median(self, name: str, quantity: str) -> float:
         """Return the middle of a contender's values."""
@@ -65,7 +68,8 @@ class Series:
         """Return the median of the multiples of the baseline within each round."""
         baseline = self.values(self.names[0], quantity)
         values = self.values(name, quantity)
-        return statistics.median(v / b for v, b in zip(values, baseline, strict=True))
+        # One that is not run in all rounds is left out of the last ones.
+        return statistics.median(v / b for v, b in zip(values, baseline, strict=False))
 
     def table(self) -> str:
         """Return the figures as text, one line for each quantity of each contender."""
@@ -83,7 +87,7 @@ class Series:
                 line += "".join(
                     f"{value:10.4g}" for value in (self.median(name, quantity), *_ends(values))
                 )
-                if self.values(self.names[0], quantity):
+                if any(self.values(self.names[0], quantity)):
                     line += f"{self.ratio(name, quantity):10.2f}"
                     line += f"{self.paired_ratio(name, quantity):10.2f}"
                 lines.append(line)
@@ -98,6 +102,7 @@ class Series:
                 name: {quantity: self.values(name, quantity) for quantity in self.quantities()}
                 for name in self.names
             },
+            "failures": self.failures,
         }
 
 
@@ -157,7 +162,10 @@ def machine(command: str) -> dict[str, str]:
         "runrootless": version,
         "load before": _load(),
     }
-    for name, line in (("runc", 0), ("crun", 0), ("proot", None)):
+    for name, line in (
+        *(("runc", 0), ("crun", 0), ("podman", 0), ("fakeroot", 0), ("ch-run", 0)),
+        ("proot", None),
+    ):
         found = _version(name, line)
         if found:
             facts[name] = found
@@ -184,7 +192,14 @@ def _first_line(args: Sequence[str]) -> str:
 
 def _version(name: str, line: int | None) -> str:
     try:
-        done = subprocess.run([name, "--version"], capture_output=True, text=True)
+        # ch-run wants a user, and says its version as if it were an error.
+        done = subprocess.run(
+            [name, "--version"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={"USER": "root", **os.environ},
+        )
     except OSError:
         return ""
     lines = done.stdout.strip().splitlines()
@@ -203,14 +218,32 @@ class Report:
         self._name = name
         self._path = path
         self._machine = machine(command)
-        self._series: list[Series] = []
+        self._series: list[dict[str, object]] = []
         self._verdicts: list[str] = []
 
     def add(self, series: Series) -> Series:
         """Take in what was measured, and print it."""
-        self._series.append(series)
+        self._series.append(series.as_json())
         print(series.table(), flush=True)
+        for name, said in series.failures.items():
+            print(f"  {name} fails: {said}", flush=True)
+        self._write()
         return series
+
+    def note(self, text: str) -> None:
+        """Say with the machine what else there is to know of it."""
+        if text:
+            self._machine["note"] = text
+
+    def resume(self) -> None:
+        """Take over what an earlier run has written to the same file."""
+        if self._path is not None and os.path.exists(self._path):
+            with open(self._path) as file:
+                self._series = json.load(file)["series"]
+
+    def has(self, title: str) -> bool:
+        """Return whether a series of this title is among what was measured."""
+        return any(series["title"] == title for series in self._series)
 
     def judge(self, what: str, value: float, target: float, unit: str = "") -> None:
         """Hold a figure against its target."""
@@ -223,16 +256,22 @@ class Report:
             print(line)
         for key, value in self._machine.items():
             print(f"{key}: {value}")
-        if self._path is not None:
-            content = {
-                "benchmark": self._name,
-                "machine": self._machine,
-                "verdicts": self._verdicts,
-                "series": [series.as_json() for series in self._series],
-            }
-            with open(self._path, "w") as file:
-                json.dump(content, file, indent=2)
-                file.write("\n")
+        self._write()
+
+    def _write(self) -> None:
+        if self._path is None:
+            return
+        content = {
+            "benchmark": self._name,
+            "machine": {**self._machine, "load after": _load()},
+            "verdicts": self._verdicts,
+            "series": self._series,
+        }
+        # Whole or not at all: the measurement may be broken off.
+        with open(f"{self._path}.new", "w") as file:
+            json.dump(content, file, indent=1)
+            file.write("\n")
+        os.replace(f"{self._path}.new", self._path)
 
 
 def parser(description: str, rounds: int) -> argparse.ArgumentParser:

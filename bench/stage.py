@@ -1,7 +1,6 @@
 """What the benchmarks run on: the tests' user, trees and oracle, and a C probe."""
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from support.processes import Result
 from support.trees import Trees, debian_archive
 from support.users import AS_ROOT, Account, Unprivileged
 
-__all__ = ["COMMAND", "Stage", "build_probe", "debian_archive", "proot_is_there", "stage"]
+__all__ = ["COMMAND", "Stage", "build_probe", "debian_archive", "stage"]
 
 _PROBE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "probe.c")
 
@@ -46,17 +45,6 @@ class Stage:
         """Write the regular bundle of a container that runs a command."""
         return self.runrootless.bundle_at(directory, root).set(args)
 
-    def proot(self, root: str, args: Sequence[str], timeout: float) -> Result:
-        """Run a command as the user under PRoot, which needs no runtime."""
-        environment = {
-            "HOME": "/root",
-            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            # It shows the host's /tmp in the container, and in it the user's own.
-            "PROOT_TMP_DIR": self.user.home,
-        }
-        command = ["proot", "-S", root, "-w", "/", *args]
-        return self.user.run(command, env=environment, timeout=timeout)
-
 
 @contextmanager
 def stage() -> Iterator[Stage]:
@@ -76,12 +64,8 @@ def stage() -> Iterator[Stage]:
         trees.close()
 
 
-def proot_is_there() -> bool:
-    """Return whether PRoot is installed."""
-    return shutil.which("proot") is not None
-
-
-def build_probe(path: str) -> None:
-    """Compile the probe, statically, so that any tree can run it."""
-    subprocess.run(["gcc", "-O2", "-static", "-Wall", "-o", path, _PROBE], check=True)
+def build_probe(path: str, *, static: bool = True) -> None:
+    """Compile the probe: statically, so that any tree can run it, or for one like the host's."""
+    options = ["-static"] if static else []
+    subprocess.run(["gcc", "-O2", *options, "-Wall", "-o", path, _PROBE], check=True)
     os.chmod(path, 0o755)

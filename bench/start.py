@@ -11,14 +11,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from bench.measure import Contender, Report, Sample, Series, interleave, parser
 from bench.stage import COMMAND, Stage, debian_archive, stage
+from bench.ways import PODMAN, PROOT, Place, Way, installed, rootless_bundle
 
 PYTHON = "/usr/bin/python3"
 QUANTITY = "start to end"
@@ -30,40 +30,28 @@ _TIMEOUT = 60.0
 UNIFIED = "umount -l /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup"
 
 
-def rootless_bundle(here: Stage, directory: str, rootfs: str) -> None:
-    """Write the bundle that runrootless derives, but for the emulation, without its help."""
-    here.user.run(["runc", "spec", "--rootless"], cwd=directory).check()
-    path = os.path.join(directory, "config.json")
-    with open(path) as file:
-        config: dict[str, Any] = json.load(file)
-    config["root"] = {"path": rootfs, "readonly": False}
-    config["process"].update(args=["/bin/true"], terminal=False)
-    for name in ("/etc/resolv.conf", "/etc/hosts"):
-        options = ["bind", "nosuid", "noexec", "nodev", "ro"]
-        config["mounts"].append(
-            {"destination": name, "type": "bind", "source": name, "options": options}
-        )
-    with open(path, "w") as file:
-        json.dump(config, file, indent="\t")
-
-
 class Stopwatch:
     """Times commands as the user. Used in a process that has become the user."""
 
-    def __init__(self, here: Stage) -> None:
+    def __init__(self, here: Stage, *, alone: bool = True) -> None:
         self._environment = here.user.env
         self._directory = os.path.join(here.user.runtime_dir, "runrootless")
+        # Whether no container is there but those that it starts.
+        self._alone = alone
 
-    def time(self, args: Sequence[str]) -> Sample:
+    def time(self, args: Sequence[str], environment: Mapping[str, str] | None = None) -> Sample:
         """Run a command and return its milliseconds; it must end with 0."""
         null = [(os.POSIX_SPAWN_OPEN, fd, "/dev/null", os.O_RDWR, 0) for fd in (0, 1)]
+        program = shutil.which(args[0]) or args[0]
+        variables = {**self._environment, **(environment or {})}
         began = time.perf_counter()
-        pid = os.posix_spawn(args[0], list(args), self._environment, file_actions=null)
+        pid = os.posix_spawn(program, list(args), variables, file_actions=null)
         _, status = os.waitpid(pid, 0)
         taken = time.perf_counter() - began
         if status:
             raise SystemExit(f"{' '.join(args)}: exit code {os.waitstatus_to_exitcode(status)}")
-        self._await_quiet()
+        if self._alone:
+            self._await_quiet()
         return {QUANTITY: taken * 1000}
 
     def _await_quiet(self) -> None:
@@ -121,19 +109,13 @@ def contenders(stopwatch: Stopwatch, runtime: str, plain: str, regular: str) -> 
     ]
 
 
-def others(stopwatch: Stopwatch, runtime: str, rootfs: str) -> list[Contender]:
-    """Return other programs that run /bin/true in the tree for the same user, if installed."""
-    path = shutil.which(runtime)
-    podman = ["--cgroup-manager=cgroupfs", f"--runtime={path}", "run", "--rm", "--network=host"]
-    commands = {
-        "proot": ["-0", "-r", rootfs, "-w", "/", "/bin/true"],
-        "podman": [*podman, "--rootfs", rootfs, "/bin/true"],
-    }
+def starts(here: Stage, stopwatch: Stopwatch, ways: Iterable[Way], place: Place) -> list[Contender]:
+    """Return what starts /bin/true in a place, in each of these ways."""
     found = []
-    for name, words in commands.items():
-        program = shutil.which(name)
-        if program is not None:
-            found.append(Contender(name, partial(stopwatch.time, [program, *words])))
+    for way in ways:
+        command = way.command(here, place, ["/bin/true"])
+        run = partial(stopwatch.time, command, way.environment(here))
+        found.append(Contender(way.name, run))
     return found
 
 
@@ -165,7 +147,8 @@ def main() -> None:
         stopwatch = Stopwatch(here)
         ways = contenders(stopwatch, arguments.runtime, plain, regular.path)
         if arguments.others:
-            ways += others(stopwatch, arguments.runtime, rootfs)
+            place = Place(directory, rootfs)
+            ways += starts(here, stopwatch, installed(here, (PROOT, PODMAN)), place)
         report.add(
             as_user(
                 here,

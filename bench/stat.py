@@ -13,7 +13,8 @@ from functools import partial
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from bench.measure import Contender, Report, Sample, interleave, parser
-from bench.stage import COMMAND, Stage, build_probe, debian_archive, proot_is_there, stage
+from bench.stage import COMMAND, Stage, build_probe, debian_archive, stage
+from bench.ways import PROOT, Place
 from support.containers import Runrootless
 from support.processes import Result
 
@@ -57,7 +58,8 @@ def contenders(
         run = partial(Runrootless(here.user, program=program).run, bundle, timeout=timeout)
         found.append(Contender(program, partial(_sample_of, run)))
     if with_proot:
-        found.append(Contender("PRoot", lambda: sample(here.proot(rootless, command, timeout))))
+        place = Place(directory, rootless)
+        found.append(Contender("PRoot", lambda: sample(PROOT.run(here, place, command, timeout))))
     return found
 
 
@@ -72,7 +74,7 @@ def main() -> None:
     report = Report("stat", COMMAND, arguments.json)
     with stage() as here:
         ways = contenders(
-            here, arguments.seconds, proot_is_there() and not arguments.beside, arguments.beside
+            here, arguments.seconds, PROOT.is_there(here) and not arguments.beside, arguments.beside
         )
         report.add(interleave("one system call", "µs", ways, arguments.rounds))
     report.close()

@@ -9,19 +9,15 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from bench.measure import Contender, Report, Sample, Series, interleave, parser
 from bench.stage import COMMAND, Stage, debian_archive, stage
-from support.bundles import Bundle
-from support.containers import Runrootless
-from support.processes import Result
+from bench.ways import OTHERS, REAL_ROOT, Place, Way, engine, installed, reason
 from support.trees import RECIPES
-
-Ways = dict[str, Callable[[list[str]], Result]]
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 QUANTITY = "time"
@@ -59,87 +55,71 @@ JOBS = {
     "npm": "`npm install` of 2,000 files",
 }
 
-# The user's own, in which the kernel shows them as root: what fakeroot needs for a chroot.
-_CHROOT = """
-mount --rbind /proc "$0/proc" && mount --rbind /dev "$0/dev" && root=$0 && exec chroot "$root" "$@"
-"""
-
 
 class Work:
-    """The contenders, each with a tree of its own, so that none finds what another has left."""
+    """The contenders, each with a tree of its own, so that none finds what another has left.
 
-    def __init__(self, here: Stage, archive: str) -> None:
+    One that has taken ``budget`` seconds for a job is not run again: then its only run counts, be
+    it that which was to warm up.
+    """
+
+    def __init__(
+        self, here: Stage, places: Mapping[Way, Place], budget: float = 1e9, warm_up: int = 1
+    ) -> None:
         self._here = here
-        self._archive = archive
+        self._places = places
+        self._budget = budget
+        self._warm_up = warm_up
+        self._seconds: dict[tuple[str, str], list[float]] = {}
+        self._last: dict[tuple[str, str], Sample] = {}
         self._untried: dict[tuple[str, str], str] = {}
 
-    def _sample(self, name: str, job: str, run: Callable[[list[str]], Result]) -> Sample:
-        if (name, job) in self._untried:
+    def _sample(self, way: Way, job: str) -> Sample:
+        key = (way.name, job)
+        seconds = self._seconds.setdefault(key, [])
+        if key in self._untried:
             return {}
-        result = run(["/srv/jobs.sh", job])
+        if sum(seconds) > self._budget:
+            seconds.append(0.0)
+            return self._last[key] if len(seconds) == 1 + self._warm_up else {}
+        place = self._places[way]
+        result = way.run(self._here, place, ["/srv/jobs.sh", *job.split()], TIMEOUT)
         if result.returncode or not result.stdout.strip().isdigit():
-            last = (result.stderr.strip() or result.stdout.strip() or "no output").splitlines()[-1]
-            self._untried[name, job] = f"{name}: {job}: {result.returncode}: {last}"
+            self._untried[key] = reason(result, place)
             return {}
-        return {QUANTITY: int(result.stdout) / 1e6}
+        seconds.append(result.seconds)
+        self._last[key] = {QUANTITY: int(result.stdout) / 1e6}
+        return self._last[key]
 
-    def failures(self) -> list[str]:
-        """Return a line for each job that a contender could not do."""
-        return list(self._untried.values())
+    def failures(self, job: str) -> dict[str, str]:
+        """Return which contenders could not do a job, and what each said."""
+        return {name: said for (name, one), said in self._untried.items() if one == job}
 
-    def _furnish(self, root: str) -> str:
-        path = os.path.join(root, "srv", "jobs.sh")
-        shutil.copy(os.path.join(HERE, "jobs.sh"), path)
-        self._here.user.give(path)
-        return root
+    def measure(self, job: str, rounds: int) -> Series:
+        """Measure one job, which may have arguments after spaces."""
+        contenders = [Contender(way.name, partial(self._sample, way, job)) for way in self._places]
+        series = interleave(job, "s", contenders, rounds, warm_up=self._warm_up)
+        series.failures = self.failures(job)
+        return series
 
-    def ways(self, engines: Sequence[str], *, alone: bool) -> Ways:
-        """Return how each contender runs a command. The first one is the real root."""
-        here = self._here
-        _, oracle = here.oracle_copy(self._archive)
-        shutil.copy(os.path.join(HERE, "jobs.sh"), os.path.join(oracle, "srv"))
-        found: Ways = {"real root": lambda words: here.chroot(oracle, words, TIMEOUT)}
-        for engine in engines:
-            directory, root = here.rootless_copy(self._archive)
-            bundle = here.bundle(directory, self._furnish(root), ["/srv/jobs.sh"])
-            found[engine] = partial(self._runrootless, bundle, engine.split())
-        others: dict[str, Callable[[str, list[str]], Result]] = {
-            "PRoot": lambda root, words: here.proot(root, words, TIMEOUT),
-            "fakeroot": self._fakeroot,
-            "podman": self._podman,
-            "ch-run": self._ch_run,
-        }
-        for name, run in others.items():
-            needed = {"PRoot": "proot", "fakeroot": "unshare"}.get(name, name)
-            if not alone and shutil.which(needed) is not None:
-                _, root = here.rootless_copy(self._archive)
-                found[name] = partial(run, self._furnish(root))
-        return found
 
-    def _runrootless(self, bundle: Bundle, options: list[str], words: list[str]) -> Result:
-        runrootless = Runrootless(self._here.user, ["--engine", *options])
-        return runrootless.run(bundle.set(words), timeout=TIMEOUT)
+def furnish(here: Stage, place: Place) -> Place:
+    """Put the jobs into a tree."""
+    path = os.path.join(place.root, "srv", "jobs.sh")
+    shutil.copy(os.path.join(HERE, "jobs.sh"), path)
+    here.user.give(path)
+    return place
 
-    def _fakeroot(self, root: str, words: list[str]) -> Result:
-        command = ["unshare", "--user", "--map-root-user", "--mount", "--propagation=slave"]
-        command += ["sh", "-c", _CHROOT, root, "fakeroot", *words]
-        return self._here.user.run(command, timeout=TIMEOUT)
 
-    def _podman(self, root: str, words: list[str]) -> Result:
-        command = ["podman", "--cgroup-manager=cgroupfs", f"--runtime={shutil.which('runc')}"]
-        command += ["run", "--rm", "--network=host", "--rootfs", root, *words]
-        return self._here.user.run(command, timeout=TIMEOUT)
+def in_memory(here: Stage) -> None:
+    """Put the trees onto a tmpfs, in a mount namespace of the program's own."""
+    mount = ["mount", "-t", "tmpfs", "-o", "mode=755,size=90%", "tmpfs", here.trees.directory]
+    subprocess.run(mount, check=True)
 
-    def _ch_run(self, root: str, words: list[str]) -> Result:
-        command = ["ch-run", "--write", "--uid=0", "--gid=0", root, "--", *words]
-        return self._here.user.run(command, timeout=TIMEOUT)
 
-    def measure(self, job: str, ways: Ways, rounds: int) -> Series:
-        """Measure one job."""
-        contenders = [
-            Contender(name, partial(self._sample, name, job, run)) for name, run in ways.items()
-        ]
-        return interleave(job, "s", contenders, rounds, warm_up=1)
+def leave_memory(here: Stage) -> None:
+    """Take that tmpfs away."""
+    subprocess.run(["umount", "--lazy", here.trees.directory], check=False)
 
 
 def row(series: Series, names: Sequence[str]) -> str:
@@ -174,22 +154,24 @@ def main() -> None:
         command = ["unshare", "--mount", "--propagation=slave", *again]
         raise SystemExit(subprocess.run(command).returncode)
     report = Report("work", COMMAND, arguments.json)
+    engines = [engine(words) for words in arguments.engine or ("notify", "thorough")]
     with stage() as here:
-        archive = debian_archive(RECIPE)
-        mount = ["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", here.trees.directory]
-        subprocess.run(mount, check=True)
+        in_memory(here)
         try:
-            work = Work(here, archive)
-            ways = work.ways(arguments.engine or ["notify", "thorough"], alone=arguments.alone)
-            rows = []
-            for job in arguments.job or JOBS:
-                series = report.add(work.measure(job, ways, arguments.rounds))
-                rows.append(row(series, list(ways)))
+            ways = [REAL_ROOT, *engines, *([] if arguments.alone else installed(here, OTHERS))]
+            archive = debian_archive(RECIPE)
+            work = Work(here, {way: furnish(here, way.place(here, archive)) for way in ways})
+            names = [way.name for way in ways]
+            measured = [
+                report.add(work.measure(job, arguments.rounds)) for job in arguments.job or JOBS
+            ]
         finally:
-            subprocess.run(["umount", "--lazy", here.trees.directory], check=False)
-    print(f"\n| work | {' | '.join(ways)} |\n|{' --- |' * (len(ways) + 1)}")
-    print("\n".join(rows))
-    print("\n".join(work.failures()))
+            leave_memory(here)
+    print(f"\n| work | {' | '.join(names)} |\n|{' --- |' * (len(names) + 1)}")
+    print("\n".join(row(series, names) for series in measured))
+    for series in measured:
+        for name, said in series.failures.items():
+            print(f"{name}: {series.title}: {said}")
     report.close()
 
 
