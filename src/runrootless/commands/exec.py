@@ -75,7 +75,8 @@ def prepare(invocation: Invocation) -> list[str]:
         if invocation.options.is_on("debug") and os.path.lexists(os.path.join(root, container_id)):
             _say_plain(invocation, container_id)
         return invocation.unchanged()
-    if parsed.is_on("tty") and not parsed.is_on("detach"):
+    # With a process in a file, that says whether it has a terminal.
+    if parsed.is_on("tty") and not parsed.is_on("detach") and not process_file:
         requirements.require_terminal("exec --tty")
     pid = invocation.runtime.init_pid(os.path.join(root, container_id))
     if pid is not None:
