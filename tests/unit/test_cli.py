@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import runrootless
 from runrootless import cli
 from runrootless.command_line import manual
 from support.commands import Command
@@ -680,7 +681,7 @@ def test_the_start_is_quick(command: Command, words: list[str]) -> None:
     )
     # "-S": the venv's site imports some of them itself.
     arguments = [sys.executable, "-S", "-c", script, "--runtime", command.runtime, *words]
-    path = [entry for entry in sys.path if os.path.isdir(os.path.join(entry, "runrootless"))]
+    path = [os.path.dirname(os.path.dirname(runrootless.__file__))]
     done = command.user.run(arguments, env={"PYTHONPATH": path[0]}).check()
     imported = set(done.stdout.split())
     assert "runrootless.cli" in imported
@@ -697,7 +698,7 @@ def test_the_agent_starts_quickly() -> None:
         "import runrootless.agent.process\n"
         "print(*sorted(set(sys.modules) - before), sep='\\n')\n"
     )
-    path = [entry for entry in sys.path if os.path.isdir(os.path.join(entry, "runrootless"))]
+    path = [os.path.dirname(os.path.dirname(runrootless.__file__))]
     done = subprocess.run(
         [sys.executable, "-S", "-c", script],
         env={"PYTHONPATH": path[0]},
