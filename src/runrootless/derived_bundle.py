@@ -163,23 +163,7 @@ def derive(
     elif has_dns:
         name_service.add_host_files(spec, host, directory)
     rootfs = spec["root"]["path"]
-    parent, name = os.path.split(rootfs)
-    # In the bundle where the directory that the rootfs is in is somebody else's.
-    bundle = os.path.abspath(bundle)
-    side_stores = [f"{parent}/.{name}.", f"{bundle}/.{name}."]
-    if not has_new_user_namespace(spec):
-        from runrootless.integrations import image_owners
-
-        with interrupts.Raised():
-            is_of_image = image_owners.restore(rootfs)
-        if is_of_image:
-            # Beside the rootfs they would be in the way of who removes that, or stay for ever.
-            side_stores = [os.path.join(bundle, SIDE_STORES)]
-    if _has_override(rootfs):
-        from runrootless.integrations import override_stat
-
-        with interrupts.Raised():
-            override_stat.restore(rootfs)
+    side_stores = restore_owners(spec, bundle, rootfs)
     spec[MEMORY]["engine"] = choice.name
     choice.engine.apply(spec, directory, identity)
     has_fast_path, slow = False, None
@@ -229,6 +213,32 @@ def _share_credentials(neighbour: Neighbour, directory: str) -> None:
         raise Error(
             f"cannot share {neighbour.directory}/{CREDENTIALS_NAME}: {error.strerror}"
         ) from None
+
+
+def restore_owners(spec: dict[str, Any], bundle: str, rootfs: str) -> list[str]:
+    """Record the owners that other programs have kept of the files of a root file system.
+
+    ``rootfs`` is its absolute path, ``bundle`` that of the directory of ``spec``. Return what the
+    paths of the side stores begin with. Raises Error.
+    """
+    parent, name = os.path.split(rootfs)
+    # In the bundle where the directory that the rootfs is in is somebody else's.
+    bundle = os.path.abspath(bundle)
+    side_stores = [f"{parent}/.{name}.", f"{bundle}/.{name}."]
+    if not has_new_user_namespace(spec):
+        from runrootless.integrations import image_owners
+
+        with interrupts.Raised():
+            is_of_image = image_owners.restore(rootfs)
+        if is_of_image:
+            # Beside the rootfs they would be in the way of who removes that, or stay for ever.
+            side_stores = [os.path.join(bundle, SIDE_STORES)]
+    if _has_override(rootfs):
+        from runrootless.integrations import override_stat
+
+        with interrupts.Raised():
+            override_stat.restore(rootfs)
+    return side_stores
 
 
 def _has_override(rootfs: str) -> bool:

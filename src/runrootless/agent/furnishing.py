@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from runrootless.agent.confinement import confine_worker, use_permitted
+from runrootless.containers.background import said_by_child
 from runrootless.emulation.files.furnishing import Node
 from runrootless.errors import Error
 from runrootless.linux.mounts import mounted
@@ -33,27 +34,22 @@ def furnish(
 
     ``after_joining`` is called there when paths lead into the container. Raises Error.
     """
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
+
+    def make_all() -> str:
         try:
             _furnish_here(devices, views, emulator, after_joining)
-            os._exit(0)
         except OSError as error:
             path = error.filename
             if path and len(path) > _PATH_SHOWN:
                 path = f"{path[:_PATH_SHOWN]}..."
             what = f"make the device {path}" if path else "make devices"
-            os.write(writer, os.fsencode(f"cannot {what}: {error.strerror}"))
+            return f"cannot {what}: {error.strerror}"
         except BaseException as error:
-            os.write(writer, b"cannot make devices: see --log")
             log.exception("making devices", error)
-        finally:
-            os._exit(1)
-    os.close(writer)
-    with open(reader, encoding="utf-8", errors="replace") as file:
-        problem = file.read()
-    _, status = os.waitpid(child, 0)
+            return "cannot make devices: see --log"
+        return ""
+
+    problem, status = said_by_child(make_all)
     if os.WIFSIGNALED(status):
         raise Error(f"cannot make devices: signal {os.WTERMSIG(status)} has ended what does")
     if problem or status:

@@ -10,7 +10,7 @@ from runrootless.command_line import own
 from runrootless.command_line.runc import ATTACH
 from runrootless.engines import notify_traced
 from runrootless.errors import Error
-from runrootless.tracing import subjects
+from runrootless.tracing import subjects, tasks
 from runrootless.tracing.tracee import EndedError, Tracee
 
 TYPE_CHECKING = False
@@ -31,14 +31,14 @@ def run(options: Parsed) -> int:
         raise Error(f"attach takes the ID of a process, not {text}")
     process = int(text)
     choice = engines.choose(parsed.get("engine") or options.get("engine"), "")
-    if choice.name not in notify_traced.NAMES:
-        raise Error(f"attach takes {' or '.join(notify_traced.NAMES)}, not {choice.name}")
+    if choice.name not in engines.WITH_LISTENER:
+        raise Error(f"attach takes {' or '.join(engines.WITH_LISTENER)}, not {choice.name}")
     subjects.require_traceable()
     for one in _processes(process):
         try:
             subjects.require_fit(one)
         except Error:
-            if one == process or not subjects.has_ended(one):
+            if one == process or not tasks.has_ended(one):
                 raise
     agent = notify_traced.Agent(
         choice.name,
@@ -84,7 +84,7 @@ def _stop(tracee: Tracee, process: int) -> bool:
         return False
     except PermissionError:
         # Of one that has ended nobody says so.
-        if one != process and subjects.has_ended(one):
+        if one != process and tasks.has_ended(one):
             return False
         raise subjects.refusal(one) from None
     return True

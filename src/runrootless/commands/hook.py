@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 
 from runrootless import engines
@@ -16,9 +15,11 @@ from runrootless.bundle.mounts import terminal_group
 from runrootless.bundle.spec import DNS_ANNOTATION, ENGINE_ANNOTATION, USER_ANNOTATION, load
 from runrootless.command_line import own
 from runrootless.command_line.runc import HOOK
+from runrootless.derived_bundle import restore_owners
 from runrootless.engines import notify, notify_traced
 from runrootless.errors import Error, one_line
-from runrootless.integrations import image_owners, oci_hooks
+from runrootless.integrations import oci_hooks
+from runrootless.linux import limits
 from runrootless.report import report
 from runrootless.runtimes import late_mounts
 from runrootless.tracing import subjects
@@ -35,8 +36,6 @@ _STATUSES = ("creating", "created")
 _ROOT = Identity(0, 0)
 # The group that every distribution has, and that regular bundles and engines name.
 _TTY = 5
-# <sys/resource.h>; the module "resource" lacks it.
-_RLIMIT_RTTIME = 15
 
 
 def run(options: Parsed) -> int:
@@ -120,36 +119,30 @@ def _begin(state: dict[str, Any], options: Parsed, tell: Callable[[str], None]) 
     if choice.name in ("none", "nested"):
         # That it is not to be, or is already.
         return
-    if choice.name not in notify_traced.NAMES:
+    if choice.name not in engines.WITH_LISTENER:
         raise Error(f"the engine {choice.name} cannot be had by a hook: {choice.reason}")
     subjects.require_traceable()
     subjects.require_fit(process)
     unaided.require(spec)
-    rootfs = os.path.realpath(os.path.join(bundle, spec["root"]["path"]))
+    spec.setdefault("linux", {}).setdefault("namespaces", [])
+    rootfs = spec["root"]["path"] = os.path.realpath(os.path.join(bundle, spec["root"]["path"]))
     identity = _ROOT
     if wanted := annotations.get(USER_ANNOTATION, ""):
         identity = resolve(rootfs, wanted, _ROOT)
-    is_of_image = image_owners.restore(rootfs)
-    parent, name = os.path.split(rootfs)
-    stores = [f"{os.path.abspath(bundle)}/.{name}."]
-    if not is_of_image:
-        stores.insert(0, f"{parent}/.{name}.")
-    limit = resource.RLIM_INFINITY
+    stores = restore_owners(spec, bundle, rootfs)
+    limit = limits.INFINITY
 
     def furnish(directory: str) -> None:
         nonlocal limit
         if identity != _ROOT:
             limit = notify.number(directory, identity)
         if name_service.is_wanted(annotations.get(DNS_ANNOTATION, "")):
-            spec["root"]["path"] = rootfs
-            spec.setdefault("mounts", [])
-            count = len(spec["mounts"])
-            spec["linux"].setdefault("namespaces", [])
+            count = len(spec.setdefault("mounts", []))
             name_service.add_host_files(spec, HostFacts(), directory)
             late_mounts.add(process, rootfs, spec["mounts"][count:])
 
     def become() -> None:
-        resource.prlimit(process, _RLIMIT_RTTIME, (limit, resource.RLIM_INFINITY))
+        limits.set_soft_limit(process, limits.RLIMIT_RTTIME, limit, limits.INFINITY)
 
     agent = notify_traced.Agent(
         choice.name,

@@ -5,12 +5,11 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-import tempfile
 
 from runrootless.command_line import own
 from runrootless.command_line.runc import SETUP
 from runrootless.errors import Error, suggestion
-from runrootless.integrations import podman, toml_text
+from runrootless.integrations import podman, toml_text, user_files
 from runrootless.toml_file import parse
 
 TYPE_CHECKING = False
@@ -52,7 +51,7 @@ def run(options: Parsed) -> int:
         print("nothing to change")
     elif not parsed.is_on("dry-run"):
         for path, (_, new) in changes.items():
-            _write(path, new)
+            user_files.write(path, new)
     if not is_undone:
         for note in podman.notes(texts["storage.conf"]):
             print(f"note: {note}")
@@ -78,30 +77,3 @@ def _read(path: str) -> str:
         return ""
     except (OSError, UnicodeDecodeError) as error:
         raise Error(f"cannot read {path}: {error}") from None
-
-
-def _write(path: str, text: str) -> None:
-    """Put ``text`` in place of the file; one in which nothing would be is removed."""
-    # The file itself where it is kept elsewhere and linked to.
-    path = os.path.realpath(path)
-    try:
-        if not text.strip():
-            os.unlink(path)
-            return
-        directory = os.path.dirname(path)
-        os.makedirs(directory, 0o700, exist_ok=True)
-        mode = os.stat(path).st_mode & 0o777 if os.path.exists(path) else 0o644
-        with tempfile.NamedTemporaryFile(
-            "w", dir=directory, prefix=f".{os.path.basename(path)}.", delete=False, encoding="utf-8"
-        ) as file:
-            try:
-                file.write(text)
-                file.flush()
-                os.fchmod(file.fileno(), mode)
-                os.fsync(file.fileno())
-                os.rename(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
-    except OSError as error:
-        raise Error(f"cannot write {path}: {error.strerror}") from None

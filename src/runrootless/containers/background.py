@@ -33,6 +33,27 @@ def spawn(run: Callable[[int], object]) -> None:
         os._exit(0)
 
 
+def said_by_child(do: Callable[[], str]) -> tuple[str, int]:
+    """Return what ``do`` returns in a child, and how that has ended: waitpid(2).
+
+    It is 0 where all of that has come. Whatever it does to itself goes with it.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.close(reader)
+            os.write(writer, os.fsencode(do()))
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(writer)
+    with open(reader, encoding="utf-8", errors="replace") as file:
+        said = file.read()
+    return said, os.waitpid(child, 0)[1]
+
+
 def close_others(keep: Iterable[int]) -> None:
     """Close all descriptors but ``keep``, and put /dev/null on the standard ones.
 

@@ -21,9 +21,6 @@ def is_so(pid: int, question: Callable[[], bool]) -> bool | None:
     It is asked by another process, from that namespace's root on, and may raise. None is where
     there is no answer.
     """
-    from runrootless.linux.namespaces import CLONE_NEWNS, CLONE_NEWUSER, setns
-    from runrootless.linux.process import set_dumpable
-
     child = os.fork()
     if child:
         return {0: True, _NO: False}.get(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
@@ -31,19 +28,30 @@ def is_so(pid: int, question: Callable[[], bool]) -> bool | None:
     try:
         # Modules that are imported later would be the container's.
         __import__("runrootless.linux.files")
-        user, mounts = (os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY) for name in ("user", "mnt"))
-        # In there others may have all capabilities, and this process still has the host's root.
-        set_dumpable(False)
-        try:
-            setns(user, CLONE_NEWUSER)
-        except OSError:
-            # This process is in it already.
-            pass
-        setns(mounts, CLONE_NEWNS)
+        enter(pid)
         code = 0 if question() else _NO
     finally:
         # Whatever is in the way.
         os._exit(code)
+
+
+def enter(pid: int) -> None:
+    """Join the user and the mount namespace of ``pid``, in a process made for that.
+
+    Raises OSError as open(2) and setns(2).
+    """
+    from runrootless.linux.namespaces import CLONE_NEWNS, CLONE_NEWUSER, setns
+    from runrootless.linux.process import set_dumpable
+
+    user, mounts = (os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY) for name in ("user", "mnt"))
+    # In there others may have all capabilities, and this process still has the host's root.
+    set_dumpable(False)
+    try:
+        setns(user, CLONE_NEWUSER)
+    except OSError:
+        # This process is in it already.
+        pass
+    setns(mounts, CLONE_NEWNS)
 
 
 def has_procfs() -> bool:

@@ -7,7 +7,7 @@ import os
 from functools import partial
 
 from runrootless.doctor.finding import INFO, NO, OK, Finding, error_of, in_child, read
-from runrootless.linux import seccomp
+from runrootless.linux import ptrace, seccomp
 from runrootless.linux.bpf import finish
 from runrootless.linux.mounts import mount_proc
 from runrootless.linux.namespaces import CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, unshare
@@ -154,7 +154,7 @@ def seccomp_notify() -> Finding:
         if number in (errno.EPERM, errno.EACCES):
             remedy = "start the container around this process without a seccomp profile"
         return Finding(name, NO, f"no listener can be had: {text}", remedy)
-    if read("/proc/sys/kernel/yama/ptrace_scope") == "3":
+    if ptrace.scope() == ptrace.NOBODY:
         return Finding(
             name,
             NO,

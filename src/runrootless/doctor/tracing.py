@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import signal
 
-from runrootless.doctor.finding import INFO, OK, Finding, read
+from runrootless.doctor.finding import INFO, OK, Finding
 from runrootless.linux import ptrace
 from runrootless.linux.namespaces import CLONE_NEWNS, become_root
 
 _NAME = "hook, attach"
-_YAMA = "/proc/sys/kernel/yama/ptrace_scope"
 _SCOPES = {
     "0": "kernel.yama.ptrace_scope is 0",
     "1": "kernel.yama.ptrace_scope is 1, which does not concern your own user namespaces",
@@ -37,15 +36,14 @@ def tracing() -> Finding:
         try:
             ptrace.seize(child, 0)
         except OSError as error:
-            scope = read(_YAMA).strip()
             remedy = "run containers by `runrootless run`, which traces nothing"
-            return Finding(_NAME, INFO, f"{error.strerror}: {_how(scope)}", remedy)
-        return Finding(_NAME, OK, f"traced a process; {_how(read(_YAMA).strip())}")
+            return Finding(_NAME, INFO, f"{error.strerror}: {_how()}", remedy)
+        return Finding(_NAME, OK, f"traced a process; {_how()}")
     finally:
         os.close(ready)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
 
 
-def _how(scope: str) -> str:
-    return _SCOPES.get(scope, "this kernel has no Yama")
+def _how() -> str:
+    return _SCOPES.get(ptrace.scope(), "this kernel has no Yama")

@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     import _socket
     from collections.abc import Callable, Sequence
 
-NAMES = ("notify", "thorough")
-"""The engines that this may be."""
-
 TRACER = "runrootless-trc"
 """The name of what traces a process until it executes its program, in ps(1)."""
 
@@ -38,10 +35,10 @@ _TRACED = "traced"
 
 
 class Agent:
-    """An agent that waits for listeners, and its private ``directory``.
+    """An agent that waits for listeners.
 
-    ``furnish`` is called with the path of that before the agent starts, and may raise Error.
-    ``kind`` begins the names of such directories. The rest is as ``Settings`` has it.
+    ``furnish`` is called with the path of its private directory before it starts, and may raise
+    Error. ``kind`` begins the names of such directories. The rest is as ``Settings`` has it.
     Raises Error where there can be no agent; then nothing is left.
     """
 
@@ -64,7 +61,6 @@ class Agent:
         garbage.collect(base)
         name = f"{kind}-{os.urandom(4).hex()}"
         made = state.create_container_directory(base, name, state.NOWHERE)
-        self.directory = made.path
         try:
             if furnish is not None:
                 furnish(made.path)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 
 from runrootless import home
 from runrootless.errors import Error
+from runrootless.integrations import user_files
 
 NAME = "runrootless.json"
 ANNOTATION = "org.runrootless.hook"
@@ -33,16 +33,7 @@ def write(path: str, command: str, *, always: bool) -> None:
     environment = [f"{name}={os.environ[name]}" for name in names if os.environ.get(name)]
     hook = {"path": command, "args": ["runrootless", "hook"], "env": environment}
     entry = {"version": "1.0.0", "hook": hook, "when": when, "stages": ["createRuntime"]}
-    directory = os.path.dirname(path)
-    try:
-        os.makedirs(directory, 0o700, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=directory, delete=False) as file:
-            json.dump(entry, file, indent="\t")
-            file.write("\n")
-        os.chmod(file.name, 0o644)
-        os.rename(file.name, path)
-    except OSError as error:
-        raise Error(f"cannot write {path}: {error.strerror}") from None
+    user_files.write(path, json.dumps(entry, indent="\t") + "\n")
 
 
 def remove(path: str) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+from fcntl import ioctl
 
 from runrootless.linux.libc import check, function
+
+# <linux/nsfs.h>.
+_NS_GET_USERNS = 0xB701
 
 _setns = function("setns")
 _unshare = function("unshare")
@@ -21,6 +25,14 @@ def setns(fd: int, kind: int) -> None:
     Raises OSError as setns(2) says.
     """
     check(_setns(fd, kind), "setns")
+
+
+def owner(fd: int) -> int:
+    """Return a descriptor of the user namespace that a namespace belongs to: ioctl_ns(2).
+
+    Raises OSError: EPERM where it is not one of the caller's, nor below that.
+    """
+    return ioctl(fd, _NS_GET_USERNS)
 
 
 def unshare(flags: int) -> None:

@@ -12,7 +12,7 @@ _PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
 _PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
-_PR_SET_NO_NEW_PRIVS = 38
+PR_SET_NO_NEW_PRIVS = 38
 _PR_GET_NO_NEW_PRIVS = 39
 # <linux/capability.h>: the version, and the process itself.
 _CAPABILITY_HEADER = struct.pack("Ii", 0x20080522, 0)
@@ -75,7 +75,7 @@ def empty_bounding_set() -> None:
 
 def set_no_new_privileges() -> None:
     """Let no execve(2) give this process privileges from now on; so it may install filters."""
-    check(_prctl_number(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
+    check(_prctl_number(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
 
 
 def has_no_new_privileges() -> bool:

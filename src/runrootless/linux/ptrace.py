@@ -30,13 +30,17 @@ MARK_CALLS = 1
 KILL_WITH_TRACER = 1 << 20
 """``PTRACE_O_EXITKILL``: the tracee does not outlive its tracer."""
 
+NOBODY = "3"
+"""The value of ``scope`` with which no process may be traced."""
+
+_YAMA = "/proc/sys/kernel/yama/ptrace_scope"
 _CONT, _DETACH, _SYSCALL = 7, 17, 24
 _SETOPTIONS, _GETREGSET, _SETREGSET = 0x4200, 0x4204, 0x4205
 _GETSIGINFO = 0x4202
 _SEIZE, _INTERRUPT, _LISTEN = 0x4206, 0x4207, 0x4208
 _GET_RSEQ = 0x420F
 _GETSIGMASK, _SETSIGMASK = 0x420A, 0x420B
-_PEEKTEXT, _POKETEXT = 1, 4
+_POKETEXT = 4
 _GENERAL = 1
 """``NT_PRSTATUS``."""
 _REGISTERS_SIZE = 1024
@@ -57,6 +61,15 @@ _ptrace = function("ptrace", c_long, c_long, c_ulong, c_ulong, result=c_long)
 
 def _call(request: int, thread: int, where: int = 0, data: int = 0) -> int:
     return check(_ptrace(request, thread, where, data), "ptrace")
+
+
+def scope() -> str:
+    """Return ``kernel.yama.ptrace_scope``, empty where there is no Yama, or it does not tell."""
+    try:
+        with open(_YAMA) as file:
+            return file.read().strip()
+    except OSError:
+        return ""
 
 
 def seize(thread: int, options: int) -> None:

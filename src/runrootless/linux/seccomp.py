@@ -79,7 +79,9 @@ ADDFD_FLAG_SEND = 2
 _ID_VALID = 0x40082102
 _ADD_FD = 0x40182103
 _SET_FLAGS = 0x40082104
-_SET_MODE_FILTER = 1
+SET_MODE_FILTER = 1
+"""``SECCOMP_SET_MODE_FILTER``."""
+
 _PROGRAM = struct.Struct("@HP")
 
 _syscall = function("syscall")
@@ -95,7 +97,7 @@ def install(program: bytes, flags: int) -> int:
     header = bytearray(_PROGRAM.pack(len(program) // 8, address(instructions)))
     number = c_long(SYSTEM_CALL[os.uname().machine])
     pointer = c_void_p(address(header))
-    return check(_syscall(number, c_long(_SET_MODE_FILTER), c_long(flags), pointer), "seccomp")
+    return check(_syscall(number, c_long(SET_MODE_FILTER), c_long(flags), pointer), "seccomp")
 
 
 def send(listener: int, response: bytes) -> None:

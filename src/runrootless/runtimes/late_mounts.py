@@ -5,19 +5,25 @@ from __future__ import annotations
 import os
 
 from runrootless.bundle import rootfs
+from runrootless.containers import inside
+from runrootless.containers.background import said_by_child
 from runrootless.errors import Error, one_line
-from runrootless.linux.mounts import mount
-from runrootless.linux.namespaces import CLONE_NEWNS, CLONE_NEWUSER, setns
-from runrootless.linux.process import set_dumpable
+from runrootless.linux.mounts import (
+    MS_BIND,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_RDONLY,
+    MS_REMOUNT,
+    mount,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-# <sys/mount.h>.
-_READ_ONLY, _NO_SUID, _NO_DEV, _NO_EXEC, _REMOUNT, _BIND = 1, 2, 4, 8, 32, 4096
-_FLAGS = _NO_SUID | _NO_DEV | _NO_EXEC
+_FLAGS = MS_BIND | MS_REMOUNT | MS_NOSUID | MS_NODEV | MS_NOEXEC
 
 
 def add(process: int, root: str, mounts: Sequence[dict[str, Any]]) -> None:
@@ -28,37 +34,20 @@ def add(process: int, root: str, mounts: Sequence[dict[str, Any]]) -> None:
     """
     if not mounts:
         return
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
+
+    def mount_all() -> str:
         try:
-            os.close(reader)
-            _enter(process)
+            inside.enter(process)
             for one in mounts:
                 _add(root, one)
         except (OSError, Error) as error:
-            os.write(writer, one_line(error).encode("utf-8", "replace"))
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with open(reader, encoding="utf-8", errors="replace") as file:
-        problem = file.read()
-    _, status = os.waitpid(child, 0)
+            return one_line(error)
+        return ""
+
+    problem, status = said_by_child(mount_all)
     if problem or status:
         names = ", ".join(one["destination"] for one in mounts)
         raise Error(f"cannot mount {names} in the container: {problem or 'what does has ended'}")
-
-
-def _enter(process: int) -> None:
-    directory = f"/proc/{process}/ns"
-    user = os.open(f"{directory}/user", os.O_RDONLY | os.O_CLOEXEC)
-    mounts = os.open(f"{directory}/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    # Who has capabilities in that namespace is not to look into this process, which has the
-    # host's files: it could be another container's that is joined.
-    set_dumpable(False)
-    if os.fstat(user).st_ino != os.stat("/proc/self/ns/user").st_ino:
-        setns(user, CLONE_NEWUSER)
-    setns(mounts, CLONE_NEWNS)
 
 
 def _add(root: str, one: dict[str, Any]) -> None:
@@ -67,9 +56,8 @@ def _add(root: str, one: dict[str, Any]) -> None:
         target = f"/proc/self/fd/{place.directory}/{place.name}".encode()
         if place.mode is None:
             os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644))
-        mount(os.fsencode(one["source"]), target, None, _BIND, None)
-        flags = _FLAGS | (_READ_ONLY if "ro" in one["options"] else 0)
+        mount(os.fsencode(one["source"]), target, None, MS_BIND, None)
         # By its path once more, which leads to the mount from now on.
-        mount(None, target, None, _BIND | _REMOUNT | flags, None)
+        mount(None, target, None, _FLAGS | (MS_RDONLY if "ro" in one["options"] else 0), None)
     finally:
         place.close()

@@ -13,6 +13,7 @@ from fcntl import ioctl
 
 from runrootless.containers import state
 from runrootless.errors import Error
+from runrootless.linux.namespaces import owner as owner_of
 from runrootless.runtimes import init_pid, user_namespace
 
 TYPE_CHECKING = False
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
 
     from runrootless.bundle.host import HostFacts
 
-# <linux/nsfs.h>: the user namespace that a namespace belongs to, see ioctl_ns(2).
-_NS_GET_USERNS = 0xB701
+# <linux/nsfs.h>, see ioctl_ns(2).
 _NS_GET_NSTYPE = 0xB703
 # The names in /proc/PID/ns, where they are not the types of OCI config-linux.md.
 _NAMES = {"network": "net", "mount": "mnt"}
@@ -130,7 +130,7 @@ def _look_at(path: str, kind: str) -> tuple[tuple[int, int], tuple[int, int]]:
         if kind == "user":
             return namespace, namespace
         try:
-            owner = ioctl(file, _NS_GET_USERNS)
+            owner = owner_of(file)
         except PermissionError:
             # Of the host, to a caller that is in a user namespace below.
             return namespace, (0, 0)

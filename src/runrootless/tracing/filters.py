@@ -7,22 +7,23 @@ import os
 
 from runrootless.errors import Error, one_line
 from runrootless.linux import pidfd
+from runrootless.linux.process import PR_SET_NO_NEW_PRIVS
 from runrootless.linux.seccomp import (
     FILTER_NEW_LISTENER,
     FILTER_SPEC_ALLOW,
     FILTER_WAIT_KILLABLE_RECEIVE,
+    SET_MODE_FILTER,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runrootless.tracing.tracee import Calls
 
-# <linux/seccomp.h>, <linux/prctl.h>, <sys/mman.h>.
-_SET_MODE_FILTER = 1
+# <linux/seccomp.h>, <sys/mman.h>.
 _TSYNC, _TSYNC_ESRCH = 1, 16
-_SET_NO_NEW_PRIVS = 38
 _READ_WRITE, _PRIVATE_ANONYMOUS = 3, 0x22
 _FLAGS = FILTER_NEW_LISTENER | FILTER_SPEC_ALLOW | _TSYNC | _TSYNC_ESRCH
+# The largest page that a kernel has.
 _PAGE = 1 << 16
 _BEHIND_HEADER = 16
 _REASONS = {
@@ -64,13 +65,13 @@ def install(calls: Calls, process: int, program: bytes) -> int:
 def _install(calls: Calls, place: int) -> int:
     """Install the filter; return the listener's descriptor in the process."""
     try:
-        calls.call("prctl", _SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        calls.call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     except OSError:
         # seccomp(2) may do without: CAP_SYS_ADMIN.
         pass
     for flags in (_FLAGS | FILTER_WAIT_KILLABLE_RECEIVE, _FLAGS):
         try:
-            return calls.call("seccomp", _SET_MODE_FILTER, flags, place)
+            return calls.call("seccomp", SET_MODE_FILTER, flags, place)
         except OSError as error:
             number = error.errno or 0
         # Before Linux 5.19.

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from fcntl import ioctl
 
 from runrootless.errors import Error
+from runrootless.linux import ptrace
+from runrootless.linux.namespaces import owner as owner_of
+from runrootless.linux.processes import status_fields
+from runrootless.tracing import tasks
 
-# <linux/nsfs.h>: the user namespace that a namespace belongs to, see ioctl_ns(2).
-_NS_GET_USERNS = 0xB701
-_YAMA = "/proc/sys/kernel/yama/ptrace_scope"
-_NOBODY = "3"
 # Seconds.
 _PATIENCE, _PAUSE = 1.0, 0.002
 _LIMIT = b"Max realtime timeout"
@@ -19,12 +18,7 @@ _LIMIT = b"Max realtime timeout"
 
 def require_traceable() -> None:
     """Raise Error where the host lets nobody trace a process that runs: Yama."""
-    try:
-        with open(_YAMA) as file:
-            scope = file.read().strip()
-    except OSError:
-        return
-    if scope == _NOBODY:
+    if ptrace.scope() == ptrace.NOBODY:
         raise Error(
             "no process of this host may be traced (kernel.yama.ptrace_scope is 3), and nothing "
             "can lift that but a restart: run the container by `runrootless run`"
@@ -49,14 +43,15 @@ def _is_fit(process: int) -> bool:
     Another thread may be about to execute a program in place of the first one.
     """
     try:
-        status = _status(process)
-        if status["State"][0] in "ZX":
+        if tasks.has_ended(process):
             raise ProcessLookupError
-        if status["TracerPid"][0] != "0":
-            raise Error(f"process {process} is traced by process {status['TracerPid'][0]} already")
-        own = (str(os.geteuid()), str(os.getegid()))
-        if any(set(status[name][:4]) != {number} for name, number in zip(("Uid", "Gid"), own)):
-            raise Error(f"process {process} has other IDs than the caller")
+        status = tasks.status(process)
+        tracer = int(status_fields(status, b"TracerPid")[0])
+        if tracer:
+            raise Error(f"process {process} is traced by process {tracer} already")
+        for key, own in ((b"Uid", os.geteuid()), (b"Gid", os.getegid())):
+            if set(status_fields(status, key)) != {b"%d" % own}:
+                raise Error(f"process {process} has other IDs than the caller")
         for name in ("uid_map", "gid_map"):
             with open(f"/proc/{process}/{name}") as file:
                 lines = [line.split() for line in file]
@@ -84,7 +79,7 @@ def _is_fit(process: int) -> bool:
 
 def _has_threads(process: int) -> bool:
     try:
-        return len(os.listdir(f"/proc/{process}/task")) > 1 or not has_ended(process)
+        return len(tasks.threads(process)) > 1 or not tasks.has_ended(process)
     except OSError:
         return False
 
@@ -98,23 +93,15 @@ def refusal(process: int) -> Error:
     )
 
 
-def has_ended(process: int) -> bool:
-    """Return whether a process is gone, or waits for nothing but its parent."""
-    try:
-        return _status(process)["State"][0] in "ZX"
-    except OSError:
-        return True
-
-
 def descendants(process: int) -> list[int]:
     """Return a process and all that descend from it, parents first."""
     found = [process]
     for one in found:
         try:
-            for thread in os.listdir(f"/proc/{one}/task"):
+            for thread in tasks.threads(one):
                 with open(f"/proc/{one}/task/{thread}/children") as file:
                     children = [int(word) for word in file.read().split()]
-                found += [child for child in children if not has_ended(child)]
+                found += [child for child in children if not tasks.has_ended(child)]
         except OSError:
             # It has ended.
             continue
@@ -126,7 +113,7 @@ def _require_own_mounts(process: int) -> None:
     directory = f"/proc/{process}/ns"
     mounts = os.open(f"{directory}/mnt", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        owner = ioctl(mounts, _NS_GET_USERNS)
+        owner = owner_of(mounts)
     except PermissionError:
         owner = -1
     finally:
@@ -141,8 +128,3 @@ def _require_own_mounts(process: int) -> None:
             f"process {process} has no mount namespace of its user namespace's: "
             "`unshare --user --map-root-user --mount` makes both"
         )
-
-
-def _status(process: int) -> dict[str, list[str]]:
-    with open(f"/proc/{process}/status") as file:
-        return {name: value.split() for name, _, value in (line.partition(":") for line in file)}

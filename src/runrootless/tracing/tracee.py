@@ -12,10 +12,7 @@ from runrootless.errors import Error
 from runrootless.linux import ptrace
 from runrootless.linux.memory import Memory
 from runrootless.tracing import machines
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from runrootless.tracing.tasks import field, has_ended, threads
 
 _AT_CALL = signal.SIGTRAP | 0x80
 _JOB_CONTROL = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
@@ -34,7 +31,6 @@ _SEQUENCE, _SECTION = struct.Struct("=8xQ"), struct.Struct("=8x3Q")
 _PATIENCE = 10.0
 _PAUSE = 0.002
 _WORD = 8
-_DEAD = (b"Z", b"X")
 _ENDED = "the process has ended"
 
 
@@ -64,7 +60,7 @@ class Tracee:
         """Trace all threads. Raises OSError: EPERM, ESRCH."""
         # Those that a thread makes before it is traced itself are found another time.
         seen = self._threads | self._stopped
-        while new := set(_threads(self.process)) - seen:
+        while new := set(threads(self.process)) - seen:
             seen |= new
             for thread in new:
                 try:
@@ -74,7 +70,7 @@ class Tracee:
                         raise
                     continue
                 except PermissionError:
-                    if _has_ended(thread):
+                    if has_ended(thread):
                         continue
                     # It came as a traced one.
                     if not _is_traced_here(thread):
@@ -101,7 +97,7 @@ class Tracee:
 
     def _require_caught(self, thread: int, number: int) -> None:
         """Raise Error for a signal that ends the process: the kernel ends no traced init by it."""
-        if not int(_status(thread, b"SigCgt"), 16) >> number - 1 & 1:
+        if not int(field(thread, b"SigCgt"), 16) >> number - 1 & 1:
             raise Error(
                 f"the program cannot be executed: it gets the signal {number}, as where "
                 "RLIMIT_AS or RLIMIT_STACK are too small for it"
@@ -115,7 +111,7 @@ class Tracee:
         deadline = time.monotonic() + _PATIENCE
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
         try:
-            while running := set(_threads(self.process)) - self._stopped:
+            while running := set(threads(self.process)) - self._stopped:
                 for thread in running:
                     try:
                         ptrace.interrupt(thread)
@@ -129,7 +125,7 @@ class Tracee:
 
     def _find_again(self, deadline: float) -> None:
         """Trace the first thread again, in whose place another one executes a program."""
-        if len(list(_threads(self.process))) < 2 and _has_ended(self.process):
+        if len(threads(self.process)) < 2 and has_ended(self.process):
             raise EndedError
         if time.monotonic() > deadline:
             raise Error(
@@ -345,30 +341,13 @@ class _ForcedError(Error):
         super().__init__(f"it cannot make calls: it gets the signal {number}")
 
 
-def _threads(process: int) -> Iterator[int]:
-    return (int(name) for name in os.listdir(f"/proc/{process}/task"))
-
-
 def _is_traced_here(thread: int) -> bool:
     try:
-        return int(_status(thread, b"TracerPid")) == os.getpid()
+        return int(field(thread, b"TracerPid")) == os.getpid()
     except OSError:
         return False
 
 
-def _has_ended(thread: int) -> bool:
-    try:
-        return _status(thread, b"State").split()[0] in _DEAD
-    except OSError:
-        return True
-
-
 def _pending(thread: int) -> int:
     """Return the signals that wait for one thread, as a bit set."""
-    return int(_status(thread, b"SigPnd"), 16)
-
-
-def _status(thread: int, name: bytes) -> bytes:
-    with open(f"/proc/{thread}/status", "rb") as file:
-        text = file.read()
-    return text.partition(b"\n" + name + b":")[2].split(b"\n", 1)[0]
+    return int(field(thread, b"SigPnd"), 16)
