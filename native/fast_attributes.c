@@ -21,12 +21,16 @@ static char *put(char *to, const char *text)
 	return to;
 }
 
-/* Writes a path by which calls that know no directory's descriptor find the same. False for a
- * path that is long. */
-bool name_from(int directory, const char *path, char *to)
+/* Returns a path by which calls that know no directory's descriptor find the same, "name" where
+ * that is written. NULL for a path that is long, and for no directory. */
+const char *reach(int directory, const char *path, char *name)
 {
-	char digits[12];
+	char digits[12], *to = name;
 	int count = 0;
+	if (*path == '/' || directory == AT_FDCWD)
+		return path;
+	if (directory < 0)
+		return 0;
 	for (unsigned number = (unsigned)directory; number || !count; number /= 10)
 		digits[count++] = (char)('0' + number % 10);
 	to = put(to, "/proc/thread-self/fd/");
@@ -35,8 +39,8 @@ bool name_from(int directory, const char *path, char *to)
 	*to++ = '/';
 	for (int i = 0; i <= LONGEST; i++)
 		if (!(*to++ = path[i]))
-			return true;
-	return false;
+			return name;
+	return 0;
 }
 
 static bool is_same(const struct seen *one, const struct seen *other)
@@ -60,22 +64,16 @@ long read_attribute(int directory, const char *path, int flags, const struct see
 	if (flags & AT_EMPTY_PATH && (!path || !*path))
 		return attribute ? pass(__NR_fgetxattr, directory, (long)attribute, (long)value, size, 0)
 				 : pass(__NR_flistxattr, directory, (long)value, size, 0, 0);
-	const char *found = path;
-	if (*path != '/' && directory != AT_FDCWD) {
-		if (directory < 0 || !name_from(directory, path, name))
-			return LEFT;
-		found = name;
-	}
+	const char *found = reach(directory, path, name);
+	if (!found)
+		return LEFT;
 	if (attribute)
 		result = pass(follows ? __NR_getxattr : __NR_lgetxattr, (long)found, (long)attribute,
 			      (long)value, size, 0);
 	else
 		result = pass(follows ? __NR_listxattr : __NR_llistxattr, (long)found, (long)value, size, 0, 0);
-	struct stat status;
-	if (pass(__NR_newfstatat, directory, (long)path, (long)&status, flags & ~AT_EMPTY_PATH, 0))
-		return LEFT;
-	struct seen again = seen_of(&status);
-	return is_same(seen, &again) ? result : LEFT;
+	struct seen again;
+	return !see(directory, path, flags & ~AT_EMPTY_PATH, &again) && is_same(seen, &again) ? result : LEFT;
 }
 
 /* The calls of one kind that read attributes: by path, by path without following, by descriptor. */
@@ -101,15 +99,11 @@ static long first_of(const struct target *target)
 /* Reads an attribute of the target if that is what it seems. */
 static long read_of(const struct target *target, const char *attribute, void *value, unsigned long size)
 {
-	struct stat status;
-	long result = target->flags & AT_EMPTY_PATH
-		? pass(__NR_fstat, target->file, (long)&status, 0, 0, 0)
-		: pass(__NR_newfstatat, AT_FDCWD, (long)target->path, (long)&status, target->flags, 0);
-	if (result)
+	int file = target->flags & AT_EMPTY_PATH ? target->file : AT_FDCWD;
+	struct seen seen;
+	if (see(file, target->path, target->flags, &seen))
 		return LEFT;
-	struct seen seen = seen_of(&status);
-	return read_attribute(target->flags & AT_EMPTY_PATH ? target->file : AT_FDCWD, target->path,
-			      target->flags, &seen, attribute, value, size);
+	return read_attribute(file, target->path, target->flags, &seen, attribute, value, size);
 }
 
 static bool begins(const char *text, const char *beginning)
@@ -189,11 +183,10 @@ static bool set_mode_list(int file, const char *name, const uint8_t *value, unsi
 	enum { USER_OBJ = 1, GROUP_OBJ = 4, OTHER = 0x20 };
 	static const char access[] = "system.posix_acl_access";
 	static const uint8_t tags[] = {USER_OBJ, GROUP_OBJ, OTHER};
-	struct stat status;
+	struct seen seen;
 
-	if (!STATE->device || size != ALL || flags || pass(__NR_fstat, file, (long)&status, 0, 0, 0))
+	if (!STATE->device || size != ALL || flags || see(file, 0, 0, &seen))
 		return false;
-	struct seen seen = seen_of(&status);
 	if (!is_plain(&seen) || seen.mode & S_ISGID ||
 	    pass(__NR_fgetxattr, file, (long)"user.runrootless.system.posix_acl_access", 0, 0, 0) != -ENODATA)
 		return false;

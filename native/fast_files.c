@@ -65,14 +65,14 @@ static bool has_plain_parent(int directory, const char *path)
 {
 	static const char list[] = "system.posix_acl_default";
 	char parent[LONGEST + 1], name[NAME_SIZE];
-	const char *last = last_part(path), *at = parent;
-	struct stat status;
+	const char *last = last_part(path), *at;
+	struct seen seen;
 	long listed;
 
 	if (!last)
 		return false;
 	if (last == path && directory != AT_FDCWD) {
-		if (pass(__NR_fstat, directory, (long)&status, 0, 0, 0))
+		if (see(directory, 0, 0, &seen))
 			return false;
 		listed = pass(__NR_fgetxattr, directory, (long)list, 0, 0, 0);
 	} else {
@@ -82,24 +82,18 @@ static bool has_plain_parent(int directory, const char *path)
 		while (path < last)
 			*to++ = *path++;
 		*to = 0;
-		if (pass(__NR_newfstatat, directory, (long)parent, (long)&status, 0, 0))
+		if (see(directory, parent, 0, &seen) || !(at = reach(directory, parent, name)))
 			return false;
-		if (*parent != '/' && directory != AT_FDCWD) {
-			if (directory < 0 || !name_from(directory, parent, name))
-				return false;
-			at = name;
-		}
 		listed = pass(__NR_getxattr, (long)at, (long)list, 0, 0, 0);
 	}
-	struct seen seen = seen_of(&status);
 	return is_plain(&seen) && S_ISDIR(seen.mode) && !(seen.mode & S_ISGID) &&
 		(listed == -ENODATA || listed == -EOPNOTSUPP);
 }
 
 static bool is_missing(int directory, const char *path, int flags)
 {
-	struct stat status;
-	return pass(__NR_newfstatat, directory, (long)path, (long)&status, flags, 0) == -ENOENT;
+	struct seen seen;
+	return see(directory, path, flags, &seen) == -ENOENT;
 }
 
 /* Whether a file that is made by this path is root's in all, so that there is nothing to record. */
@@ -112,17 +106,14 @@ static bool makes_plain(int directory, const char *path)
 /* Whether the agent would be asked, and would let the kernel open a file. */
 static bool opens_plain(int directory, const char *path, int flags)
 {
-	struct stat status;
+	struct seen seen;
 	if (!STATE->device || !(flags & ASKED) || flags & (O_PATH | NEW))
 		return false;
 	if (flags & O_CREAT && flags & O_EXCL)
 		return makes_plain(directory, path);
-	long result = pass(__NR_newfstatat, directory, (long)path, (long)&status,
-			   flags & O_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0, 0);
-	if (!result) {
-		struct seen seen = seen_of(&status);
+	long result = see(directory, path, flags & O_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0, &seen);
+	if (!result)
 		return is_plain(&seen);
-	}
 	/* A symlink that leads nowhere is where a file would be made. */
 	return result == -ENOENT && flags & O_CREAT && makes_plain(directory, path);
 }
@@ -215,22 +206,11 @@ PUBLIC int symlinkat(const char *target, int directory, const char *path)
 	return make(directory, path, __NR_symlinkat, (long)target, directory, (long)path);
 }
 
-static bool is_plain_at(int directory, const char *path, int flags)
+/* By a path, or with none by a descriptor. */
+static bool is_plain_at(int file, const char *path, int flags)
 {
-	struct stat status;
-	if (!STATE->device || pass(__NR_newfstatat, directory, (long)path, (long)&status, flags, 0))
-		return false;
-	struct seen seen = seen_of(&status);
-	return is_plain(&seen);
-}
-
-static bool is_plain_file(int file)
-{
-	struct stat status;
-	if (!STATE->device || pass(__NR_fstat, file, (long)&status, 0, 0, 0))
-		return false;
-	struct seen seen = seen_of(&status);
-	return is_plain(&seen);
+	struct seen seen;
+	return STATE->device && !see(file, path, flags, &seen) && is_plain(&seen);
 }
 
 /* Whether somebody may let a file pass on its group is the agent's to say. */
@@ -248,7 +228,7 @@ PUBLIC int chmod(const char *path, unsigned mode)
 
 PUBLIC int fchmod(int file, unsigned mode)
 {
-	bool is_passed = !(mode & S_ISGID) && is_plain_file(file);
+	bool is_passed = !(mode & S_ISGID) && is_plain_at(file, 0, 0);
 	return outcome(is_passed ? pass(__NR_fchmod, file, mode, 0, 0, 0)
 				 : ask(__NR_fchmod, file, mode, 0, 0, 0));
 }
@@ -290,7 +270,7 @@ PUBLIC int futimens(int file, const void *times)
 {
 	if (file < 0)
 		return outcome(-EBADF);
-	if (is_plain_file(file))
+	if (is_plain_at(file, 0, 0))
 		return outcome(pass(__NR_utimensat, file, 0, (long)times, 0, 0));
 	return outcome(ask(__NR_utimensat, file, 0, (long)times, 0, 0));
 }

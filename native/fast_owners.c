@@ -89,24 +89,19 @@ static bool keep(const struct call *call, const char *name, uint32_t uid, uint32
  * it: what has been done by then is what it begins with. */
 static bool give(const struct call *call, uint32_t uid, uint32_t gid)
 {
-	struct stat status;
+	struct seen seen;
 	char name[NAME_SIZE];
 	const char *path = call->path;
 
 	if (!STATE->device || call->flags & ~AT_SYMLINK_NOFOLLOW || !may_change())
 		return false;
-	if (path ? pass(__NR_newfstatat, call->directory, (long)path, (long)&status, call->flags, 0)
-		 : pass(__NR_fstat, call->directory, (long)&status, 0, 0, 0))
+	if (see(call->directory, path, call->flags, &seen))
 		return false;
-	struct seen seen = seen_of(&status);
 	/* What becomes of the set-ID bits of a file depends on its groups. */
 	if (!is_plain(&seen) || seen.uid || seen.gid || (S_ISREG(seen.mode) && seen.mode & SET_ID))
 		return false;
-	if (path && *path != '/' && call->directory != AT_FDCWD) {
-		if (call->directory < 0 || !name_from(call->directory, path, name))
-			return false;
-		path = name;
-	}
+	if (path && !(path = reach(call->directory, path, name)))
+		return false;
 	/* As the agent does: the kernel says whether it may be, and changes st_ctime. */
 	return !make(call, true, -1, -1) && keep(call, path, uid, gid);
 }

@@ -55,6 +55,18 @@ static inline struct seen seen_of(const struct stat *status)
 			     status->st_ctime_nsec, status->st_mode, status->st_uid, status->st_gid};
 }
 
+/* Looks at a file by its path, or with none by its descriptor, as the kernel has it. Returns a
+ * negative error. */
+static inline long see(int file, const char *path, int flags, struct seen *seen)
+{
+	struct stat status;
+	long result = path ? pass(__NR_newfstatat, file, (long)path, (long)&status, flags, 0)
+			   : pass(__NR_fstat, file, (long)&status, 0, 0, 0);
+	if (!result)
+		*seen = seen_of(&status);
+	return result;
+}
+
 /* Errors that are the kernel's whoever is asked. After a part of an answer has been written, the path
  * may be another. */
 static inline bool is_certain(long error)
@@ -62,18 +74,27 @@ static inline bool is_certain(long error)
 	return error == -ENOENT || error == -ENOTDIR || error == -EBADF || error == -EFAULT;
 }
 
-/* Whether this process is root, with all that root has: agent/identity.py keeps that. */
-static inline bool is_root(void)
+/* Reads who this process is, where agent/identity.py keeps it. */
+static inline bool read_identity(uint64_t *number)
 {
 	uint64_t limit[2];
-	return !pass(__NR_prlimit64, 0, RLIMIT_RTTIME, 0, (long)limit, 0) &&
-		(limit[0] < DIRECT || limit[0] == INFINITE);
+	if (pass(__NR_prlimit64, 0, RLIMIT_RTTIME, 0, (long)limit, 0))
+		return false;
+	*number = limit[0] == INFINITE ? 0 : limit[0];
+	return true;
+}
+
+/* Whether this process is root, with all that root has. */
+static inline bool is_root(void)
+{
+	uint64_t number;
+	return read_identity(&number) && number < DIRECT;
 }
 
 /* fast_attributes.c. LEFT is for what the agent is to say. */
 enum { LEFT = -4096 };
 bool is_plain(const struct seen *seen);
-bool name_from(int directory, const char *path, char *to);
+const char *reach(int directory, const char *path, char *name);
 long read_attribute(int directory, const char *path, int flags, const struct seen *seen,
 		    const char *attribute, void *value, unsigned long size);
 enum { NAME_SIZE = 40 + LONGEST + 1 };

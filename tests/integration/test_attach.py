@@ -442,14 +442,7 @@ def test_killed_at_any_moment(
     for step in range(30):
         process = started("python3", "-c", PROGRAM.format(wait="os.read(0, 1)"), unprivileged.home)
         pid = line(process).strip()
-        command = subprocess.Popen(
-            runrootless.command("attach", pid),
-            user=unprivileged.account.uid,
-            group=unprivileged.account.gid,
-            extra_groups=[],
-            env=unprivileged.env,
-            stderr=subprocess.DEVNULL,
-        )
+        command = started(*runrootless.command("attach", pid), before=())
         time.sleep(step * 0.007)
         command.kill()
         command.wait()
