@@ -21,6 +21,7 @@ from bench.stage import COMMAND, Stage, build_probe, debian_archive, stage
 from bench.start import UNIFIED, Stopwatch, as_user, is_unified, starts
 from bench.ways import (
     CRUN,
+    OLDER,
     OTHERS,
     REAL_ROOT,
     RUNC,
@@ -40,6 +41,7 @@ EMULATING = (
     engine("notify", "runrootless"),
     engine("notify --fast-path on", "with the fast path"),
     engine("thorough"),
+    OLDER,
 )
 CALLERS = ("1", "2", "4", "8", "16", "32", "64")
 PROGRAMS = ("find-in", "du-in", "tar-in")
@@ -87,10 +89,8 @@ class Performance:
         self._oracle = Place(*here.oracle_copy(archive))
 
     def _starting(self) -> list[Way]:
-        return [*installed(self._here, (RUNC, CRUN)), *self._ways[1:4], *self._others()]
-
-    def _others(self) -> list[Way]:
-        return [way for way in self._ways[4:] if way is not RUNC]
+        others = [way for way in self._ways if way not in (REAL_ROOT, RUNC, *EMULATING)]
+        return [*installed(self._here, (RUNC, CRUN)), *EMULATING, *others]
 
     def _at(self, way: Way) -> Place:
         return self._oracle if way is REAL_ROOT else self._place

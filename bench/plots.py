@@ -19,6 +19,7 @@ COLOURS = {
     "runrootless": "#d55e00",
     "with the fast path": "#e69f00",
     "thorough": "#cc79a7",
+    "as on Linux 5.14": "#b15928",
     "runc alone": "#999999",
     "PRoot": "#0072b2",
     "fakeroot": "#009e73",

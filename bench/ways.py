@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -200,9 +201,15 @@ def _podman() -> Podman:
     return Podman("podman", ["podman", *options], emulates=False)
 
 
+def _older() -> Runtime:
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "older_kernel.py")
+    return Runtime("as on Linux 5.14", [sys.executable, path, "--engine", "notify"], emulates=True)
+
+
 REAL_ROOT = RealRoot("real root", "unshare")
 RUNC = Runtime("runc alone", ["runc"], emulates=False)
 CRUN = Runtime("crun alone", ["crun"], emulates=False)
+OLDER = _older()
 PROOT = PRoot("PRoot", "proot")
 PODMAN = _podman()
 OTHERS = (
