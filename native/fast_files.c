@@ -9,6 +9,8 @@ typedef int opening_at(int directory, const char *path, int flags, ...);
 typedef int creating(const char *path, unsigned mode);
 typedef int moding(int directory, const char *path, unsigned mode, int flags);
 typedef int timing(int directory, const char *path, const void *times, int flags);
+typedef int moding_open(int file, unsigned mode);
+typedef int timing_open(int file, const void *times);
 
 /* The C library's own functions, which wait where threads can be cancelled. */
 static struct {
@@ -17,9 +19,10 @@ static struct {
 	creating *creat;
 	moding *fchmodat;
 	timing *utimensat;
+	moding_open *fchmod;
+	timing_open *futimens;
 } next;
 
-extern void *dlsym(void *handle, const char *name) __attribute__((weak));
 extern const char *gnu_get_libc_version(void) __attribute__((weak));
 extern void pthread_testcancel(void) __attribute__((weak));
 
@@ -27,17 +30,18 @@ extern void pthread_testcancel(void) __attribute__((weak));
  * calls are made in place of them. */
 __attribute__((constructor)) static void find_next(void)
 {
-	void *others = (void *)-1; /* RTLD_NEXT */
 	if (!dlsym)
 		return;
-	next.open = (opening *)dlsym(others, "open");
-	next.openat = (opening_at *)dlsym(others, "openat");
-	next.creat = (creating *)dlsym(others, "creat");
-	next.fchmodat = (moding *)dlsym(others, "fchmodat");
-	next.utimensat = (timing *)dlsym(others, "utimensat");
+	next.open = (opening *)dlsym(NEXT, "open");
+	next.openat = (opening_at *)dlsym(NEXT, "openat");
+	next.creat = (creating *)dlsym(NEXT, "creat");
+	next.fchmodat = (moding *)dlsym(NEXT, "fchmodat");
+	next.utimensat = (timing *)dlsym(NEXT, "utimensat");
+	next.fchmod = (moding_open *)dlsym(NEXT, "fchmod");
+	next.futimens = (timing_open *)dlsym(NEXT, "futimens");
 	if (gnu_get_libc_version) {
-		next.open_2 = (opening *)dlsym(others, "__open_2");
-		next.openat_2 = (opening_at *)dlsym(others, "__openat_2");
+		next.open_2 = (opening *)dlsym(NEXT, "__open_2");
+		next.openat_2 = (opening_at *)dlsym(NEXT, "__openat_2");
 	}
 }
 
@@ -226,11 +230,12 @@ PUBLIC int chmod(const char *path, unsigned mode)
 #endif
 }
 
+/* musl's has another way to change what an O_PATH descriptor is of. */
 PUBLIC int fchmod(int file, unsigned mode)
 {
-	bool is_passed = !(mode & S_ISGID) && is_plain_at(file, 0, 0);
-	return outcome(is_passed ? pass(__NR_fchmod, file, mode, 0, 0, 0)
-				 : ask(__NR_fchmod, file, mode, 0, 0, 0));
+	if (!(mode & S_ISGID) && is_plain_at(file, 0, 0) && !pass(__NR_fchmod, file, mode, 0, 0, 0))
+		return 0;
+	return next.fchmod ? next.fchmod(file, mode) : outcome(ask(__NR_fchmod, file, mode, 0, 0, 0));
 }
 
 #ifndef __NR_fchmodat2
@@ -268,9 +273,9 @@ PUBLIC int utimensat(int directory, const char *path, const void *times, int fla
 
 PUBLIC int futimens(int file, const void *times)
 {
-	if (file < 0)
-		return outcome(-EBADF);
-	if (is_plain_at(file, 0, 0))
+	if (file >= 0 && is_plain_at(file, 0, 0))
 		return outcome(pass(__NR_utimensat, file, 0, (long)times, 0, 0));
-	return outcome(ask(__NR_utimensat, file, 0, (long)times, 0, 0));
+	if (next.futimens)
+		return next.futimens(file, times);
+	return outcome(file < 0 ? -EBADF : ask(__NR_utimensat, file, 0, (long)times, 0, 0));
 }

@@ -129,9 +129,22 @@ PUBLIC int lchown(const char *path, uint32_t uid, uint32_t gid)
 	return change(BY_PATH(__NR_lchown, path, AT_SYMLINK_NOFOLLOW), uid, gid);
 }
 
+typedef int changing_open(int file, uint32_t uid, uint32_t gid);
+static changing_open *next_fchown;
+
+__attribute__((constructor)) static void find_next(void)
+{
+	if (dlsym)
+		next_fchown = (changing_open *)dlsym(NEXT, "fchown");
+}
+
+/* musl's has another way to give away what an O_PATH descriptor is of. */
 PUBLIC int fchown(int file, uint32_t uid, uint32_t gid)
 {
-	return change((struct call){__NR_fchown, file, 0, 0}, uid, gid);
+	struct call call = {__NR_fchown, file, 0, 0};
+	if (give(&call, uid, gid))
+		return 0;
+	return next_fchown ? next_fchown(file, uid, gid) : outcome(make(&call, false, uid, gid));
 }
 
 PUBLIC int fchownat(int directory, const char *path, uint32_t uid, uint32_t gid, int flags)

@@ -99,5 +99,10 @@ long read_attribute(int directory, const char *path, int flags, const struct see
 		    const char *attribute, void *value, unsigned long size);
 enum { NAME_SIZE = 40 + LONGEST + 1 };
 
+/* Finds a C library's own function behind the one here. Programs without libdl have none before
+ * glibc 2.34. */
+extern void *dlsym(void *handle, const char *name) __attribute__((weak));
+#define NEXT ((void *)-1) /* RTLD_NEXT */
+
 #define PUBLIC __attribute__((visibility("default")))
 #define ALSO(name, other) extern __typeof__(other) name __attribute__((alias(#other), visibility("default")))

@@ -424,6 +424,46 @@ def test_musl(alpine_tree: Tree, bundle: MakeBundle, fast: Runrootless) -> None:
     assert done.stdout.splitlines() == ["33:44", "33 44", "0", "/srv/given", "2", "33:44"], done
 
 
+# By musl itself: its functions take descriptors that the kernel's own calls do not.
+OPENED_FOR_NOTHING = r"""
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+int __libc_start_main(int (*)(void), int, char **, ...);
+int printf(const char *, ...);
+static int change(void)
+{
+	int file = open("/srv/f", O_PATH), directory = open("/srv", O_PATH);
+	printf("%d %d\n", fchmod(file, 0604), fchown(file, 33, 44));
+	printf("%d %d\n", fchmod(directory, 0701), fchown(directory, 33, 44));
+	printf("%d %d\n", fchmod(99, 0604), fchown(99, 33, 44));
+	return 0;
+}
+static char *words[] = {"opened", 0, 0, 0};
+__attribute__((force_align_arg_pointer)) void _start(void)
+{
+	__libc_start_main(change, 1, words, 0, 0, 0);
+}
+"""
+
+
+def test_musl_s_own_ways(
+    alpine_tree: Tree, bundle: MakeBundle, runrootless: Runrootless, fast: Runrootless
+) -> None:
+    ours = bundle(alpine_tree, copy=True)
+    (library,) = (name for name in os.listdir(f"{ours.rootfs}/lib") if name.startswith("libc.musl"))
+    options = ["-nostdlib", "-no-pie", "-D_GNU_SOURCE", "-fno-stack-protector", "-U_FORTIFY_SOURCE"]
+    interpreter = f"-Wl,--dynamic-linker=/lib/{library}"
+    options += ["-Wl,--no-as-needed", f"-L{ours.rootfs}/lib", f"-l:{library}", interpreter]
+    add_program(runrootless.user, ours, "opened", OPENED_FOR_NOTHING, *options)
+    ours.script("cd /srv; rm -f f; touch f; ./opened; stat -c %u:%g:%a f .; chown 0:0 .")
+    for command in (runrootless, fast):
+        done = command.run(ours).check()
+        assert done.stdout.split("\n")[:-1] == [
+            *("0 0", "0 0", "-1 -1", "33:44:604", "33:44:701")
+        ], done
+
+
 # Makes a directory with the container's number as the sixth argument, which it finds in its memory.
 NUMBERED = r"""
 #define _GNU_SOURCE
