@@ -104,6 +104,38 @@ def test_the_user_is_the_annotation_s(make: Callable[..., Bundle], user: Unprivi
     assert done.stdout == "33\n5\n5\nwww-data\n"
 
 
+def with_run(config: Config) -> None:
+    config["mounts"].append({"destination": "/run", "type": "tmpfs", "source": "tmpfs"})
+
+
+@pytest.mark.parametrize(
+    ("target", "change"),
+    [
+        ("../run/of/resolved/resolv.conf", None),
+        ("/run/of/resolved/resolv.conf", with_run),
+        ("/../../srv/y/resolv.conf", None),
+        ("there/resolv.conf", None),
+        ("", None),
+    ],
+)
+def test_the_host_s_files_are_where_they_are_looked_for(
+    make: Callable[..., Bundle],
+    user: Unprivileged,
+    target: str,
+    change: Callable[[Config], object] | None,
+) -> None:
+    """Directories that lead there may be missing, below a mount of the container's as well."""
+    ours = make("tail -n1 /etc/hosts >/dev/null && cat /etc/resolv.conf; ls -d /*.conf /hosts")
+    if change is not None:
+        ours.change(change)
+    script = 'cd "$1"; rm -f etc/resolv.conf; if [ "$2" ]; then ln -s "$2" etc/resolv.conf; '
+    script += "else rm -rf etc; fi"
+    user.run(["sh", "-c", script, "sh", ours.rootfs, target]).check()
+    done = Runtime(user, "runc").run(ours)
+    with open("/etc/resolv.conf") as file:
+        assert done.stdout == file.read(), done
+
+
 def test_thorough(make: Callable[..., Bundle], user: Unprivileged) -> None:
     script = "echo secret >/srv/s; chmod 600 /srv/s; setpriv --reuid 5 cat /srv/s"
     done = Runtime(user, "runc").run(make(script, options=("--engine", "thorough")))

@@ -37,6 +37,21 @@ class Place:
         """Close the directory."""
         os.close(self.directory)
 
+    def make_missing(self) -> None:
+        """Make the missing directories; ``directory`` is the last one then. Raises OSError."""
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
+        while self.missing:
+            name = self.missing[0]
+            try:
+                os.mkdir(name, 0o755, dir_fd=self.directory)
+            except FileExistsError:
+                # Another container of this root file system has been faster.
+                pass
+            made = os.open(name, flags, dir_fd=self.directory)
+            os.close(self.directory)
+            self.directory = made
+            del self.missing[0]
+
 
 def find(root: str, path: str) -> Place:
     """Return where ``path`` ends in the root file system ``root``.

@@ -53,6 +53,7 @@ def add(process: int, root: str, mounts: Sequence[dict[str, Any]]) -> None:
 def _add(root: str, one: dict[str, Any]) -> None:
     place = rootfs.find(root, one["destination"])
     try:
+        place.make_missing()
         target = f"/proc/self/fd/{place.directory}/{place.name}".encode()
         if place.mode is None:
             os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644))
