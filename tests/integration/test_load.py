@@ -1,6 +1,7 @@
 """Many processes at once, and processes that are killed or interrupted while they are answered."""
 
 from conftest import MakeBundle
+from support.bundles import ADMINISTRATOR
 from support.containers import Runrootless
 
 # 200 processes start together, and each sees exactly what it set itself.
@@ -91,3 +92,30 @@ def test_eight_processes_that_look_at_all_files(
     )
     done = runrootless.run(bundle().script(script), timeout=900).check()
     assert done.stdout == "same\n" * 8
+
+
+# A user makes sockets while somebody else unmounts: whose they are is kept at any moment.
+BINDING = r"""
+use strict; use POSIX (); use Socket;
+mkdir "/srv/sockets" or die; chmod 0777, "/srv/sockets";
+my $pid = fork() // die "fork: $!";
+if (!$pid) {
+    POSIX::setgid(5); POSIX::setuid(5); my $lost = 0;
+    for my $n (1 .. 3000) {
+        socket(my $made, AF_UNIX, SOCK_STREAM, 0) or die; my $path = "/srv/sockets/s";
+        bind($made, pack_sockaddr_un($path)) or die "bind: $!";
+        my @stat = lstat $path; $lost++ unless $stat[4] == 5 && $stat[5] == 5;
+        unlink $path;
+    }
+    syswrite STDOUT, "$lost lost\n"; POSIX::_exit(0);
+}
+my ($umount, $missing) = ((POSIX::uname())[4] eq "aarch64" ? 39 : 166, "/srv/missing");
+syscall($umount, $missing, 0) until waitpid($pid, POSIX::WNOHANG()) > 0;
+"""
+
+
+def test_sockets_are_bound_while_another_process_unmounts(
+    bundle: MakeBundle, runrootless: Runrootless
+) -> None:
+    ours = bundle().set(["perl", "-e", BINDING]).add_capabilities(ADMINISTRATOR)
+    assert runrootless.run(ours, timeout=300).check().stdout == "0 lost\n"

@@ -207,10 +207,12 @@ class Expectations:
             if not one.lock.acquire(True, _TURN):
                 continue
             try:
+                # Before the look: a call that ends in between has made what is found.
+                is_under_way = one.is_under_way()
                 one.look()
                 if not one.is_pending and not one.is_over:
                     self._is_settled(one)
-                one.is_over = one.is_over or not one.is_pending or not one.is_under_way()
+                one.is_over = one.is_over or not one.is_pending or not is_under_way
             finally:
                 one.lock.release()
             if one.is_over:
