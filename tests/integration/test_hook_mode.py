@@ -267,11 +267,18 @@ REFUSED: list[tuple[str, Callable[[Config], object]]] = [
         ),
     ),
     ("no engine", lambda config: config.update(annotations={"org.runrootless.engine": "x"})),
-    ("no user", lambda config: config.update(annotations={"org.runrootless.user": "nobody-here"})),
+    (
+        "the annotation org.runrootless.user: the container's /etc/passwd has no user",
+        lambda config: config.update(annotations={"org.runrootless.user": "nobody-here"}),
+    ),
+    (
+        "the annotation org.runrootless.dns takes host, none",
+        lambda config: config.update(annotations={"org.runrootless.dns": "nobody-here"}),
+    ),
 ]
 
 
-@pytest.mark.parametrize(("words", "change"), REFUSED, ids=[words for words, _ in REFUSED])
+@pytest.mark.parametrize(("words", "change"), REFUSED, ids=[words[:40] for words, _ in REFUSED])
 def test_what_cannot_be_emulated_does_not_start(
     make: Callable[..., Bundle],
     user: Unprivileged,
@@ -297,6 +304,13 @@ def test_a_program_that_no_memory_is_left_for_does_not_start(
     done = Runtime(user, "runc").run(ours, timeout=30)
     assert done.returncode != 0
     assert "it runs" not in done.stdout
+
+
+def test_annotations_may_be_long(make: Callable[..., Bundle], user: Unprivileged) -> None:
+    """A runtime writes them into the state as well."""
+    ours = make(EMULATED)
+    ours.change(lambda config: config.update(annotations={f"x{n}": "y" * 9999 for n in range(200)}))
+    assert Runtime(user, "runc").run(ours).check().stdout == "33:44\n"
 
 
 def test_without_an_engine_it_is_as_without_the_hook(

@@ -18,13 +18,14 @@ def home(root: str, uid: int) -> str:
     return "/"
 
 
-def resolve(root: str, wanted: str, default: Identity) -> Identity:
+def resolve(root: str, wanted: str, default: Identity, source: str = "--user") -> Identity:
     """Return the identity that ``exec --user`` means by ``wanted``.
 
     ``wanted`` is USER or USER:GROUP, each a number or a name of passwd(5) or
     group(5) in the root file system ``root``.  Numbers are taken as runc takes
     them: the group and the supplementary groups stay those of ``default``.  A name
     brings its primary group and every group that lists it, unless a group is given.
+    ``source`` is where the user has said so.
 
     Raises ``Error`` for a name that is not there and an ID that cannot be.
     """
@@ -32,16 +33,16 @@ def resolve(root: str, wanted: str, default: Identity) -> Identity:
     if _is_number(user):
         identity = Identity(int(user), default.gid, default.additional_gids)
     else:
-        identity = _named_user(root, user, with_groups=not colon)
+        identity = _named_user(root, user, source, with_groups=not colon)
     if colon:
-        gid = int(group) if _is_number(group) else _named_group(root, group)
+        gid = int(group) if _is_number(group) else _named_group(root, group, source)
         identity = Identity(identity.uid, gid, identity.additional_gids)
     if not identity.is_valid():
-        raise Error(f"--user {wanted}: an ID is not below 4294967295")
+        raise Error(f"{source} {wanted}: an ID is not below 4294967295")
     return identity
 
 
-def _named_user(root: str, name: str, with_groups: bool) -> Identity:
+def _named_user(root: str, name: str, source: str, with_groups: bool) -> Identity:
     for fields in records(root, "/etc/passwd", 7):
         if fields[0] == name and _is_number(fields[2]) and _is_number(fields[3]):
             gids = []
@@ -50,14 +51,14 @@ def _named_user(root: str, name: str, with_groups: bool) -> Identity:
                     if name in group[3].split(",") and _is_number(group[2]):
                         gids.append(int(group[2]))
             return Identity(int(fields[2]), int(fields[3]), tuple(gids))
-    raise Error(f"--user: the container's /etc/passwd has no user {name!r}: give the number")
+    raise Error(f"{source}: the container's /etc/passwd has no user {name!r}: give the number")
 
 
-def _named_group(root: str, name: str) -> int:
+def _named_group(root: str, name: str, source: str) -> int:
     for fields in records(root, "/etc/group", 4):
         if fields[0] == name and _is_number(fields[2]):
             return int(fields[2])
-    raise Error(f"--user: the container's /etc/group has no group {name!r}: give the number")
+    raise Error(f"{source}: the container's /etc/group has no group {name!r}: give the number")
 
 
 def _is_number(text: str) -> bool:

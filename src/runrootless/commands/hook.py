@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     from runrootless.command_line.runc import Parsed
 
-_STATE_SIZE = 1 << 20
+# The annotations of config.json are in it.
+_STATE_SIZE = 64 << 20
 _STATUSES = ("creating", "created")
 _ROOT = Identity(0, 0)
 # The group that every distribution has, and that regular bundles and engines name.
@@ -128,7 +129,7 @@ def _begin(state: dict[str, Any], options: Parsed, tell: Callable[[str], None]) 
     rootfs = spec["root"]["path"] = os.path.realpath(os.path.join(bundle, spec["root"]["path"]))
     identity = _ROOT
     if wanted := annotations.get(USER_ANNOTATION, ""):
-        identity = resolve(rootfs, wanted, _ROOT)
+        identity = resolve(rootfs, wanted, _ROOT, f"the annotation {USER_ANNOTATION}")
     stores = restore_owners(spec, bundle, rootfs)
     limit = limits.INFINITY
 
@@ -136,7 +137,8 @@ def _begin(state: dict[str, Any], options: Parsed, tell: Callable[[str], None]) 
         nonlocal limit
         if identity != _ROOT:
             limit = notify.number(directory, identity)
-        if name_service.is_wanted(annotations.get(DNS_ANNOTATION, "")):
+        dns = annotations.get(DNS_ANNOTATION, "")
+        if name_service.is_wanted(dns, f"the annotation {DNS_ANNOTATION}"):
             count = len(spec.setdefault("mounts", []))
             name_service.add_host_files(spec, HostFacts(), directory)
             late_mounts.add(process, rootfs, spec["mounts"][count:])
