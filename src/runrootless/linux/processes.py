@@ -220,27 +220,23 @@ def descriptor_mount(descriptor: int) -> int:
     return int(text.partition(b"mnt_id:")[2].split(maxsplit=1)[0])
 
 
-def open_mounts() -> set[int]:
-    """Return the numbers of the mounts that open files of other processes are on.
+def open_mounts(process: str) -> list[int]:
+    """Return the numbers of the mounts that a process's open files are on, one for each of them.
 
     As far as this one may look. The working directory is a /proc.
     """
-    found = set()
-    own = os.getpid()
-    for process in os.listdir("."):
-        if not process.isdigit() or int(process) == own:
-            continue
+    found = []
+    try:
+        descriptors = os.listdir(f"{process}/fdinfo")
+    except OSError:
+        # It has ended, or is not to be looked at.
+        return []
+    for descriptor in descriptors:
         try:
-            descriptors = os.listdir(f"{process}/fdinfo")
+            text = _read(f"{process}/fdinfo/{descriptor}".encode())
         except OSError:
-            # It has ended, or is not to be looked at.
             continue
-        for descriptor in descriptors:
-            try:
-                text = _read(f"{process}/fdinfo/{descriptor}".encode())
-            except OSError:
-                continue
-            found.add(int(text.partition(b"mnt_id:")[2].split(maxsplit=1)[0]))
+        found.append(int(text.partition(b"mnt_id:")[2].split(maxsplit=1)[0]))
     return found
 
 

@@ -61,6 +61,7 @@ class StandIns:
                     found = self._add(identity[1:], place, node, mount())
                 except OSError:
                     return os.open(handle(device), flags)
+            found.opened += 1
             return os.open(handle(found.mount), flags)
 
     def behind(self, file: int) -> int:
@@ -87,10 +88,19 @@ class StandIns:
         """
         if not self._nodes:
             return
-        used = open_mounts()
+        with self._lock:
+            opened = {key: one.opened for key, one in self._nodes.items()}
+        # What this process has opened it gives away: so it is looked at first. Its own mount is
+        # one of them.
+        own = open_mounts("self")
+        used = {number for number in own if own.count(number) > 1}
+        pid = os.getpid()
+        for process in os.listdir("."):
+            if process.isdigit() and int(process) != pid:
+                used.update(open_mounts(process))
         with self._lock:
             for key, one in list(self._nodes.items()):
-                if one.number not in used:
+                if opened.get(key) == one.opened and one.number not in used:
                     self._forget(key)
 
     def _add(self, key: Key, device: tuple[int, int], node: int, mount: int) -> _Node:
@@ -120,13 +130,14 @@ class StandIns:
 class _Node:
     """A node that a device stands for: st_dev and st_ino of that, its mount, and the node.
 
-    Descriptors of both, and the mount's number.
+    Descriptors of both, and the mount's number. ``opened`` is how often it was.
     """
 
-    __slots__ = ("device", "mount", "node", "number")
+    __slots__ = ("device", "mount", "node", "number", "opened")
 
     def __init__(self, device: tuple[int, int], mount: int, number: int, node: int) -> None:
         self.device = device
         self.mount = mount
         self.number = number
+        self.opened = 0
         self.node = node
