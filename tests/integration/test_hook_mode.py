@@ -394,6 +394,8 @@ def test_killed_at_any_moment(make: Callable[..., Bundle], user: Unprivileged) -
         killer.join()
         outcomes.add(outcome(done))
     assert outcomes <= {"emulated", "failed"}
+    # What a killed one leaves the next one removes.
+    assert runc.run(ours).check().stdout == "33:44\n"
 
 
 def outcome(done: Result) -> str:

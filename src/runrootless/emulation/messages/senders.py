@@ -94,16 +94,17 @@ class Senders:
         Root's where it has ended, and nothing is known of it.
         """
         fingerprint, ids, _ = self.kept.get((pid,)) or _UNKNOWN
-        if os.path.exists(b"%d" % pid):
-            credentials = self._identity.of(pid)
-            if fingerprint != hash(credentials):
-                return credentials.uids[0], credentials.gids[0]
+        credentials = self._identity.of(pid)
+        # Asked for last: a process that has ended meanwhile was read as root.
+        if os.path.exists(b"%d" % pid) and fingerprint != hash(credentials):
+            return credentials.uids[0], credentials.gids[0]
         return ids
 
     def number(self, pid: int, depth: int) -> int:
         """Return a process's ID in the pid namespace that is so far down, 0 if it has none."""
         found = self.kept.get((pid,))
+        number = number_for(pid, depth)
         if found is None or os.path.exists(b"%d" % pid):
-            return number_for(pid, depth)
+            return number
         numbers = found[2]
         return numbers[depth] if depth < len(numbers) else 0

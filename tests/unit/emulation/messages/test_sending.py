@@ -14,11 +14,14 @@ from hypothesis import strategies as st
 
 from runrootless.emulation.call import Call
 from runrootless.emulation.callers.credential_table import CredentialTable
+from runrootless.emulation.callers.credentials import Credentials, initial
+from runrootless.emulation.callers.identity import Identity
 from runrootless.emulation.handlers import Shared
-from runrootless.emulation.messages.senders import Senders
+from runrootless.emulation.messages.senders import Sender, Senders
 from runrootless.emulation.messages.sending import Sending
 from runrootless.emulation.stores.owner_store import OwnerStore
 from runrootless.linux import seccomp
+from runrootless.linux.processes import read_status
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="states IDs as only root may")
 
@@ -122,6 +125,29 @@ def test_no_message_there(caller: Caller, address: int) -> None:
         assert caller.sending.sendmmsg(caller.call(0, address, count, 0)) is None
         assert caller.sending.sendmsg_32(caller.call(0, address, 0)) is None
         assert caller.sending.sendmmsg_32(caller.call(0, address, count, 0)) is None
+
+
+def test_sender_that_ends_while_it_is_looked_at(caller: Caller) -> None:
+    """Its IDs are those that it had, not root's, which no process has any more."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(writer)
+        os.read(reader, 1)
+        os._exit(0)
+    os.close(reader)
+
+    class EndsFirst(Identity):
+        def of(self, pid: int) -> Credentials:
+            os.close(writer)
+            os.waitpid(pid, 0)
+            return super().of(pid)
+
+    table = CredentialTable(os.memfd_create("credentials"))
+    senders = Senders(EndsFirst(table, Shared(table, OwnerStore()).makers))
+    senders.note(child, Sender(initial(5, 6), (5, 6), read_status(child)))
+    assert senders.ids(child) == (5, 6)
+    assert senders.number(child, 0) == child
 
 
 def test_what_is_remembered_has_an_end(caller: Caller) -> None:
