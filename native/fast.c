@@ -6,7 +6,8 @@
  * small stack; and it keeps nothing, so it needs no lock.
  *
  * The filter lets these calls through where their sixth argument, of which they have none, is
- * this container's number. So the kernel answers, and what it does not know, the record of a
+ * this container's number (or two that are an int have its halves, fast_attributes.c). So the
+ * kernel answers, and what it does not know, the record of a
  * file, is read from the attribute that the agent would read. Whatever is not certain is left:
  * then the call is made without the number, as a C library makes it, and the agent answers. The
  * rules are those of loop.c (emulation/files/metadata.py, callers/identity.py). */
@@ -17,12 +18,14 @@ const union page shared __attribute__((section(".state"), aligned(PAGE))) = {.st
 
 /* The number is in a register when a signal's handler begins, and calls of a C library leave that
  * one alone. So the filter lets no call through but from this place in a page
- * (emulation/seccomp_filter.py), and the register is cleared. */
+ * (emulation/seccomp_filter.py), and the registers are cleared. */
 __asm__(".pushsection .text.through, \"ax\", %progbits\n"
 	".balign 4096\n"
 #if defined __x86_64__
 	".skip 0xa5a, 0xcc\n"
 	"1: syscall\n" /* ends at 0xa5c */
+	"xor %edi, %edi\n"
+	"xor %edx, %edx\n"
 	"xor %r9d, %r9d\n"
 	"ret\n"
 	".globl let_through\n"
@@ -39,6 +42,7 @@ __asm__(".pushsection .text.through, \"ax\", %progbits\n"
 #elif defined __aarch64__
 	".skip 0xa58\n"
 	"1: svc 0\n"
+	"mov x2, xzr\n"
 	"mov x5, xzr\n"
 	"ret\n"
 	".globl let_through\n"

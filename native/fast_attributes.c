@@ -43,37 +43,65 @@ const char *reach(int directory, const char *path, char *name)
 	return 0;
 }
 
+/* <linux/xattr.h> and <asm/unistd.h> since Linux 6.13. */
+struct attribute { uint64_t value; uint32_t size, flags; };
+enum { NR_GETXATTRAT = 464 };
+
+/* Reads an attribute by a directory's descriptor. All six arguments are in use: emulation/table.py
+ * says where the number is. Returns a negative error, of which some kernels and profiles know none. */
+static long get_at(int directory, const char *path, int flags, const char *attribute, void *value,
+		   unsigned long size)
+{
+	struct attribute to = {(uint64_t)value, (uint32_t)size, 0};
+	uint64_t number = STATE->number;
+	uint64_t first = (uint32_t)directory | number << 32, third = (uint32_t)flags | (number >> 32) << 32;
+	return let_through(NR_GETXATTRAT, (long)first, (long)path, (long)third, (long)attribute, (long)&to,
+			   sizeof to);
+}
+
 static bool is_same(const struct seen *one, const struct seen *other)
 {
 	return one->inode == other->inode && one->device == other->device && one->mode == other->mode &&
 		one->seconds == other->seconds && one->nanoseconds == other->nanoseconds;
 }
 
-/* Reads an attribute, or with no name lists all, of a file that the kernel has just said something
- * of. Returns the size or a negative error; LEFT for a file that may be another one by now, and
- * for one that does not carry what there is to say of it. */
-long read_attribute(int directory, const char *path, int flags, const struct seen *seen,
-		    const char *attribute, void *value, unsigned long size)
+/* Reads an attribute, or with no name lists all, of what a path leads to. Returns LEFT for one that is long. */
+static long read_by_path(int directory, const char *path, int flags, const char *attribute, void *value,
+			 unsigned long size)
 {
 	char name[NAME_SIZE];
 	bool follows = !(flags & AT_SYMLINK_NOFOLLOW);
-	long result;
+
+	if (attribute && directory >= 0) {
+		long result = get_at(directory, path, flags & AT_SYMLINK_NOFOLLOW, attribute, value, size);
+		if (result != -ENOSYS && result != -EPERM)
+			return result;
+	}
+	if (!(path = reach(directory, path, name)))
+		return LEFT;
+	if (attribute)
+		return pass(follows ? __NR_getxattr : __NR_lgetxattr, (long)path, (long)attribute, (long)value,
+			    size, 0);
+	return pass(follows ? __NR_listxattr : __NR_llistxattr, (long)path, (long)value, size, 0, 0);
+}
+
+/* Does so for a file that the kernel has just said something of. Returns the size or a negative
+ * error; LEFT for a file that may be another one by now, and for one that does not carry what
+ * there is to say of it. */
+long read_attribute(int directory, const char *path, int flags, const struct seen *seen,
+		    const char *attribute, void *value, unsigned long size)
+{
+	struct seen again;
 
 	if (!is_plain(seen))
 		return LEFT;
 	if (flags & AT_EMPTY_PATH && (!path || !*path))
 		return attribute ? pass(__NR_fgetxattr, directory, (long)attribute, (long)value, size, 0)
 				 : pass(__NR_flistxattr, directory, (long)value, size, 0, 0);
-	const char *found = reach(directory, path, name);
-	if (!found)
+	long result = read_by_path(directory, path, flags, attribute, value, size);
+	if (result == LEFT || see(directory, path, flags & ~AT_EMPTY_PATH, &again) || !is_same(seen, &again))
 		return LEFT;
-	if (attribute)
-		result = pass(follows ? __NR_getxattr : __NR_lgetxattr, (long)found, (long)attribute,
-			      (long)value, size, 0);
-	else
-		result = pass(follows ? __NR_listxattr : __NR_llistxattr, (long)found, (long)value, size, 0, 0);
-	struct seen again;
-	return !see(directory, path, flags & ~AT_EMPTY_PATH, &again) && is_same(seen, &again) ? result : LEFT;
+	return result;
 }
 
 /* The calls of one kind that read attributes: by path, by path without following, by descriptor. */

@@ -9,7 +9,7 @@ runtime reports it.
 from __future__ import annotations
 
 import os
-from errno import EACCES, ELOOP, ENOTDIR, EPERM
+from errno import EACCES, EISDIR, ELOOP, ENOTDIR, EPERM
 from stat import S_IFDIR, S_ISDIR, S_ISLNK
 
 TYPE_CHECKING = False
@@ -52,6 +52,30 @@ def is_missed_in(root: str, process: dict[str, Any]) -> bool:
     except (OSError, _UnsureError):
         # It has ended, which the runtime says as well.
         return False
+
+
+def refusal(process: dict[str, Any]) -> str | None:
+    """Return in runc's words why the program of a process cannot be executed, by a path.
+
+    The root is this process's own. None is for one that can, as far as this process knows.
+    """
+    import json
+
+    path = process["args"][0]
+    try:
+        mode = os.stat(os.path.join(process.get("cwd") or "/", path)).st_mode
+    except ValueError:
+        return f"exec: {json.dumps(path)}: invalid argument"
+    except OSError as error:
+        if error.errno in (EACCES, EPERM):
+            # The emulated user may pass.
+            return None
+        reason = f"stat {path}: {os.strerror(error.errno or 0).lower()}"
+    else:
+        if not S_ISDIR(mode) and mode & _EXECUTABLE:
+            return None
+        reason = os.strerror(EISDIR if S_ISDIR(mode) else EACCES).lower()
+    return f"exec: {json.dumps(path)}: {reason}"
 
 
 def _is_missed(tree: _Tree, process: dict[str, Any]) -> bool:

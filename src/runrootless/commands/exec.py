@@ -10,11 +10,10 @@ from __future__ import annotations
 import os
 
 from runrootless import engines, fast_path, launcher, requirements
-from runrootless.bundle import json_file
+from runrootless.bundle import json_file, program
 from runrootless.bundle.process import (
     set_home,
 )
-from runrootless.bundle.program import is_missed_in
 from runrootless.bundle.transform import MEMORY
 from runrootless.command_line import runc as command_line
 from runrootless.command_line.process import process_from_file, process_from_flags
@@ -111,9 +110,9 @@ def prepare(invocation: Invocation) -> list[str]:
         from runrootless.derived_bundle import filter_program
 
         socket = f"{directory}/{state.LISTENER}"
-        program = filter_program(spec[MEMORY])
+        made = filter_program(spec[MEMORY])
         return launcher.hand_in(
-            spec[MEMORY]["engine"], invocation.runtime, True, socket, first, program
+            spec[MEMORY]["engine"], invocation.runtime, True, socket, first, made
         )
 
     def refusal(process: Process) -> list[str] | None:
@@ -123,11 +122,17 @@ def prepare(invocation: Invocation) -> list[str]:
         """
         if not has_launcher or pid is None or not _is_running(pid) or not process["args"]:
             return []
-        if "/" in process["args"][0] or not is_missed_in(f"/proc/{pid}/root", process):
+        if not program.is_missed_in(f"/proc/{pid}/root", process):
             return None
         # The first process may have changed its root. Of the root that this one gets it takes a
-        # moment more to know. There is to be no program in any directory that there could be.
-        is_missed = inside.is_so(pid, lambda: is_missed_in("/", process))
+        # moment more to know.
+        if "/" in process["args"][0]:
+            # The container might make one before the runtime has looked, if that was asked.
+            if reason := inside.said(pid, lambda: program.refusal(process)):
+                raise Error(f"exec failed: unable to start container process: {reason}")
+            return None
+        # There is to be no program in any directory that there could be.
+        is_missed = inside.is_so(pid, lambda: program.is_missed_in("/", process))
         return [f"PATH={_NOWHERE}"] if is_missed else None
 
     if (

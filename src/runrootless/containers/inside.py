@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 
+from runrootless.containers.background import said_by_child
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +35,17 @@ def is_so(pid: int, question: Callable[[], bool]) -> bool | None:
     finally:
         # Whatever is in the way.
         os._exit(code)
+
+
+def said(pid: int, question: Callable[[], str | None]) -> str:
+    """Return the answer to a question that is asked as by ``is_so``; empty where there is none."""
+
+    def ask() -> str:
+        enter(pid)
+        return question() or ""
+
+    text, status = said_by_child(ask)
+    return "" if status else text
 
 
 def enter(pid: int) -> None:

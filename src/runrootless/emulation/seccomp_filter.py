@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 
-from runrootless.emulation.table import PASSED, rows
+from runrootless.emulation.table import PASSED, SPLIT, rows
 from runrootless.linux import bpf
 from runrootless.linux.seccomp import (
     AUDIT_ARCHITECTURES,
@@ -38,6 +38,7 @@ MACHINES = {"x86_64": ("x86_64", "i386"), "aarch64": ("aarch64",)}
 
 _X32_BIT = 0x40000000
 _WORD = 0xFFFFFFFF
+_UPPER = _WORD << 32
 _LEAF = 3
 _FAR = 255
 _SIXTH = 5
@@ -58,7 +59,7 @@ def build(
     ``machine`` is a key of ``MACHINES`` and ``action`` a SECCOMP_RET_* with its data.
     ``calls`` are rows as the table's, in place of all of those for each machine, which
     ``thorough`` chooses from. With ``number`` it is that for a container with the fast path,
-    whose calls have that as their sixth argument.
+    whose calls have that as their sixth argument, or as ``table.SPLIT`` says.
     """
     parts = [bpf.load(bpf.ARCHITECTURE)]
     for program in MACHINES[machine]:
@@ -99,7 +100,7 @@ def _for_machine(
     blocks = [(number, _block(conditions[number], action)) for number in sorted(conditions)]
     if secret is not None:
         passes = {
-            NUMBERS[machine][name]: _pass(secret, conditions)
+            NUMBERS[machine][name]: _pass(_numbered(name, secret), conditions)
             for name, conditions in PASSED.items()
             if name in NUMBERS[machine]
         }
@@ -131,7 +132,16 @@ def _block(conditions: Sequence[Condition], action: int) -> bytes:
     return tests + bpf.finish(RETURN_ALLOW)
 
 
-def _pass(secret: int, conditions: Sequence[Condition]) -> bytes:
+def _numbered(name: str, secret: int) -> tuple[Condition, ...]:
+    """Return what holds for a call of the fast path that has the number."""
+    if name not in SPLIT:
+        return ((_SIXTH, "SCMP_CMP_EQ", secret, 0),)
+    low, high = SPLIT[name]
+    halves = ((low, secret << 32 & _UPPER), (high, secret & _UPPER))
+    return tuple((index, "SCMP_CMP_MASKED_EQ", _UPPER, half) for index, half in halves)
+
+
+def _pass(numbered: Sequence[Condition], conditions: Sequence[Condition]) -> bytes:
     """Return what allows a call of the fast path, and goes on otherwise.
 
     The number may be left in a register, and be part of a call that a C library makes.
@@ -141,7 +151,10 @@ def _pass(secret: int, conditions: Sequence[Condition]) -> bytes:
         test = _test(condition, test)
     place = bpf.load(bpf.INSTRUCTION) + bpf.keep_bits(_PAGE_MASK)
     place += bpf.if_equal(FAST_PLACE, 0, _length(test))
-    return _test((_SIXTH, "SCMP_CMP_EQ", secret, 0), place + test)
+    test = place + test
+    for condition in numbered:
+        test = _test(condition, test)
+    return test
 
 
 def _test(condition: Condition, then: bytes) -> bytes:

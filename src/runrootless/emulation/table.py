@@ -283,7 +283,7 @@ FAST_TABLE: tuple[Row, ...] = (
 
 PASSED: dict[str, tuple[Condition, ...]] = {
     **dict.fromkeys(("newfstatat", "fstat", "statx"), ()),
-    **dict.fromkeys(("getxattr", "lgetxattr", "fgetxattr"), ()),
+    **dict.fromkeys(("getxattr", "lgetxattr", "fgetxattr", "getxattrat"), ()),
     **dict.fromkeys(("listxattr", "llistxattr", "flistxattr"), ()),
     # What the agent lets the kernel carry out, after a look at the file.
     **dict.fromkeys(("openat", "mkdir", "mkdirat", "symlink", "symlinkat"), ()),
@@ -302,7 +302,12 @@ PASSED: dict[str, tuple[Condition, ...]] = {
     "prlimit64": ((2, "SCMP_CMP_EQ", 0, 0),),
 }
 """The calls of 64-bit programs that the fast path makes, with a number as their sixth argument:
-then they are let through, if all conditions hold. They have no more than five arguments."""
+then they are let through, if all conditions hold. They have no more than five arguments but for
+those of ``SPLIT``."""
+
+SPLIT = {"getxattrat": (0, 2)}
+"""Calls with six arguments: two that are an int, the upper halves of which are the number's lower
+and upper half. The kernel does not look at them."""
 
 CHECKS = {
     "open": "open",

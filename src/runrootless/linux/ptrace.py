@@ -131,6 +131,15 @@ def wait_until(deadline: float) -> tuple[int, int] | None:
         signal.sigtimedwait([signal.SIGCHLD], min(rest, _LOOK_EACH))
 
 
+def reap() -> None:
+    """Wait for the traced threads that have ended, and not for those that have stopped."""
+    try:
+        while os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | _WALL):
+            pass
+    except ChildProcessError:
+        pass
+
+
 def signal_code(thread: int) -> int:
     """Return ``si_code`` of the signal that a thread has stopped for: above 0 it is the kernel's.
 

@@ -7,6 +7,7 @@ import os
 from runrootless.linux.processes import status_fields
 
 _DEAD = (b"Z", b"X")
+_STOPPED = b"t"
 
 
 def status(thread: int) -> bytes:
@@ -26,6 +27,19 @@ def has_ended(thread: int) -> bool:
         return field(thread, b"State") in _DEAD
     except OSError:
         return True
+
+
+def is_stopped(thread: int) -> bool:
+    """Return whether its tracer has stopped it."""
+    try:
+        return field(thread, b"State") == _STOPPED
+    except OSError:
+        return False
+
+
+def thread_count(process: int) -> int:
+    """Return how many threads a process has. Raises OSError where it is gone."""
+    return int(field(process, b"Threads"))
 
 
 def threads(process: int) -> list[int]:

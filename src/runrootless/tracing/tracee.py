@@ -6,13 +6,14 @@ import errno
 import os
 import signal
 import struct
+import threading
 import time
 
 from runrootless.errors import Error
 from runrootless.linux import ptrace
 from runrootless.linux.memory import Memory
 from runrootless.tracing import machines
-from runrootless.tracing.tasks import field, has_ended, threads
+from runrootless.tracing.tasks import field, has_ended, is_stopped, thread_count, threads
 
 _AT_CALL = signal.SIGTRAP | 0x80
 _JOB_CONTROL = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
@@ -30,6 +31,8 @@ _SEQUENCE, _SECTION = struct.Struct("=8xQ"), struct.Struct("=8x3Q")
 # Seconds in which a thread stops that can.
 _PATIENCE = 10.0
 _PAUSE = 0.002
+_REAP_EACH = 0.01
+_ATTEMPTS = 64
 _WORD = 8
 _ENDED = "the process has ended"
 
@@ -58,8 +61,13 @@ class Tracee:
 
     def seize(self) -> None:
         """Trace all threads. Raises OSError: EPERM, ESRCH."""
+        with _Reaper():
+            self._seize()
+
+    def _seize(self) -> None:
         # Those that a thread makes before it is traced itself are found another time.
         seen = self._threads | self._stopped
+        refused = 0
         while new := set(threads(self.process)) - seen:
             seen |= new
             for thread in new:
@@ -74,7 +82,13 @@ class Tracee:
                         continue
                     # It came as a traced one.
                     if not _is_traced_here(thread):
-                        raise
+                        # So it is too for one that has just given its number to another one,
+                        # which executes a program. That one is found another time.
+                        refused += 1
+                        if refused > _ATTEMPTS:
+                            raise
+                        seen.discard(thread)
+                        continue
                 self._threads.add(thread)
 
     def await_program(self) -> None:
@@ -111,8 +125,11 @@ class Tracee:
         deadline = time.monotonic() + _PATIENCE
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
         try:
-            while running := set(threads(self.process)) - self._stopped:
-                for thread in running:
+            while not self._has_stopped():
+                for thread in threads(self.process):
+                    if self._is_stopped(thread):
+                        continue
+                    self._stopped.discard(thread)
                     try:
                         ptrace.interrupt(thread)
                         self._await_stop(thread, deadline)
@@ -120,8 +137,33 @@ class Tracee:
                         self._threads.discard(thread)
                         if thread == self.process:
                             self._find_again(deadline)
+                        elif not has_ended(thread):
+                            # It was missing in the list when all were to be traced.
+                            self.seize()
+                if time.monotonic() > deadline:
+                    raise Error(
+                        f"process {self.process} does not stop: it makes threads without end"
+                    )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _has_stopped(self) -> bool:
+        """Return whether all threads have stopped: then none can execute a program."""
+        seen = threads(self.process)
+        # The list is no picture of one moment.
+        is_so = all(map(self._is_stopped, seen)) and thread_count(self.process) == len(seen)
+        try:
+            # One that has executed one, and got the first thread's number, stops to say so.
+            while found := ptrace.wait_until(0):
+                self._heed(*found)
+                is_so = False
+        except ChildProcessError:
+            return False
+        return is_so
+
+    def _is_stopped(self, thread: int) -> bool:
+        """Return whether a thread has stopped, and not another one that has got its number."""
+        return thread in self._stopped and _is_traced_here(thread) and is_stopped(thread)
 
     def _find_again(self, deadline: float) -> None:
         """Trace the first thread again, in whose place another one executes a program."""
@@ -150,20 +192,31 @@ class Tracee:
                     "nothing interrupts, as vfork(2) is until the child executes its program"
                 )
             one, status = found
+            self._heed(one, status)
             if not os.WIFSTOPPED(status):
-                self._threads.discard(one)
-                self._stopped.discard(one)
                 if one == thread:
                     raise ProcessLookupError
-            elif status >> 16 == ptrace.EVENT_STOP:
-                self._stopped.add(one)
-            else:
-                self._pass(one, status >> 8 & 0xFF, status >> 16)
-                if status >> 16 == ptrace.EVENT_EXEC:
-                    # It has the first thread's ID, whatever it was, and runs.
-                    self._stopped.discard(one)
-                    if one != thread:
-                        raise ProcessLookupError
+            elif one == thread:
+                # Any other stop does away with the interruption, and it may be that of another
+                # one in its place.
+                if one not in self._stopped:
+                    ptrace.interrupt(one)
+            elif status >> 16 == ptrace.EVENT_EXEC:
+                raise ProcessLookupError
+
+    def _heed(self, thread: int, status: int) -> None:
+        """Do as a thread's status says, which was waited for."""
+        event = status >> 16
+        if not os.WIFSTOPPED(status):
+            self._threads.discard(thread)
+            self._stopped.discard(thread)
+        elif event == ptrace.EVENT_STOP:
+            self._stopped.add(thread)
+        else:
+            self._pass(thread, status >> 8 & 0xFF, event)
+            if event == ptrace.EVENT_EXEC:
+                # It has the first thread's ID, whatever it was, and runs.
+                self._stopped.discard(thread)
 
     def calls(self) -> Calls:
         """Return what makes calls in the first thread, which is stopped. Raises OSError, Error."""
@@ -216,6 +269,28 @@ class Tracee:
         self._stopped.discard(thread)
         if thread == self.process:
             raise EndedError
+
+
+class _Reaper:
+    """A context in which traced threads that have ended are waited for: nobody is told of them.
+
+    Who executes a program waits until that is done, and until then who traces one more thread of
+    the process waits as well, whatever signal comes ("Bugs" of ptrace(2)): it takes another
+    thread of ours.
+    """
+
+    def __enter__(self) -> None:
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._reap)
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def _reap(self) -> None:
+        while not self._is_over.wait(_REAP_EACH):
+            ptrace.reap()
 
 
 class Calls:

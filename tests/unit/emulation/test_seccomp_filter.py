@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from runrootless.emulation import seccomp_filter
 from runrootless.emulation.argument_widths import INTS
 from runrootless.emulation.seccomp_filter import FAST_PLACE
-from runrootless.emulation.table import PASSED, rows
+from runrootless.emulation.table import PASSED, SPLIT, rows
 from runrootless.linux.bpf import PROGRAM_LIMIT
 from runrootless.linux.seccomp import (
     AUDIT_ARCHITECTURES,
@@ -82,6 +82,7 @@ def test_it_does_what_the_table_says(
 
 
 NUMBER_OF_FAST = 0x123456789ABCDEF0
+KEPT = (1 << 64) - 1
 FAST_PROGRAMS = {
     machine: list(
         struct.iter_unpack(
@@ -104,8 +105,13 @@ def test_with_the_fast_path(
     machine: str, other: str, number: int, given_arguments: list[int], last: int, address: int
 ) -> None:
     """A number is as good as no call of the agent: the right one, at its place, for some calls."""
-    for sixth in (NUMBER_OF_FAST, NUMBER_OF_FAST ^ last, given_arguments[5]):
-        given = [*given_arguments[:5], sixth]
+    for used in (NUMBER_OF_FAST, NUMBER_OF_FAST ^ last, given_arguments[5]):
+        given = [*given_arguments[:5], used]
+        for low, high in (
+            places for name, places in SPLIT.items() if number == NUMBERS[other].get(name)
+        ):
+            given[low] = given[low] & 0xFFFFFFFF | used << 32 & KEPT
+            given[high] = given[high] & 0xFFFFFFFF | used >> 32 << 32
         data = struct.pack("=IIQ6Q", number, AUDIT_ARCHITECTURES[other], address, *given)
         conditions = [
             condition
@@ -115,7 +121,7 @@ def test_with_the_fast_path(
         wanted = any(condition is None or holds(condition, given) for condition in conditions)
         for name, passed in PASSED.items():
             is_it = other == machine and NUMBERS[other].get(name) == number
-            if is_it and sixth == NUMBER_OF_FAST and address % 4096 == FAST_PLACE:
+            if is_it and used == NUMBER_OF_FAST and address % 4096 == FAST_PLACE:
                 wanted = wanted and not all(holds(condition, given) for condition in passed)
         assert bpf.run(FAST_PROGRAMS[machine], data) == (RETURN_NOTIFY if wanted else RETURN_ALLOW)
 
@@ -127,9 +133,6 @@ def test_nobody_sets_limits_by_the_number() -> None:
             given = [0, 15, new, 0, 0, NUMBER_OF_FAST]
             head = number, AUDIT_ARCHITECTURES[machine], FAST_PLACE
             assert bpf.run(program, struct.pack("=IIQ6Q", *head, *given)) == action
-
-
-KEPT = (1 << 64) - 1
 
 
 @pytest.mark.parametrize(
