@@ -9,7 +9,7 @@ runtime reports it.
 from __future__ import annotations
 
 import os
-from errno import EACCES, EISDIR, ELOOP, ENOTDIR, EPERM
+from errno import EACCES, ELOOP, ENOTDIR, EPERM
 from stat import S_IFDIR, S_ISDIR, S_ISLNK
 
 TYPE_CHECKING = False
@@ -59,13 +59,12 @@ def refusal(process: dict[str, Any]) -> str | None:
 
     The root is this process's own. None is for one that can, as far as this process knows.
     """
-    import json
-
     path = process["args"][0]
+    quoted = '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'
     try:
         mode = os.stat(os.path.join(process.get("cwd") or "/", path)).st_mode
     except ValueError:
-        return f"exec: {json.dumps(path)}: invalid argument"
+        return f"exec: {quoted}: invalid argument"
     except OSError as error:
         if error.errno in (EACCES, EPERM):
             # The emulated user may pass.
@@ -74,8 +73,8 @@ def refusal(process: dict[str, Any]) -> str | None:
     else:
         if not S_ISDIR(mode) and mode & _EXECUTABLE:
             return None
-        reason = os.strerror(EISDIR if S_ISDIR(mode) else EACCES).lower()
-    return f"exec: {json.dumps(path)}: {reason}"
+        reason = os.strerror(EACCES).lower()
+    return f"exec: {quoted}: {reason}"
 
 
 def _is_missed(tree: _Tree, process: dict[str, Any]) -> bool:
