@@ -19,6 +19,7 @@ TABLES = {
     "agent": tables.agent,
     "calls": tables.calls,
     "curves": tables.curves,
+    "engines": tables.engines,
     "failures": tables.failures,
     "jobs": tables.jobs,
     "machine": tables.machine,

@@ -134,6 +134,20 @@ def jobs(figures: Figures) -> str:
     return table(["", *names], _rows(figures, titles, names, spread=True))
 
 
+def engines(figures: Figures) -> str:
+    """Return a table of what permissions cost: ``thorough`` in place of ``notify``."""
+    titles = {**APT, **JOBS}
+    rows = []
+    for title, said in titles.items():
+        series = figures.series(title)
+        (quantity,) = series.quantities() if series is not None else ("",)
+        both = (series.of(name, quantity) for name in ("thorough", "runrootless")) if series else ()
+        more = [thorough / notify for thorough, notify in zip(*both, strict=False)]
+        if more:
+            rows.append([said, _spread(more, TIMES)])
+    return table(["", "thorough, as a multiple of notify"], rows)
+
+
 def failures(figures: Figures) -> str:
     """Return a table of what each contender cannot do, and what it says."""
     said: dict[tuple[str, str], list[str]] = {}
