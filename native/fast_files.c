@@ -118,8 +118,9 @@ static bool opens_plain(int directory, const char *path, int flags)
 	long result = see(directory, path, flags & O_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0, &seen);
 	if (!result)
 		return is_plain(&seen);
-	/* A symlink that leads nowhere is where a file would be made. */
-	return result == -ENOENT && flags & O_CREAT && makes_plain(directory, path);
+	/* What is missing is the kernel's to tell, as compilers ask for in many directories. A symlink
+	 * that leads nowhere is where a file would be made. */
+	return result == -ENOENT && (!(flags & O_CREAT) || makes_plain(directory, path));
 }
 
 static int open_plain(int directory, const char *path, int flags, unsigned mode)
