@@ -84,6 +84,21 @@ def test_wrong_fields(
     assert named in line
 
 
+def test_a_kernel_file_system_on_a_symlink(bundle: MakeBundle, runrootless: Runrootless) -> None:
+    """Runtimes insist on a directory: no symlink of an image is to lead them elsewhere."""
+
+    def on_a_symlink(config: Config) -> None:
+        for mount in config["mounts"]:
+            if mount["type"] == "sysfs":
+                mount["destination"] = "/srv/sys"
+
+    broken = bundle().change(on_a_symlink)
+    os.symlink("/tmp", f"{broken.rootfs}/srv/sys")
+    line = one_line(runrootless.run(broken))
+    assert "cannot mount sysfs on /srv/sys" in line
+    assert "is a symlink" in line
+
+
 @pytest.mark.parametrize("where", ["rule", "default"])
 def test_notify_of_its_own(where: str, bundle: MakeBundle, runrootless: Runrootless) -> None:
     seccomp = {

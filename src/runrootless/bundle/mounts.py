@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from stat import S_ISDIR, S_ISLNK
+
+from runrootless.errors import Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +36,8 @@ def bind_kernel_file_systems(spec: Spec, host: HostFacts) -> None:
 
     Each shows a namespace and can be mounted by the owner of that namespace
     only: user_namespaces(7).  A network namespace is owned by the container's user
-    namespace only where the caller has made both.
+    namespace only where the caller has made both.  Raises ``Error`` where the runtime would
+    refuse a new one, but not what is bound in its place: see ``_refuse_other_places``.
     """
     types = {namespace.get("type") for namespace in spec["linux"]["namespaces"]}
     sources = {}
@@ -43,12 +47,14 @@ def bind_kernel_file_systems(spec: Spec, host: HostFacts) -> None:
         sources["proc"] = "/proc"
     if "ipc" not in types:
         sources["mqueue"] = "/dev/mqueue"
-    mounts = []
+    mounts: list[Mount] = []
     for mount in spec["mounts"]:
         source = sources.get(mount.get("type", ""))
         if source is not None and not _is_bind(mount):
             if not host.exists(source):
                 continue
+            if source != "/dev/mqueue":
+                _refuse_other_places(spec["root"]["path"], mount, source, mounts)
             options = [
                 option
                 for option in _READ_ONLY_BIND
@@ -63,6 +69,43 @@ def bind_kernel_file_systems(spec: Spec, host: HostFacts) -> None:
             }
         mounts.append(mount)
     spec["mounts"] = mounts
+
+
+def _refuse_other_places(root: str, mount: Mount, default: str, before: list[Mount]) -> None:
+    """Raise ``Error`` if ``mount``, a sysfs or proc, is to be on anything but a directory.
+
+    Runtimes insist on that for these two, so that no symlink of an image leads them to
+    another place.  ``before`` are the mounts that are made before it: what is below one of them
+    is not what is in ``root`` there.
+    """
+    from runrootless.bundle import rootfs
+
+    place = _normalized(mount.get("destination", default))
+    for other in before:
+        if place.startswith(_normalized(other.get("destination", "")).rstrip("/") + "/"):
+            return
+    parent, name = os.path.split(place)
+    try:
+        found = rootfs.find(root, parent)
+        try:
+            # Where the directory is missing, the runtime makes it.
+            if found.missing or found.name != ".":
+                return
+            mode = os.lstat(name, dir_fd=found.directory).st_mode
+        finally:
+            found.close()
+    except OSError:
+        return
+    if not S_ISDIR(mode):
+        kind = "a symlink" if S_ISLNK(mode) else "not a directory"
+        raise Error(
+            f"cannot mount {mount['type']} on {place}: "
+            f"that is {kind} in the root file system: make it an ordinary directory"
+        )
+
+
+def _normalized(path: str) -> str:
+    return os.path.normpath("/" + path.lstrip("/"))
 
 
 def terminal_group(spec: Spec) -> int | None:

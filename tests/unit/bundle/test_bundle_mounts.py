@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from runrootless.bundle import mounts
+from runrootless.errors import Error
 from support.machines import Machine
 
 SYS = {
@@ -70,6 +71,53 @@ class TestKernelFileSystems:
         spec = spec_with(entry("mqueue", "/dev/mqueue"), namespaces="mount user")
         mounts.bind_kernel_file_systems(spec, Machine(files=()))
         assert spec["mounts"] == []
+
+
+class TestPlacesOfKernelFileSystems:
+    """Runtimes mount proc and sysfs on directories only: so must be what is bound there."""
+
+    @pytest.mark.parametrize("namespaces", ["mount user", "mount user pid ipc"])
+    @pytest.mark.parametrize("destination", ["/sys", "sys/", "/a/./b//../sys", "/link/sys"])
+    @pytest.mark.parametrize("kind", ["sysfs", "proc"])
+    @pytest.mark.parametrize("found", ["nothing", "directory", "symlink", "dangling", "file"])
+    def test_only_directories(
+        self, namespaces: str, destination: str, kind: str, found: str, tmp_path: Path
+    ) -> None:
+        root = tmp_path / "rootfs"
+        (root / "a" / "b").mkdir(parents=True)
+        # In the container it leads to /a, and outside nowhere.
+        (root / "link").symlink_to("/a")
+        parent = root / "a" if destination.count("/") > 1 else root
+        place = parent / "sys"
+        if found == "directory":
+            place.mkdir()
+        elif found == "symlink":
+            place.symlink_to("/a")
+        elif found == "dangling":
+            place.symlink_to("/nowhere")
+        elif found == "file":
+            place.touch()
+        spec = spec_with(entry(kind, destination), namespaces=namespaces)
+        spec["root"]["path"] = str(root)
+        is_bound = kind == "sysfs" or "pid" not in namespaces
+        if is_bound and found not in ("nothing", "directory"):
+            with pytest.raises(Error, match=f"cannot mount {kind} on /.*sys: "):
+                mounts.bind_kernel_file_systems(spec, Machine())
+        else:
+            mounts.bind_kernel_file_systems(spec, Machine())
+            assert (spec["mounts"][0]["type"] == "none") == is_bound
+
+    def test_what_another_mount_covers_does_not_matter(self, tmp_path: Path) -> None:
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "sys").symlink_to("/nowhere")
+        covering, ours = entry("tmpfs", "/a/"), entry("sysfs", "/a/sys")
+        spec = spec_with(covering, ours)
+        spec["root"]["path"] = str(tmp_path)
+        mounts.bind_kernel_file_systems(spec, Machine())
+        assert spec["mounts"] == [covering, {**SYS, "destination": "/a/sys"}]
+        spec["mounts"] = [ours, covering]
+        with pytest.raises(Error):
+            mounts.bind_kernel_file_systems(spec, Machine())
 
 
 class TestOwners:
