@@ -22,10 +22,21 @@ def get_soft_limit(pid: int, kind: int) -> int:
 
 
 def set_soft_limit(pid: int, kind: int, soft: int, hard: int) -> None:
-    """Set the limits of a process. Raises OSError: ESRCH, EPERM; ValueError for EINVAL."""
-    resource.prlimit(pid, kind, (_signed(soft), _signed(hard)))
+    """Set the limits of a process, 0 for this one: unsigned 64-bit numbers.
+
+    Raises OSError: ESRCH, EPERM; ValueError for EINVAL.
+    """
+    try:
+        resource.prlimit(pid, kind, (_known(soft), _known(hard)))
+    except OverflowError:
+        # Before late releases of Python 3.13 and 3.14 large ones are negative; later these are
+        # refused.
+        resource.prlimit(pid, kind, (_signed(soft), _signed(hard)))
+
+
+def _known(value: int) -> int:
+    return resource.RLIM_INFINITY if value == INFINITY else value
 
 
 def _signed(value: int) -> int:
-    # Python's module takes rlim_t as a signed number, with -1 as infinity.
     return value - (1 << 64) if value & _SIGN else value

@@ -15,6 +15,7 @@ import termios
 from fcntl import ioctl
 
 from runrootless.errors import Error
+from runrootless.linux.limits import set_soft_limit
 from runrootless.linux.process import become_subreaper, set_parent_death_signal
 from runrootless.proot.filter import refuse_untranslated_calls
 from runrootless.proot.tracees import children_of, descendants, first_tracee
@@ -271,13 +272,8 @@ def _apply(process: dict[str, Any]) -> None:
     for limit in process.get("rlimits") or ():
         number = getattr(resource, limit.get("type", ""), None)
         if number is not None:
-            resource.setrlimit(number, (_signed(limit["soft"]), _signed(limit["hard"])))
+            set_soft_limit(0, number, limit["soft"], limit["hard"])
     adjustment = process.get("oomScoreAdj")
     if adjustment is not None:
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write(str(adjustment))
-
-
-def _signed(value: int) -> int:
-    # Python's module takes rlim_t as a signed number, with -1 as infinity.
-    return value - (1 << 64) if value >> 63 else value
