@@ -264,7 +264,7 @@ class Unprivileged:
     def leftovers(self) -> list[str]:
         """Return what is there of containers that should be gone: processes and directories."""
         found = []
-        kept = (*RUNTIMES, ".cache")
+        kept = (*RUNTIMES, ".cache", ".empty-directory")
         for process in self.account.processes():
             # Somebody's own account has other things to do as well.
             if AS_ROOT or "runrootless" in process.command:
@@ -277,7 +277,7 @@ class Unprivileged:
         ):
             if os.path.isdir(directory):
                 names = os.listdir(directory)
-                # The runtime's own directory stays, when it is empty, and crun's of filters.
+                # The runtimes' own directories stay, when they are empty, and crun's of filters.
                 found += [os.path.join(directory, name) for name in names if name not in kept]
         return found
 
