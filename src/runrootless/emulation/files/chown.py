@@ -7,7 +7,12 @@ import os
 import stat
 
 from runrootless.emulation.call import Call, Change, failure, require_valid
-from runrootless.emulation.callers.credentials import CAP_CHOWN, NO_CHANGE, Credentials
+from runrootless.emulation.callers.credentials import (
+    CAP_CHOWN,
+    CAP_FOWNER,
+    NO_CHANGE,
+    Credentials,
+)
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.processes.process_files import ProcessFiles
 from runrootless.emulation.stores.record import NOTHING, Record
@@ -90,6 +95,14 @@ class Chown(Handlers):
             os.chown(handle(file), *(-1 if one == NO_CHANGE else 0 for one in (uid, gid)))
             return
         kept = self._kept_mode(call, credentials, mode, old.gid, new_gid)
+        if (
+            kept != mode
+            and credentials.uids[3] != old.uid
+            and not self._identity.may(call.pid, credentials, CAP_FOWNER)
+        ):
+            # Only the owner may change a mode, also where the owner and group stay.
+            with Change(file):
+                raise failure(errno.EPERM)
         require_valid(call)
         try:
             # The kernel clears the set-ID bits and file capabilities, and changes st_ctime.

@@ -19,7 +19,7 @@ from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.owners.devices import Devices
 from runrootless.emulation.paths.walk import Found, open_child
 from runrootless.emulation.processes.process_files import ProcessFiles
-from runrootless.emulation.stores.record import Record
+from runrootless.emulation.stores.record import NOTHING, Record
 from runrootless.linux.files import AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_PATH
 from runrootless.linux.memory import Memory
 from runrootless.linux.processes import creation_mask
@@ -35,6 +35,7 @@ _CREATING = os.O_CREAT | O_TMPFILE
 _WRITING = _CREATING | os.O_TRUNC | os.O_ACCMODE
 _REOPENING = os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK | os.O_SYNC | os.O_DSYNC
 _OPEN_HOW = struct.Struct("=3Q")
+_SET_GROUP_ID = stat.S_ISGID | stat.S_IXGRP
 
 
 class Creation(Handlers):
@@ -118,6 +119,25 @@ class Creation(Handlers):
             return Record(uid, gid)
         return None
 
+    def mode(self, call: Call, parent: int, mode: int) -> int:
+        """Return the mode, before the mask, of a new file in an open directory.
+
+        It lacks the set-group-ID bit where the directory passes on the group of others:
+        mode_strip_sgid() in fs/inode.c. Not for directories.
+        """
+        if (
+            mode & _SET_GROUP_ID != _SET_GROUP_ID
+            or self._files.stat(parent) < 0
+            or not self._files.mode() & stat.S_ISGID
+        ):
+            return mode
+        device, inode, directory_mode, _ = self._files.found()
+        found = self._ownership.find(parent, directory_mode, device, inode)
+        who = self._identity.of(call.pid)
+        if self._identity.may_set_group_id(call.pid, who, found.gid if found is not None else 0):
+            return mode
+        return mode & ~stat.S_ISGID
+
     def make(
         self,
         call: Call,
@@ -195,13 +215,16 @@ class Creation(Handlers):
         ``found`` is where it has a name.
         """
         record = self.owner(call, parent)
+        kept = self.mode(call, parent, mode)
         if record is None:
-            return None
+            if kept == mode:
+                return None
+            record = NOTHING
         mask = creation_mask(call.pid)
         require_valid(call)
         old_mask = os.umask(mask)
         try:
-            fd = os.open(name, flags & 0x7FFFFFFF | os.O_NOCTTY, mode & 0o7777, dir_fd=parent)
+            fd = os.open(name, flags & 0x7FFFFFFF | os.O_NOCTTY, kept & 0o7777, dir_fd=parent)
         except OSError:
             # The kernel will tell the caller the same.
             return None

@@ -16,7 +16,7 @@ from runrootless.emulation.callers.credentials import CAP_MKNOD
 from runrootless.emulation.files.creation import Creation
 from runrootless.emulation.handlers import Handlers, Shared
 from runrootless.emulation.owners.ownership import Ownership
-from runrootless.emulation.stores.record import Record
+from runrootless.emulation.stores.record import NOTHING, Record
 from runrootless.linux.files import AT_FDCWD
 
 _DEVICE_TYPES = (stat.S_IFCHR, stat.S_IFBLK)
@@ -58,24 +58,26 @@ class Nodes(Handlers):
                     # So says the kernel to all in a user namespace, after what comes before it.
                     return None
             record = self._creation.owner(call, found.parent)
+            kept = self._creation.mode(call, found.parent, mode)
+            if is_device or kept != mode:
+                record = record or NOTHING
+            if record is None:
+                return None
             if is_device:
-                record = record or Record()
                 record = Record(record.uid, record.gid, kind, device)
                 return self._creation.make(
                     call,
                     found,
                     record,
                     lambda: make_device(
-                        self._ownership, found.parent, found.name, stat.S_IMODE(mode)
+                        self._ownership, found.parent, found.name, stat.S_IMODE(kept)
                     ),
                 )
-            if record is None:
-                return None
             return self._creation.make(
                 call,
                 found,
                 record,
-                lambda: os.mknod(found.name, mode, device, dir_fd=found.parent),
+                lambda: os.mknod(found.name, kept, device, dir_fd=found.parent),
             )
 
 

@@ -159,7 +159,8 @@ class Paths:
             raise failure(errno.ENOENT)
         # A name to make a file by is not followed, slash or not.
         found = self.walk(caller, directory, path if follows else stripped or b"/", follows)
-        found.slash = slashes
+        # A symlink that is followed may have one behind the name that it leads to, too.
+        found.slash |= slashes
         return found
 
     def walk(

@@ -145,7 +145,7 @@ class _Steps:
             part = self._parts.pop()
             if part and not self._step(part):
                 break
-        if self._slash and self._current >= 0 and not _is_directory(self._current):
+        if self._slash and self._current >= 0 and not is_open_directory(self._current):
             raise _nowhere(errno.ENOTDIR)
         found = Found(self._parent, self._name, self._current, self._slash)
         self._parent = self._current = -1
@@ -297,11 +297,32 @@ def open_child(directory: int, name: bytes) -> int:
         return -1
 
 
+def is_within(directory: int, outer: int) -> bool:
+    """Return whether an open directory is another one, or somewhere below that."""
+    wanted = os.fstat(outer)
+    here = os.dup(directory)
+    try:
+        status = os.fstat(here)
+        while not os.path.samestat(status, wanted):
+            above = os.open(b"..", _HERE, dir_fd=here)
+            os.close(here)
+            here, below, status = above, status, os.fstat(above)
+            if os.path.samestat(status, below):
+                return False
+        return True
+    except OSError:
+        # It is gone meanwhile: no path leads there from above.
+        return False
+    finally:
+        os.close(here)
+
+
 def _text(link: int) -> bytes:
     return os.readlink(b"", dir_fd=link)
 
 
-def _is_directory(file: int) -> bool:
+def is_open_directory(file: int) -> bool:
+    """Return whether a descriptor is one of a directory."""
     return stat.S_ISDIR(os.fstat(file).st_mode)
 
 

@@ -12,7 +12,7 @@ import stat
 from runrootless.emulation.call import Call, Change, failure
 from runrootless.emulation.callers.credentials import Credentials
 from runrootless.emulation.paths.resolution import PATH_MAX
-from runrootless.emulation.paths.walk import Found
+from runrootless.emulation.paths.walk import Found, is_open_directory, is_within
 from runrootless.emulation.permissions.access import AS_NAME, WRITE
 from runrootless.emulation.permissions.file_checks import INT, is_root
 from runrootless.emulation.permissions.mode_checks import ModeChecks
@@ -30,6 +30,9 @@ _RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
 _RENAME_FLAGS = 7
 _SPECIAL_NAMES = (b"", b".", b"..")
+# What may_mknod() in fs/namei.c lets through. Of a directory it says EPERM, of all else EINVAL,
+# before it looks at the path.
+_MADE = (0, stat.S_IFREG, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK)
 
 
 class Checks(ModeChecks):
@@ -47,11 +50,15 @@ class Checks(ModeChecks):
 
     def mknod(self, call: Call) -> None:
         """mknod(2)."""
-        self._make(call, AT_FDCWD, call.arguments[0])
+        path, mode = call.arguments[:2]
+        if stat.S_IFMT(mode) in _MADE:
+            self._make(call, AT_FDCWD, path)
 
     def mknodat(self, call: Call) -> None:
         """mknodat(2)."""
-        self._make(call, call.descriptor(0), call.arguments[1])
+        _, path, mode = call.arguments[:3]
+        if stat.S_IFMT(mode) in _MADE:
+            self._make(call, call.descriptor(0), path)
 
     def symlink(self, call: Call) -> None:
         """symlink(2)."""
@@ -202,6 +209,8 @@ class Checks(ModeChecks):
         if new.file < 0 and (flags & _RENAME_EXCHANGE or is_procfs(new.parent)):
             # ENOENT.
             return
+        if _is_no_place(old, new, bool(flags & _RENAME_EXCHANGE)):
+            return
         with Change(new.parent):
             self._remove(call, who, old)
             if new.file >= 0:
@@ -216,3 +225,20 @@ class Checks(ModeChecks):
             exchanges = flags & _RENAME_EXCHANGE and new.file >= 0
             if exchanges and stat.S_ISDIR(os.fstat(new.file).st_mode):
                 self._access.require(call, who, new.file, WRITE)
+
+
+def _is_no_place(old: Found, new: Found, exchanges: bool) -> bool:
+    """Return whether rename(2) refuses two names whosoever asks, before it asks who does.
+
+    do_renameat2() in fs/namei.c: ENOTDIR of what is no directory and has a slash behind its
+    name, EINVAL or ENOTEMPTY of a directory and one in it.
+    """
+    is_directory = is_open_directory(old.file)
+    if not is_directory and (old.slash or (new.slash and not exchanges)):
+        return True
+    is_new_directory = new.file >= 0 and is_open_directory(new.file)
+    if exchanges and new.slash and not is_new_directory:
+        return True
+    return (is_directory and is_within(new.parent, old.file)) or (
+        is_new_directory and is_within(old.parent, new.file)
+    )

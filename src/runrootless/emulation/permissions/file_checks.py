@@ -189,7 +189,8 @@ class FileChecks(Handlers):
             if flags & O_PATH:
                 return
             if found.file < 0:
-                if flags & os.O_CREAT:
+                # No file is made by a name that ends with a slash: EISDIR.
+                if flags & os.O_CREAT and not found.slash:
                     self._access.require_new(call, who, found.parent)
                 return
             mode = os.fstat(found.file).st_mode
