@@ -7,10 +7,9 @@
  *
  * The filter lets these calls through where their sixth argument, of which they have none, is
  * this container's number (or two that are an int have its halves, fast_attributes.c). So the
- * kernel answers, and what it does not know, the record of a
- * file, is read from the attribute that the agent would read. Whatever is not certain is left:
- * then the call is made without the number, as a C library makes it, and the agent answers. The
- * rules are those of loop.c (emulation/files/metadata.py, callers/identity.py). */
+ * kernel answers, and what it does not know, the record of a file, is read from the attribute that
+ * the agent would read. Whatever is not certain is left: then the call is made without the number,
+ * as a C library makes it, and the agent answers. The rules are those of loop.c (emulation/files/metadata.py, callers/identity.py). */
 #include "fast_state.h"
 #include "record.h"
 

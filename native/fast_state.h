@@ -74,7 +74,7 @@ static inline bool is_certain(long error)
 	return error == -ENOENT || error == -ENOTDIR || error == -EBADF || error == -EFAULT;
 }
 
-/* Reads who this process is, where agent/identity.py keeps it. */
+/* Reads who this process is, where emulation/callers/identity.py keeps it. */
 static inline bool read_identity(uint64_t *number)
 {
 	uint64_t limit[2];

@@ -80,9 +80,9 @@ def _refuse_other_places(root: str, mount: Mount, default: str, before: list[Mou
     """
     from runrootless.bundle import rootfs
 
-    place = _normalized(mount.get("destination", default))
+    place = destination(mount, default)
     for other in before:
-        if place.startswith(_normalized(other.get("destination", "")).rstrip("/") + "/"):
+        if place.startswith(destination(other).rstrip("/") + "/"):
             return
     parent, name = os.path.split(place)
     try:
@@ -104,7 +104,10 @@ def _refuse_other_places(root: str, mount: Mount, default: str, before: list[Mou
         )
 
 
-def _normalized(path: str) -> str:
+def destination(mount: Mount, default: str = "") -> str:
+    """Return where a mount of a spec is made: an absolute path without detours."""
+    # normpath keeps two slashes at the beginning.
+    path: str = mount.get("destination", default)
     return os.path.normpath("/" + path.lstrip("/"))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from stat import S_IMODE, S_ISDIR, S_ISREG
 
+from runrootless.bundle.mounts import destination
 from runrootless.errors import Error, named, suggestion
 
 TYPE_CHECKING = False
@@ -60,11 +61,7 @@ def add_files(
     That is a mount there or around it. None stands for what the host's has, if there is one.
     Raises OSError.
     """
-    taken = [
-        # normpath keeps two slashes at the beginning.
-        os.path.normpath("/" + mount.get("destination", "").lstrip("/"))
-        for mount in spec["mounts"]
-    ]
+    taken = [destination(mount) for mount in spec["mounts"]]
     root = spec["root"]
     access = ["ro"] if root.get("readonly") else []
     for path, content in contents.items():

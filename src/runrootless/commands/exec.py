@@ -118,7 +118,8 @@ def prepare(invocation: Invocation) -> list[str]:
     def refusal(process: Process) -> list[str] | None:
         """Return None where the launcher starts a process, else what to add to its environment.
 
-        Then the runtime is to say why there can be no process, or needs no launcher.
+        Then the runtime is to say why there can be no process, or needs no launcher. Raises Error
+        where nothing can be executed by the path.
         """
         if not has_launcher or pid is None or not _is_running(pid) or not process["args"]:
             return []

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_NO, _UNKNOWN = 1, 2
+_YES, _NO = "yes", "no"
 _ROOT_INODE = 1
 
 
@@ -23,24 +23,16 @@ def is_so(pid: int, question: Callable[[], bool]) -> bool | None:
     It is asked by another process, from that namespace's root on, and may raise. None is where
     there is no answer.
     """
-    child = os.fork()
-    if child:
-        return {0: True, _NO: False}.get(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-    code = _UNKNOWN
-    try:
-        # Modules that are imported later would be the container's.
-        __import__("runrootless.linux.files")
-        enter(pid)
-        code = 0 if question() else _NO
-    finally:
-        # Whatever is in the way.
-        os._exit(code)
+    answer = said(pid, lambda: _YES if question() else _NO)
+    return {_YES: True, _NO: False}.get(answer)
 
 
 def said(pid: int, question: Callable[[], str | None]) -> str:
     """Return the answer to a question that is asked as by ``is_so``; empty where there is none."""
 
     def ask() -> str:
+        # Modules that are imported later would be the container's.
+        __import__("runrootless.linux.files")
         enter(pid)
         return question() or ""
 

@@ -216,8 +216,7 @@ def descriptor_mount(descriptor: int) -> int:
 
     Raises OSError where it is not open.
     """
-    text = _read(b"self/fdinfo/%d" % descriptor)
-    return int(text.partition(b"mnt_id:")[2].split(maxsplit=1)[0])
+    return _mount("self", descriptor)
 
 
 def open_mounts(process: str) -> list[int]:
@@ -233,11 +232,15 @@ def open_mounts(process: str) -> list[int]:
         return []
     for descriptor in descriptors:
         try:
-            text = _read(f"{process}/fdinfo/{descriptor}".encode())
+            found.append(_mount(process, descriptor))
         except OSError:
             continue
-        found.append(int(text.partition(b"mnt_id:")[2].split(maxsplit=1)[0]))
     return found
+
+
+def _mount(process: str, descriptor: str | int) -> int:
+    text = _read(f"{process}/fdinfo/{descriptor}".encode())
+    return int(text.partition(b"mnt_id:")[2].split(maxsplit=1)[0])
 
 
 def start_time(pid: int) -> bytes:

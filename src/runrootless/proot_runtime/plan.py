@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from runrootless.bundle.mounts import destination
 from runrootless.errors import Error
 from runrootless.proot import command
 
@@ -36,26 +37,26 @@ def root_options(spec: Spec, mounts: str) -> list[str]:
     """
     options = ["-r", spec["root"]["path"]]
     for number, mount in enumerate(spec.get("mounts", ())):
-        destination = os.path.normpath("/" + mount.get("destination", "").lstrip("/"))
-        source = _source(mount, destination, os.path.join(mounts, str(number)))
+        place = destination(mount)
+        source = _source(mount, place, os.path.join(mounts, str(number)))
         if source is None:
             continue
-        for path in (source, destination):
+        for path in (source, place):
             if ":" in path:
                 raise Error(f"PRoot cannot bind {path}: there is a colon in it")
-        options += ["-b", f"{source}:{destination}"]
+        options += ["-b", f"{source}:{place}"]
     return options
 
 
-def _source(mount: dict[str, Any], destination: str, own: str) -> str | None:
+def _source(mount: dict[str, Any], place: str, own: str) -> str | None:
     kind = mount.get("type", "")
     given = mount.get("options", ())
     if kind == "bind" or "bind" in given or "rbind" in given:
         source: str = mount["source"]
         if not os.path.lexists(source):
-            raise Error(f"the source {source} of the mount at {destination} is missing")
+            raise Error(f"the source {source} of the mount at {place} is missing")
         return source
-    if kind == "tmpfs" and destination == "/dev":
+    if kind == "tmpfs" and place == "/dev":
         return "/dev"
     if kind == "tmpfs":
         os.makedirs(own, 0o755)
@@ -64,7 +65,7 @@ def _source(mount: dict[str, Any], destination: str, own: str) -> str | None:
         return None
     if kind in _OF_THE_HOST:
         return _OF_THE_HOST[kind]
-    raise Error(f"without user namespaces nothing of type {kind} can be mounted at {destination}")
+    raise Error(f"without user namespaces nothing of type {kind} can be mounted at {place}")
 
 
 def process_options(process: dict[str, Any], identity: Identity) -> list[str]:

@@ -29,12 +29,14 @@ def has_ended(thread: int) -> bool:
         return True
 
 
-def is_stopped(thread: int) -> bool:
-    """Return whether its tracer has stopped it."""
+def is_stopped(thread: int, tracer: int) -> bool:
+    """Return whether a process traces it, and has stopped it."""
     try:
-        return field(thread, b"State") == _STOPPED
+        text = status(thread)
     except OSError:
         return False
+    state, process = (status_fields(text, key)[0] for key in (b"State", b"TracerPid"))
+    return state == _STOPPED and int(process) == tracer
 
 
 def thread_count(process: int) -> int:

@@ -163,7 +163,7 @@ class Tracee:
 
     def _is_stopped(self, thread: int) -> bool:
         """Return whether a thread has stopped, and not another one that has got its number."""
-        return thread in self._stopped and _is_traced_here(thread) and is_stopped(thread)
+        return thread in self._stopped and is_stopped(thread, os.getpid())
 
     def _find_again(self, deadline: float) -> None:
         """Trace the first thread again, in whose place another one executes a program."""

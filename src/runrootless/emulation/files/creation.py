@@ -111,10 +111,9 @@ class Creation(Handlers):
         uid, gid = credentials.uids[3], credentials.gids[3]
         if self._files.stat(parent) < 0:
             return None
-        if self._files.mode() & stat.S_ISGID:
-            device, inode, mode, _ = self._files.found()
-            found = self._ownership.find(parent, mode, device, inode)
-            gid = found.gid if found is not None else 0
+        group = self._passed_on(parent)
+        if group is not None:
+            gid = group
         if uid or gid or self._access_lists.named_default(parent) is not None:
             return Record(uid, gid)
         return None
@@ -125,18 +124,24 @@ class Creation(Handlers):
         It lacks the set-group-ID bit where the directory passes on the group of others:
         mode_strip_sgid() in fs/inode.c. Not for directories.
         """
-        if (
-            mode & _SET_GROUP_ID != _SET_GROUP_ID
-            or self._files.stat(parent) < 0
-            or not self._files.mode() & stat.S_ISGID
-        ):
+        if mode & _SET_GROUP_ID != _SET_GROUP_ID or self._files.stat(parent) < 0:
             return mode
-        device, inode, directory_mode, _ = self._files.found()
-        found = self._ownership.find(parent, directory_mode, device, inode)
+        group = self._passed_on(parent)
         who = self._identity.of(call.pid)
-        if self._identity.may_set_group_id(call.pid, who, found.gid if found is not None else 0):
+        if group is None or self._identity.may_set_group_id(call.pid, who, group):
             return mode
         return mode & ~stat.S_ISGID
+
+    def _passed_on(self, parent: int) -> int | None:
+        """Return the group that new files get of the directory that was looked at last.
+
+        None where it is their maker's own.
+        """
+        device, inode, mode, _ = self._files.found()
+        if not mode & stat.S_ISGID:
+            return None
+        found = self._ownership.find(parent, mode, device, inode)
+        return found.gid if found is not None else 0
 
     def make(
         self,
