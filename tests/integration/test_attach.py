@@ -101,6 +101,55 @@ def test_whatever_it_waits_for(
     assert output == "33 44 True\n"
 
 
+LONG = """
+import os, sys, threading, time
+for _ in range(4): threading.Thread(target=time.sleep, args=(3,), daemon=True).start()
+print(os.getpid(), flush=True); sys.stdin.readline(); print("on", flush=True)
+"""
+
+
+def await_tracer(attaching: subprocess.Popen[str], pid: int) -> None:
+    """Wait until a process is traced, or the command that does it has ended."""
+
+    def is_traced() -> bool:
+        with open(f"/proc/{pid}/status") as file:
+            return "TracerPid:\t0\n" not in file.read()
+
+    eventually(lambda: attaching.poll() is not None or is_traced(), "a tracer")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+def test_interrupted_at_any_moment(
+    started: Callable[..., subprocess.Popen[str]], runrootless: Runrootless, number: int
+) -> None:
+    """The process goes on, whether it is emulated by then or not."""
+    for step in range(6):
+        process = started("python3", "-c", LONG)
+        pid = int(line(process))
+        attaching = runrootless.user.start(runrootless.command("attach", str(pid)))
+        await_tracer(attaching, pid)
+        time.sleep(step * 0.002)
+        attaching.send_signal(number)
+        attaching.communicate(timeout=60)
+        assert attaching.returncode in (0, -number)
+        assert process.communicate("x")[0] == "on\n"
+
+
+def test_with_threads_killed_at_any_moment(
+    started: Callable[..., subprocess.Popen[str]], runrootless: Runrootless
+) -> None:
+    """The command ends, though nothing is said of a first thread before the others."""
+    for step in range(12):
+        process = started("python3", "-c", LONG)
+        pid = int(line(process))
+        attaching = runrootless.user.start(runrootless.command("attach", str(pid)))
+        await_tracer(attaching, pid)
+        time.sleep(step * 0.001)
+        os.kill(pid, signal.SIGKILL)
+        attaching.communicate(timeout=60)
+        assert attaching.returncode in (0, 1)
+
+
 THREADS = """
 import os, sys, threading
 print(os.getpid(), flush=True)

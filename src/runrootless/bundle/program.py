@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # As many as the kernel follows: path_resolution(7).
 _MAXIMUM_SYMLINKS = 40
 _EXECUTABLE = 0o111
+_OWN = ("self", "thread-self")
 # Those that run before the root is changed may bring programs in.
 _EARLY_HOOKS = ("prestart", "createRuntime", "createContainer")
 
@@ -57,12 +58,15 @@ def is_missed_in(root: str, process: dict[str, Any]) -> bool:
 def refusal(process: dict[str, Any]) -> str | None:
     """Return in runc's words why the program of a process cannot be executed, by a path.
 
-    The root is this process's own. None is for one that can, as far as this process knows.
+    The root is this process's own. None is for one that can, as far as this process knows, and
+    where the runtime refuses the working directory first.
     """
-    path = process["args"][0]
+    path, cwd = process["args"][0], process.get("cwd") or "/"
+    if not (os.path.isabs(cwd) and os.path.isdir(cwd) and is_missed_in("/", process)):
+        return None
     quoted = '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'
     try:
-        mode = os.stat(os.path.join(process.get("cwd") or "/", path)).st_mode
+        mode = os.stat(os.path.join(cwd, path)).st_mode
     except ValueError:
         return f"exec: {quoted}: invalid argument"
     except OSError as error:
@@ -161,6 +165,9 @@ class _Tree:
                     raise _UnsureError from None
                 return (*done, *reversed(rest)), 0
             if S_ISLNK(mode):
+                if name in _OWN:
+                    # Of a procfs they are about who looks.
+                    raise _UnsureError
                 links += 1
                 if links > _MAXIMUM_SYMLINKS:
                     raise OSError(ELOOP, os.strerror(ELOOP), path)

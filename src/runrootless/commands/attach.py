@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from runrootless import engines
 from runrootless.agent import user_stores
@@ -16,6 +17,9 @@ from runrootless.tracing.tracee import EndedError, Tracee
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runrootless.command_line.runc import Parsed
+
+# With which users end a command, and terminals and schedulers do.
+_HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 def run(options: Parsed) -> int:
@@ -48,6 +52,7 @@ def run(options: Parsed) -> int:
         options.is_on("debug"),
         _side_stores(),
     )
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     tracees: list[Tracee] = []
     stopped: set[int] = set()
     try:
@@ -58,6 +63,8 @@ def run(options: Parsed) -> int:
                 tracees.append(tracee)
                 if not _stop(tracee, process):
                     tracees.remove(tracee)
+        # From here on a process would end with this one.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
         for tracee in tracees:
             try:
                 agent.take(tracee)
@@ -69,6 +76,7 @@ def run(options: Parsed) -> int:
     finally:
         for tracee in tracees:
             tracee.let_go()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return 0
 
 

@@ -20,7 +20,7 @@ from runrootless.launcher import read
 from runrootless.linux import pidfd
 from runrootless.linux.process import set_name
 from runrootless.tracing import filters, subjects
-from runrootless.tracing.tracee import EndedError, Tracee
+from runrootless.tracing.tracee import EndedError, Reaper, Tracee
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Agent:
 
     def take(self, tracee: Tracee) -> None:
         """Put a process that is stopped under emulation. Raises Error; then it is as before."""
-        with tracee.calls() as calls:
+        with Reaper(tracee.process), tracee.calls() as calls:
             listener = filters.install(calls, tracee.process, self._program)
             try:
                 hand_over(self._socket, tracee.process, listener)

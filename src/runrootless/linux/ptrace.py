@@ -12,6 +12,10 @@ import time
 
 from runrootless.linux.libc import address, c_long, c_ulong, check, function
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 EVENT_CLONE = 3
 """``PTRACE_EVENT_CLONE``: the tracee has made a thread, which is traced as well."""
 
@@ -48,6 +52,7 @@ _REGISTERS_SIZE = 1024
 _LOOK_EACH = 0.05
 # Threads as well as processes: waitpid(2).
 _WALL = 0x40000000
+_ENDS = (os.CLD_EXITED, os.CLD_KILLED, os.CLD_DUMPED)
 _WORD = struct.Struct("=Q")
 _AREA = struct.Struct("@PN")
 _MASK_SIZE = 8
@@ -131,13 +136,21 @@ def wait_until(deadline: float) -> tuple[int, int] | None:
         signal.sigtimedwait([signal.SIGCHLD], min(rest, _LOOK_EACH))
 
 
-def reap() -> None:
-    """Wait for the traced threads that have ended, and not for those that have stopped."""
-    try:
-        while os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | _WALL):
+def reap(threads: Iterable[int]) -> None:
+    """Wait for those of the traced threads that have ended, and not for those that have stopped.
+
+    They are looked at first: whoever waits for a traced thread is told of its stop, whatever it
+    has asked for, and nobody else is.
+    """
+    for thread in threads:
+        look = os.WEXITED | os.WNOWAIT | os.WNOHANG | _WALL
+        try:
+            found = os.waitid(os.P_PID, thread, look)
+            if found is not None and found.si_code in _ENDS:
+                os.waitpid(thread, os.WNOHANG | _WALL)
+        except ChildProcessError:
+            # It has not been traced yet, or somebody else has waited for it.
             pass
-    except ChildProcessError:
-        pass
 
 
 def signal_code(thread: int) -> int:

@@ -61,7 +61,7 @@ class Tracee:
 
     def seize(self) -> None:
         """Trace all threads. Raises OSError: EPERM, ESRCH."""
-        with _Reaper():
+        with Reaper(self.process):
             self._seize()
 
     def _seize(self) -> None:
@@ -220,8 +220,11 @@ class Tracee:
 
     def calls(self) -> Calls:
         """Return what makes calls in the first thread, which is stopped. Raises OSError, Error."""
-        ptrace.set_options(self.process, self._options | ptrace.KILL_WITH_TRACER)
-        return Calls(self.process)
+        try:
+            ptrace.set_options(self.process, self._options | ptrace.KILL_WITH_TRACER)
+            return Calls(self.process)
+        except ProcessLookupError:
+            raise EndedError from None
 
     def let_go(self) -> None:
         """Let all threads run, and trace them no more."""
@@ -271,16 +274,19 @@ class Tracee:
             raise EndedError
 
 
-class _Reaper:
-    """A context in which traced threads that have ended are waited for: nobody is told of them.
+class Reaper:
+    """A context in which the ended threads of a process are waited for: nobody is told of them.
 
     Who executes a program waits until that is done, and until then who traces one more thread of
-    the process waits as well, whatever signal comes ("Bugs" of ptrace(2)): it takes another
-    thread of ours.
+    the process waits as well, whatever signal comes ("Bugs" of ptrace(2)). And nothing is said of
+    the end of a first thread before that of the others. So it takes another thread of ours.
     """
 
-    def __enter__(self) -> None:
+    def __init__(self, process: int) -> None:
+        self._process = process
         self._is_over = threading.Event()
+
+    def __enter__(self) -> None:
         self._thread = threading.Thread(target=self._reap)
         self._thread.start()
 
@@ -290,7 +296,11 @@ class _Reaper:
 
     def _reap(self) -> None:
         while not self._is_over.wait(_REAP_EACH):
-            ptrace.reap()
+            try:
+                ptrace.reap(threads(self._process))
+            except OSError:
+                # It is gone.
+                return
 
 
 class Calls:
@@ -391,7 +401,10 @@ class Calls:
         passed = 0
         while True:
             ptrace.go_on_to_call(self._thread, passed)
-            _, status = ptrace.wait(self._thread)
+            try:
+                _, status = ptrace.wait(self._thread)
+            except ChildProcessError:
+                raise EndedError from None
             if not os.WIFSTOPPED(status):
                 raise EndedError
             kind, event = status >> 8 & 0xFF, status >> 16
