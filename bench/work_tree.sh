@@ -8,6 +8,8 @@ cd /srv/tree
 git init -q -b main
 git config user.name bench
 git config user.email bench@localhost
+# Which would run on beside the last line.
+git config gc.auto 0
 for directory in {1..200}; do
     mkdir "d$directory"
     for file in {1..100}; do

@@ -21,9 +21,11 @@ static char *put(char *to, const char *text)
 	return to;
 }
 
+enum { NAME_SIZE = 40 + LONGEST + 1 };
+
 /* Returns a path by which calls that know no directory's descriptor find the same, "name" where
  * that is written. NULL for a path that is long, and for no directory. */
-const char *reach(int directory, const char *path, char *name)
+static const char *reach(int directory, const char *path, char *name)
 {
 	char digits[12], *to = name;
 	int count = 0;
@@ -45,18 +47,23 @@ const char *reach(int directory, const char *path, char *name)
 
 /* <linux/xattr.h> and <asm/unistd.h> since Linux 6.13. */
 struct attribute { uint64_t value; uint32_t size, flags; };
-enum { NR_GETXATTRAT = 464 };
+enum { NR_SETXATTRAT = 463, NR_GETXATTRAT = 464 };
 
-/* Reads an attribute by a directory's descriptor. All six arguments are in use: emulation/table.py
- * says where the number is. Returns a negative error, of which some kernels and profiles know none. */
-static long get_at(int directory, const char *path, int flags, const char *attribute, void *value,
-		   unsigned long size)
+/* Reads or writes an attribute by a directory's descriptor. All six arguments are in use:
+ * emulation/table.py says where the number is. Returns a negative error, of which some kernels and
+ * profiles know none: see is_refused. */
+static long call_at(long call, int directory, const char *path, int flags, const char *name,
+		    const struct attribute *attribute)
 {
-	struct attribute to = {(uint64_t)value, (uint32_t)size, 0};
 	uint64_t number = STATE->number;
 	uint64_t first = (uint32_t)directory | number << 32, third = (uint32_t)flags | (number >> 32) << 32;
-	return let_through(NR_GETXATTRAT, (long)first, (long)path, (long)third, (long)attribute, (long)&to,
-			   sizeof to);
+	return let_through(call, (long)first, (long)path, (long)third, (long)name, (long)attribute,
+			   sizeof *attribute);
+}
+
+static bool is_refused(long error)
+{
+	return error == -ENOSYS || error == -EPERM;
 }
 
 static bool is_same(const struct seen *one, const struct seen *other)
@@ -65,16 +72,16 @@ static bool is_same(const struct seen *one, const struct seen *other)
 		one->seconds == other->seconds && one->nanoseconds == other->nanoseconds;
 }
 
-/* Reads an attribute, or with no name lists all, of what a path leads to. Returns LEFT for one that is long. */
-static long read_by_path(int directory, const char *path, int flags, const char *attribute, void *value,
-			 unsigned long size)
+long read_by_path(int directory, const char *path, int flags, const char *attribute, void *value,
+		  unsigned long size)
 {
 	char name[NAME_SIZE];
 	bool follows = !(flags & AT_SYMLINK_NOFOLLOW);
 
 	if (attribute && directory >= 0) {
-		long result = get_at(directory, path, flags & AT_SYMLINK_NOFOLLOW, attribute, value, size);
-		if (result != -ENOSYS && result != -EPERM)
+		struct attribute to = {(uint64_t)value, (uint32_t)size, 0};
+		long result = call_at(NR_GETXATTRAT, directory, path, flags & AT_SYMLINK_NOFOLLOW, attribute, &to);
+		if (!is_refused(result))
 			return result;
 	}
 	if (!(path = reach(directory, path, name)))
@@ -85,7 +92,25 @@ static long read_by_path(int directory, const char *path, int flags, const char 
 	return pass(follows ? __NR_listxattr : __NR_llistxattr, (long)path, (long)value, size, 0, 0);
 }
 
-/* Does so for a file that the kernel has just said something of. Returns the size or a negative
+long make_by_path(int directory, const char *path, int flags, const char *attribute, const void *value,
+		  unsigned long size)
+{
+	char name[NAME_SIZE];
+	bool follows = !(flags & AT_SYMLINK_NOFOLLOW);
+
+	if (directory >= 0) {
+		struct attribute from = {(uint64_t)value, (uint32_t)size, XATTR_CREATE};
+		long result = call_at(NR_SETXATTRAT, directory, path, flags & AT_SYMLINK_NOFOLLOW, attribute, &from);
+		if (!is_refused(result))
+			return result;
+	}
+	if (!(path = reach(directory, path, name)))
+		return LEFT;
+	return pass(follows ? __NR_setxattr : __NR_lsetxattr, (long)path, (long)attribute, (long)value, size,
+		    XATTR_CREATE);
+}
+
+/* Reads an attribute of a file that the kernel has just said something of. Returns the size or a negative
  * error; LEFT for a file that may be another one by now, and for one that does not carry what
  * there is to say of it. */
 long read_attribute(int directory, const char *path, int flags, const struct seen *seen,
@@ -187,17 +212,21 @@ static long get(const struct target *target, const char *name, void *value, unsi
 	return ask(number_of(&getting, target), first_of(target), (long)name, (long)value, (long)size, 0);
 }
 
-/* Says that there are no attributes. */
+/* Says that there are no attributes but for the record, which is none. */
 static long list(const struct target *target, char *names, unsigned long size)
 {
-	if (STATE->device && !read_of(target, 0, 0, 0))
-		return 0;
+	char record[sizeof RECORD];
+	if (STATE->device) {
+		long listed = read_of(target, 0, record, sizeof record);
+		if (!listed || (listed == sizeof record && is_text(record, RECORD)))
+			return 0;
+	}
 	return ask(number_of(&listing, target), first_of(target), (long)names, (long)size, 0, 0);
 }
 
 /* Whether the kernel can read some bytes of a program's: it copies them before it finds that there
  * is no such thing to do with them. */
-static bool is_readable(const uint8_t *at)
+bool is_readable(const void *at)
 {
 	enum { NOTHING_TO_DO = -1, SIZE = 8 };
 	return system_call(__NR_rt_sigprocmask, NOTHING_TO_DO, (long)at, 0, SIZE, 0, 0) == -EINVAL;
@@ -207,7 +236,7 @@ static bool is_readable(const uint8_t *at)
  * the file has no list that it does not know all of (emulation/files/access_lists.py). */
 static bool set_mode_list(int file, const char *name, const uint8_t *value, unsigned long size, int flags)
 {
-	enum { HEAD = 4, ENTRY = 8, ALL = HEAD + 3 * ENTRY, XATTR_CREATE = 1 };
+	enum { HEAD = 4, ENTRY = 8, ALL = HEAD + 3 * ENTRY };
 	enum { USER_OBJ = 1, GROUP_OBJ = 4, OTHER = 0x20 };
 	static const char access[] = "system.posix_acl_access";
 	static const uint8_t tags[] = {USER_OBJ, GROUP_OBJ, OTHER};

@@ -1,8 +1,10 @@
-/* New files, opened ones, modes and times, for the fast path (fast.c): what loop.c lets the kernel
+/* New files, opened ones, modes and times, for the fast path (fast.c): what loop_answers.h lets the kernel
  * carry out is carried out here at once, by the same rules, and likewise after a look at the file. */
 #include "fast_state.h"
 
 enum { NEW = O_TMPFILE & ~O_DIRECTORY, ASKED = O_CREAT | O_TRUNC | O_RDWR | O_NOCTTY };
+/* As directories are opened to be listed: the filter lets that through. */
+enum { LISTED = O_DIRECTORY | O_NOCTTY };
 
 typedef int opening(const char *path, int flags, ...);
 typedef int opening_at(int directory, const char *path, int flags, ...);
@@ -68,8 +70,8 @@ static const char *last_part(const char *path)
 static bool has_plain_parent(int directory, const char *path)
 {
 	static const char list[] = "system.posix_acl_default";
-	char parent[LONGEST + 1], name[NAME_SIZE];
-	const char *last = last_part(path), *at;
+	char parent[LONGEST + 1];
+	const char *last = last_part(path);
 	struct seen seen;
 	long listed;
 
@@ -86,41 +88,49 @@ static bool has_plain_parent(int directory, const char *path)
 		while (path < last)
 			*to++ = *path++;
 		*to = 0;
-		if (see(directory, parent, 0, &seen) || !(at = reach(directory, parent, name)))
+		if (see(directory, parent, 0, &seen))
 			return false;
-		listed = pass(__NR_getxattr, (long)at, (long)list, 0, 0, 0);
+		listed = read_by_path(directory, parent, 0, list, 0, 0);
 	}
 	return is_plain(&seen) && S_ISDIR(seen.mode) && !(seen.mode & S_ISGID) &&
 		(listed == -ENODATA || listed == -EOPNOTSUPP);
 }
 
-static bool is_missing(int directory, const char *path, int flags)
-{
-	struct seen seen;
-	return see(directory, path, flags, &seen) == -ENOENT;
-}
-
-/* Whether a file that is made by this path is root's in all, so that there is nothing to record. */
+/* Whether what is made by this path, of which the kernel has been asked, is root's in all, so that
+ * there is nothing to record. */
 static bool makes_plain(int directory, const char *path)
 {
-	return STATE->device && is_missing(directory, path, AT_SYMLINK_NOFOLLOW) && is_root() &&
-		has_plain_parent(directory, path);
+	return is_root() && has_plain_parent(directory, path);
+}
+
+/* Whether the kernel may be asked to make what is not to be there. */
+static bool makes_new(int directory, const char *path)
+{
+	struct seen seen;
+	if (!STATE->device)
+		return false;
+	long result = see(directory, path, AT_SYMLINK_NOFOLLOW, &seen);
+	return (!result || result == -ENOENT) && makes_plain(directory, path);
 }
 
 /* Whether the agent would be asked, and would let the kernel open a file. */
 static bool opens_plain(int directory, const char *path, int flags)
 {
 	struct seen seen;
-	if (!STATE->device || !(flags & ASKED) || flags & (O_PATH | NEW))
+	bool is_asked = flags & ASKED && (flags & (ASKED | O_DIRECTORY)) != LISTED;
+	if (!STATE->device || !is_asked || flags & (O_PATH | NEW))
 		return false;
 	if (flags & O_CREAT && flags & O_EXCL)
-		return makes_plain(directory, path);
+		return makes_new(directory, path);
 	long result = see(directory, path, flags & O_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0, &seen);
 	if (!result)
 		return is_plain(&seen);
+	if (result != -ENOENT)
+		return false;
 	/* What is missing is the kernel's to tell, as compilers ask for in many directories. A symlink
 	 * that leads nowhere is where a file would be made. */
-	return result == -ENOENT && (!(flags & O_CREAT) || makes_plain(directory, path));
+	return !(flags & O_CREAT) ||
+		(see(directory, path, AT_SYMLINK_NOFOLLOW, &seen) == -ENOENT && makes_plain(directory, path));
 }
 
 static int open_plain(int directory, const char *path, int flags, unsigned mode)
@@ -179,7 +189,7 @@ ALSO(__openat64_2, __openat_2);
 /* Makes a file that "path" is the name of, by a call of up to three arguments. */
 static int make(int directory, const char *path, long number, long a, long b, long c)
 {
-	bool is_plain = makes_plain(directory, path);
+	bool is_plain = makes_new(directory, path);
 	return outcome(is_plain ? pass(number, a, b, c, 0, 0) : ask(number, a, b, c, 0, 0));
 }
 

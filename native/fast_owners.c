@@ -6,10 +6,9 @@
 #include "fast_state.h"
 #include "record.h"
 
-enum { PR_CAPBSET_READ = 23, CAP_CHOWN = 0, XATTR_CREATE = 1 };
+enum { PR_CAPBSET_READ = 23, CAP_CHOWN = 0 };
 enum { SET_ID = 06000 };
 #define KEPT UINT32_MAX
-static const char attribute[] = "user.rootlesscontainers";
 
 /* A call by its arguments; "path" is NULL for a descriptor. Where C libraries have a system call
  * for the function, that is made: a profile may know of it alone. */
@@ -44,13 +43,11 @@ static uint8_t *put_number(uint8_t *to, unsigned field, uint32_t value)
 }
 
 /* Reads the record of a file: 0 if there is none, 1 if there is, and LEFT. */
-static long read_owner(const struct call *call, const char *name, struct record *record)
+static long read_owner(const struct call *call, struct record *record)
 {
 	uint8_t value[RECORD_SIZE];
-	bool follows = !(call->flags & AT_SYMLINK_NOFOLLOW);
-	long size = name ? pass(follows ? __NR_getxattr : __NR_lgetxattr, (long)name, (long)attribute,
-				(long)value, sizeof value, 0)
-			 : pass(__NR_fgetxattr, call->directory, (long)attribute, (long)value, sizeof value, 0);
+	long size = call->path ? read_by_path(call->directory, call->path, call->flags, RECORD, value, sizeof value)
+			       : pass(__NR_fgetxattr, call->directory, (long)RECORD, (long)value, sizeof value, 0);
 	if (size < 0 && size != -ENODATA)
 		return LEFT;
 	if (!read_record(value, size < 0 ? 0 : (size_t)size, record) || record->type)
@@ -58,13 +55,13 @@ static long read_owner(const struct call *call, const char *name, struct record 
 	return size >= 0;
 }
 
-/* Sees to the record of a file, by a name or its descriptor. False if that is the agent's. */
-static bool keep(const struct call *call, const char *name, uint32_t uid, uint32_t gid)
+/* Sees to the record of a file. False if that is the agent's. */
+static bool keep(const struct call *call, uint32_t uid, uint32_t gid)
 {
 	struct record record;
 	uint8_t value[RECORD_SIZE], *end = value;
 	if (uid == KEPT || gid == KEPT || (!uid && !gid)) {
-		long found = read_owner(call, name, &record);
+		long found = read_owner(call, &record);
 		uid = uid == KEPT ? record.uid : uid;
 		gid = gid == KEPT ? record.gid : gid;
 		if (found == LEFT)
@@ -75,13 +72,11 @@ static bool keep(const struct call *call, const char *name, uint32_t uid, uint32
 			return false;
 	}
 	end = put_number(put_number(end, 1, uid), 2, gid);
-	bool follows = !(call->flags & AT_SYMLINK_NOFOLLOW);
-	long result = name ? pass(follows ? __NR_setxattr : __NR_lsetxattr, (long)name, (long)attribute,
-				  (long)value, end - value, XATTR_CREATE)
-			   : pass(__NR_fsetxattr, call->directory, (long)attribute, (long)value, end - value,
-				  XATTR_CREATE);
+	long result = call->path ? make_by_path(call->directory, call->path, call->flags, RECORD, value, end - value)
+				 : pass(__NR_fsetxattr, call->directory, (long)RECORD, (long)value, end - value,
+					XATTR_CREATE);
 	if (result == -EEXIST)
-		return read_owner(call, name, &record) == 1 && record.uid == uid && record.gid == gid;
+		return read_owner(call, &record) == 1 && record.uid == uid && record.gid == gid;
 	return !result;
 }
 
@@ -90,20 +85,16 @@ static bool keep(const struct call *call, const char *name, uint32_t uid, uint32
 static bool give(const struct call *call, uint32_t uid, uint32_t gid)
 {
 	struct seen seen;
-	char name[NAME_SIZE];
-	const char *path = call->path;
 
 	if (!STATE->device || call->flags & ~AT_SYMLINK_NOFOLLOW || !may_change())
 		return false;
-	if (see(call->directory, path, call->flags, &seen))
+	if (see(call->directory, call->path, call->flags, &seen))
 		return false;
 	/* What becomes of the set-ID bits of a file depends on its groups. */
 	if (!is_plain(&seen) || seen.uid || seen.gid || (S_ISREG(seen.mode) && seen.mode & SET_ID))
 		return false;
-	if (path && !(path = reach(call->directory, path, name)))
-		return false;
 	/* As the agent does: the kernel says whether it may be, and changes st_ctime. */
-	return !make(call, true, -1, -1) && keep(call, path, uid, gid);
+	return !make(call, true, -1, -1) && keep(call, uid, gid);
 }
 
 static int change(struct call call, uint32_t uid, uint32_t gid)

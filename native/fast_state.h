@@ -92,12 +92,18 @@ static inline bool is_root(void)
 }
 
 /* fast_attributes.c. LEFT is for what the agent is to say. */
-enum { LEFT = -4096 };
+enum { LEFT = -4096, XATTR_CREATE = 1 };
+#define RECORD "user.rootlesscontainers"
 bool is_plain(const struct seen *seen);
-const char *reach(int directory, const char *path, char *name);
+bool is_readable(const void *at);
+/* Reads an attribute, or with no name lists all, of what a path leads to. */
+long read_by_path(int directory, const char *path, int flags, const char *attribute, void *value,
+		  unsigned long size);
+/* Makes one, which is not to be there. */
+long make_by_path(int directory, const char *path, int flags, const char *attribute, const void *value,
+		  unsigned long size);
 long read_attribute(int directory, const char *path, int flags, const struct seen *seen,
 		    const char *attribute, void *value, unsigned long size);
-enum { NAME_SIZE = 40 + LONGEST + 1 };
 
 /* Finds a C library's own function behind the one here. Programs without libdl have none before
  * glibc 2.34. */

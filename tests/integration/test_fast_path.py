@@ -180,6 +180,7 @@ PREPARE = """
     touch given plain set-id odd; mkdir directory; ln -s given link; mkfifo fifo; mknod node c 1 3
     echo text >given; chown 33:44 given; chown -h 55:66 link; chown 1:2 fifo; chown 3:4 node
     chown 7:8 set-id; chmod 6755 set-id; chown 9:10 directory; chmod 2777 directory
+    touch owned; chown 11:12 owned; chmod 604 owned
     setfattr -n user.own -v x given; setfattr -n security.own -v y given
     setfattr -n trusted.own -v z given; setfattr -n user.rootlesscontainers -v nonsense odd
 """

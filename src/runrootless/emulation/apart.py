@@ -1,6 +1,6 @@
 """Files whose owner or mode is not what they carry: the loop in C leaves these to Python.
 
-``struct apart`` of native/loop.c.
+``struct apart`` of native/loop_answers.h.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ class FastState:
         self._write(_DEVICE_OFFSET, _packed(0))
 
     def tell(self, files: bytes) -> None:
-        """Say which files are not what they carry: ``struct apart`` of native/loop.c."""
+        """Say which files are not what they carry: ``struct apart`` of native/loop_answers.h."""
         self._write(_FILES_OFFSET, files)
 
     def _write(self, offset: int, data: bytes) -> None:

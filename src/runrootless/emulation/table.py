@@ -286,7 +286,7 @@ PASSED: dict[str, tuple[Condition, ...]] = {
     **dict.fromkeys(("getxattr", "lgetxattr", "fgetxattr", "getxattrat"), ()),
     **dict.fromkeys(("listxattr", "llistxattr", "flistxattr"), ()),
     # What the agent lets the kernel carry out, after a look at the file.
-    **dict.fromkeys(("openat", "mkdir", "mkdirat", "symlink", "symlinkat"), ()),
+    **dict.fromkeys(("openat", "openat2", "mkdir", "mkdirat", "symlink", "symlinkat"), ()),
     **dict.fromkeys(("chmod", "fchmod", "fchmodat", "fchmodat2", "utimensat"), ()),
     # Without an owner: that changes the times, and clears the set-ID bits.
     **dict.fromkeys(
@@ -298,6 +298,8 @@ PASSED: dict[str, tuple[Condition, ...]] = {
     **dict.fromkeys(
         ("setxattr", "lsetxattr", "fsetxattr"), ((4, "SCMP_CMP_EQ", _XATTR_CREATE, 0),)
     ),
+    # There it is in memory whether one is replaced.
+    "setxattrat": (),
     # Without a new limit: one who knows the number is not to be somebody else by it.
     "prlimit64": ((2, "SCMP_CMP_EQ", 0, 0),),
 }
@@ -305,7 +307,7 @@ PASSED: dict[str, tuple[Condition, ...]] = {
 then they are let through, if all conditions hold. They have no more than five arguments but for
 those of ``SPLIT``."""
 
-SPLIT = {"getxattrat": (0, 2)}
+SPLIT = dict.fromkeys(("getxattrat", "setxattrat"), (0, 2))
 """Calls with six arguments: two that are an int, the upper halves of which are the number's lower
 and upper half. The kernel does not look at them."""
 

@@ -5,13 +5,16 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -66,6 +69,43 @@ static void show(const char *what, const struct stat *status)
 static void try(const char *what, int result)
 {
 	printf("%s: %d %s\n", what, result, result < 0 ? strerrorname_np(errno) : "");
+}
+
+/* Calls that programs make by their numbers, with up to six arguments. */
+static void make_by_number(int directory)
+{
+	struct statx extended;
+	struct open_how plain = {.flags = O_RDONLY}, beneath = {.flags = O_RDWR | O_CREAT, .mode = 0640, .resolve = RESOLVE_BENEATH};
+	enum { PAGE = 4096 };
+
+	try("statx", syscall(SYS_statx, directory, "given", 0, STATX_BASIC_STATS, &extended));
+	printf("its owner: %u:%u\n", extended.stx_uid, extended.stx_gid);
+	try("statx of nothing", syscall(SYS_statx, directory, "missing", 0, STATX_BASIC_STATS, &extended));
+	try("openat2", syscall(SYS_openat2, directory, "given", &plain, sizeof plain) < 0 ? -1 : 0);
+	try("openat2 beneath", syscall(SYS_openat2, directory, "beneath", &beneath, sizeof beneath) < 0 ? -1 : 0);
+	try("openat2 of what is not", syscall(SYS_openat2, directory, "../x", &beneath, sizeof beneath));
+	try("openat2 of a wrong size", syscall(SYS_openat2, directory, "given", &plain, 8));
+#ifndef SANITIZED
+	try("openat2 of a wrong address", syscall(SYS_openat2, directory, "given", 1, sizeof plain));
+#endif
+	void *memory = (void *)syscall(SYS_mmap, NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	printf("mmap: %d\n", memory != MAP_FAILED && !*(char *)memory);
+	try("mmap of a wrong sixth", syscall(SYS_mmap, NULL, PAGE, PROT_READ, MAP_PRIVATE, directory, 1));
+	try("no call", syscall(4095));
+	printf("by number: %d\n", syscall(SYS_getpid) == getpid());
+}
+
+static void test_access(const char *who)
+{
+	static const char *const names[] = {"given", "plain", "owned", "link", "directory", "missing", "given/x"};
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+		char path[64];
+		snprintf(path, sizeof path, "/srv/fast/%s", names[i]);
+		for (int mode = 0; mode <= 7; mode++) {
+			printf("%s %d ", who, mode);
+			try(names[i], mode & 1 ? eaccess(path, mode) : euidaccess(path, mode));
+		}
+	}
 }
 
 int main(int count, char **arguments)
@@ -131,6 +171,17 @@ int main(int count, char **arguments)
 	try("names of another", listxattr("/srv/fast/plain", value, sizeof value));
 	try("names of a link", llistxattr("/srv/fast/link", value, sizeof value));
 	try("number of names", flistxattr(open_file, NULL, 0));
+	try("names where there is an owner", listxattr("/srv/fast/owned", value, sizeof value));
+	try("number of those", llistxattr("/srv/fast/owned", NULL, 0));
+
+	try("mkdir of a directory", mkdir("/srv/fast/directory", 0700));
+	try("mkdir of a file", mkdirat(directory, "given", 0700));
+	try("mkdir of a link", mkdir("/srv/fast/link", 0700));
+	try("mkdir of itself", mkdir("/srv/fast/.", 0700));
+	try("symlink there", symlinkat("x", directory, "given"));
+	try("new file there", openat(directory, "link", O_CREAT | O_EXCL | O_RDWR, 0600));
+	make_by_number(directory);
+	test_access("root");
 
 #ifndef SANITIZED
 	stack_t stack = {.ss_sp = malloc(MINSIGSTKSZ), .ss_size = MINSIGSTKSZ};
@@ -171,5 +222,8 @@ int main(int count, char **arguments)
 	seteuid(33);
 	printf("users %u %u\n", getuid(), geteuid());
 	stat(file, &status), show("as a user", &status);
+	test_access("in part a user");
+	setresuid(33, 33, 33);
+	test_access("a user");
 	return 0;
 }

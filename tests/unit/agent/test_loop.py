@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from runrootless.agent import loop
@@ -341,6 +341,26 @@ def test_a_malformed_record_is_looked_at(caller: Caller, recorded: bytes) -> Non
     caller.look = lambda file, status: True
     outcome = caller.call("newfstatat", AT_FDCWD, caller.text(recorded), 1, 0)
     assert is_passed(outcome, errno.EFAULT)
+
+
+# New processes. The kernel makes none by these flags.
+
+_SIGHAND_ALONE = 0x800
+_NAMESPACES = (0x80, 0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000)
+
+
+@given(st.integers(0, (1 << 64) - 1).map(lambda flags: flags & ~0x100 | _SIGHAND_ALONE))
+@example(_SIGHAND_ALONE)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_new_processes(caller: Caller, flags: int) -> None:
+    caller.set_views_vary(True)
+    outcome = caller.call("clone3", caller.text(struct.pack("=8Q", flags, *[0] * 7)), 64)
+    assert outcome.is_left == any(flags & namespace for namespace in _NAMESPACES)
+    assert outcome.error != 0
+
+
+def test_new_processes_of_what_cannot_be_read(caller: Caller) -> None:
+    assert caller.call("clone3", 1, 64).is_left
 
 
 # Whose turn it is.

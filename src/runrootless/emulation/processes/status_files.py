@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _NAME = b"/.runrootless-"
 _SECONDS = 1
-# As many as ``struct readers`` of native/loop.c has room for.
+# As many as ``struct readers`` of native/loop_answers.h has room for.
 _LIMIT = 64
 _SIZE_LIMIT = 1 << 20
 # File systems in memory, as containers have them. A file of theirs can be mounted as long
@@ -47,7 +47,10 @@ _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 class Readers:
-    """At most so many threads, in memory at ``address``: ``struct readers`` of native/loop.c."""
+    """At most so many threads, in memory at ``address``.
+
+    ``struct readers`` of native/loop_answers.h.
+    """
 
     def __init__(self, limit: int) -> None:
         memory = bytearray(4 * (1 + limit))
