@@ -68,6 +68,8 @@ def in_chroot(root: str, args: Sequence[str], *, timeout: float = 120) -> Result
         return output.finish(process, timeout)
 
 
+_TRACEBACK = "Traceback (most recent call last)"
+
 # For Python scripts: what is tried is printed with its outcome, errors by name.
 PRELUDE = '''\
 import ctypes, errno, os, socket, stat, struct, sys
@@ -329,6 +331,8 @@ class Differential:
         self.tally.cases += 1
         self.tally.equal += not difference
         self.tally.limits += bool(difference and cases[name].limit)
+        broken = _TRACEBACK in comparison.oracle
+        assert not broken, f"{name} does not run for real root either:\n{comparison.oracle}"
         script = cases[name].script.removeprefix(PRELUDE).strip()
         assert not difference, f"{name} differs:\n{difference}\n--- script\n{script}"
 

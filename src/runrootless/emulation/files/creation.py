@@ -185,10 +185,10 @@ class Creation(Handlers):
             # The kernel drops most other flags then: open(2).
             return None
         temporary = flags & O_TMPFILE == O_TMPFILE
+        creates_new = flags & os.O_CREAT and flags & os.O_EXCL
         nofollow = AT_SYMLINK_NOFOLLOW if flags & os.O_NOFOLLOW else 0
         try:
             if flags & os.O_CREAT and not temporary:
-                creates_new = flags & os.O_EXCL
                 found = self._paths.find(call, directory, path, not (nofollow or creates_new))
             else:
                 file = self._paths.open(call, directory, path, nofollow)
@@ -199,7 +199,8 @@ class Creation(Handlers):
             if temporary:
                 return self._open_new(call, found.file, b".", flags, mode)
             if found.file >= 0:
-                return None if flags & os.O_EXCL else self._open_existing(call, found.file, flags)
+                is_refused = creates_new or found.slash
+                return None if is_refused else self._open_existing(call, found.file, flags)
             if found.slash or not found.has_room():
                 return None
             # Another process may make it meanwhile: then this fails, and the kernel opens that one.

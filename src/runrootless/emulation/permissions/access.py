@@ -134,9 +134,9 @@ class Access(Handlers):
     def require_new(self, call: Call, who: Credentials, directory: int) -> None:
         """Do the same where a directory does not have what is to be made in it.
 
-        A procfs says first that it has none, and never makes one: ENOENT.
+        Where there never is anything new, that is said first: ENOENT.
         """
-        if not is_procfs(directory):
+        if not takes_nothing(directory):
             self.require_change(call, who, directory)
 
     def is_owner(self, call: Call, who: Credentials, file: int) -> bool:
@@ -283,3 +283,8 @@ def _protection(what: bytes) -> int:
             return int(file.read())
     except (OSError, ValueError):
         return 0
+
+
+def takes_nothing(directory: int) -> bool:
+    """Return whether nothing can be made in a directory: it is a procfs's, or has been removed."""
+    return is_procfs(directory) or not os.fstat(directory).st_nlink

@@ -13,14 +13,13 @@ from runrootless.emulation.call import Call, Change, failure
 from runrootless.emulation.callers.credentials import Credentials
 from runrootless.emulation.paths.resolution import PATH_MAX
 from runrootless.emulation.paths.walk import Found, is_open_directory, is_within
-from runrootless.emulation.permissions.access import AS_NAME, WRITE
+from runrootless.emulation.permissions.access import AS_NAME, WRITE, takes_nothing
 from runrootless.emulation.permissions.file_checks import INT, is_root
 from runrootless.emulation.permissions.mode_checks import ModeChecks
 from runrootless.linux.files import (
     AT_EMPTY_PATH,
     AT_FDCWD,
     AT_SYMLINK_NOFOLLOW,
-    is_procfs,
 )
 from runrootless.linux.processes import descriptor_mount
 
@@ -149,7 +148,7 @@ class Checks(ModeChecks):
         self, call: Call, directory: int, path: int, flags: int, new_directory: int, new_path: int
     ) -> None:
         def link(call: Call, who: Credentials, old: Found, new: Found) -> None:
-            if new.parent < 0 or new.file >= 0 or new.slash or is_procfs(new.parent):
+            if new.parent < 0 or new.file >= 0 or new.slash or takes_nothing(new.parent):
                 # EEXIST, ENOENT.
                 return
             # Else it is EXDEV.
@@ -206,23 +205,27 @@ class Checks(ModeChecks):
         status = os.fstat(old.file)
         if new.file >= 0 and os.path.samestat(status, os.fstat(new.file)):
             return
-        if new.file < 0 and (flags & _RENAME_EXCHANGE or is_procfs(new.parent)):
+        if new.file < 0 and (flags & _RENAME_EXCHANGE or takes_nothing(new.parent)):
             # ENOENT.
             return
-        if _is_no_place(old, new, bool(flags & _RENAME_EXCHANGE)):
+        exchanges = bool(flags & _RENAME_EXCHANGE)
+        if _is_no_place(old, new, exchanges):
             return
         with Change(new.parent):
             self._remove(call, who, old)
-            if new.file >= 0:
-                self._remove(call, who, new)
-            else:
+            if new.file < 0:
                 self._access.require_change(call, who, new.parent)
+            else:
+                self._remove(call, who, new)
+                is_directory = is_open_directory(new.file)
+                if not exchanges and is_directory != stat.S_ISDIR(status.st_mode):
+                    # EISDIR, ENOTDIR.
+                    return
             if os.path.samestat(os.fstat(old.parent), os.fstat(new.parent)):
                 return
             # Its ".." will be another one.
             if stat.S_ISDIR(status.st_mode):
                 self._access.require(call, who, old.file, WRITE)
-            exchanges = flags & _RENAME_EXCHANGE and new.file >= 0
             if exchanges and stat.S_ISDIR(os.fstat(new.file).st_mode):
                 self._access.require(call, who, new.file, WRITE)
 

@@ -202,16 +202,19 @@ class FileChecks(Handlers):
             if flags & os.O_TRUNC:
                 want |= WRITE
             is_directory = stat.S_ISDIR(mode)
+            if flags & os.O_CREAT:
+                if flags & os.O_EXCL or is_directory:
+                    # EEXIST, EISDIR.
+                    return
+                if found.parent >= 0:
+                    self._access.require_create(call, who, found)
             if (
-                (flags & os.O_CREAT and (flags & os.O_EXCL or is_directory))
-                or stat.S_ISLNK(mode)
+                stat.S_ISLNK(mode)
                 or (is_directory and want & WRITE)
                 or (flags & os.O_DIRECTORY and not is_directory)
             ):
-                # EEXIST, ELOOP, EISDIR, ENOTDIR.
+                # ELOOP, EISDIR, ENOTDIR.
                 return
-            if flags & os.O_CREAT and found.parent >= 0:
-                self._access.require_create(call, who, found)
             if flags & os.O_TRUNC and stat.S_ISREG(mode):
                 with Change(found.file):
                     self._access.require(call, who, found.file, want)
