@@ -154,7 +154,7 @@ static long read_of(const struct target *target, const char *attribute, void *va
 {
 	int file = target->flags & AT_EMPTY_PATH ? target->file : AT_FDCWD;
 	struct seen seen;
-	if (see(file, target->path, target->flags, &seen))
+	if (target->flags & AT_EMPTY_PATH ? see_open(file, &seen) : see(file, target->path, target->flags, &seen))
 		return LEFT;
 	return read_attribute(file, target->path, target->flags, &seen, attribute, value, size);
 }
@@ -242,7 +242,7 @@ static bool set_mode_list(int file, const char *name, const uint8_t *value, unsi
 	static const uint8_t tags[] = {USER_OBJ, GROUP_OBJ, OTHER};
 	struct seen seen;
 
-	if (!STATE->device || size != ALL || flags || see(file, 0, 0, &seen))
+	if (!STATE->device || size != ALL || flags || see_open(file, &seen))
 		return false;
 	if (!is_plain(&seen) || seen.mode & S_ISGID ||
 	    pass(__NR_fgetxattr, file, (long)"user.runrootless.system.posix_acl_access", 0, 0, 0) != -ENODATA)

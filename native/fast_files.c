@@ -78,7 +78,7 @@ static bool has_plain_parent(int directory, const char *path)
 	if (!last)
 		return false;
 	if (last == path && directory != AT_FDCWD) {
-		if (see(directory, 0, 0, &seen))
+		if (see_open(directory, &seen))
 			return false;
 		listed = pass(__NR_fgetxattr, directory, (long)list, 0, 0, 0);
 	} else {
@@ -221,11 +221,16 @@ PUBLIC int symlinkat(const char *target, int directory, const char *path)
 	return make(directory, path, __NR_symlinkat, (long)target, directory, (long)path);
 }
 
-/* By a path, or with none by a descriptor. */
 static bool is_plain_at(int file, const char *path, int flags)
 {
 	struct seen seen;
 	return STATE->device && !see(file, path, flags, &seen) && is_plain(&seen);
+}
+
+static bool is_plain_open(int file)
+{
+	struct seen seen;
+	return STATE->device && !see_open(file, &seen) && is_plain(&seen);
 }
 
 /* Whether somebody may let a file pass on its group is the agent's to say. */
@@ -244,7 +249,7 @@ PUBLIC int chmod(const char *path, unsigned mode)
 /* musl's has another way to change what an O_PATH descriptor is of. */
 PUBLIC int fchmod(int file, unsigned mode)
 {
-	if (!(mode & S_ISGID) && is_plain_at(file, 0, 0) && !pass(__NR_fchmod, file, mode, 0, 0, 0))
+	if (!(mode & S_ISGID) && is_plain_open(file) && !pass(__NR_fchmod, file, mode, 0, 0, 0))
 		return 0;
 	return next.fchmod ? next.fchmod(file, mode) : outcome(ask(__NR_fchmod, file, mode, 0, 0, 0));
 }
@@ -284,7 +289,7 @@ PUBLIC int utimensat(int directory, const char *path, const void *times, int fla
 
 PUBLIC int futimens(int file, const void *times)
 {
-	if (file >= 0 && is_plain_at(file, 0, 0))
+	if (file >= 0 && is_plain_open(file))
 		return outcome(pass(__NR_utimensat, file, 0, (long)times, 0, 0));
 	if (next.futimens)
 		return next.futimens(file, times);

@@ -88,7 +88,8 @@ static bool give(const struct call *call, uint32_t uid, uint32_t gid)
 
 	if (!STATE->device || call->flags & ~AT_SYMLINK_NOFOLLOW || !may_change())
 		return false;
-	if (see(call->directory, call->path, call->flags, &seen))
+	bool is_open = call->number == __NR_fchown;
+	if (is_open ? see_open(call->directory, &seen) : see(call->directory, call->path, call->flags, &seen))
 		return false;
 	/* What becomes of the set-ID bits of a file depends on its groups. */
 	if (!is_plain(&seen) || seen.uid || seen.gid || (S_ISREG(seen.mode) && seen.mode & SET_ID))

@@ -55,13 +55,21 @@ static inline struct seen seen_of(const struct stat *status)
 			     status->st_ctime_nsec, status->st_mode, status->st_uid, status->st_gid};
 }
 
-/* Looks at a file by its path, or with none by its descriptor, as the kernel has it. Returns a
- * negative error. */
-static inline long see(int file, const char *path, int flags, struct seen *seen)
+/* Looks at a file by its path, as the kernel has it. Returns a negative error. */
+static inline long see(int directory, const char *path, int flags, struct seen *seen)
 {
 	struct stat status;
-	long result = path ? pass(__NR_newfstatat, file, (long)path, (long)&status, flags, 0)
-			   : pass(__NR_fstat, file, (long)&status, 0, 0, 0);
+	long result = pass(__NR_newfstatat, directory, (long)path, (long)&status, flags, 0);
+	if (!result)
+		*seen = seen_of(&status);
+	return result;
+}
+
+/* Does so by its descriptor. */
+static inline long see_open(int file, struct seen *seen)
+{
+	struct stat status;
+	long result = pass(__NR_fstat, file, (long)&status, 0, 0, 0);
 	if (!result)
 		*seen = seen_of(&status);
 	return result;

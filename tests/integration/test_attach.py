@@ -118,7 +118,11 @@ def await_tracer(attaching: subprocess.Popen[str], pid: int) -> None:
     eventually(lambda: attaching.poll() is not None or is_traced(), "a tracer")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+# With which users, terminals, schedulers and limits end a command.
+ENDING = ("INT", "TERM", "HUP", "QUIT", "USR1", "USR2", "ALRM", "XCPU", "PIPE", "RTMIN")
+
+
+@pytest.mark.parametrize("number", [getattr(signal, f"SIG{name}") for name in ENDING])
 def test_interrupted_at_any_moment(
     started: Callable[..., subprocess.Popen[str]], runrootless: Runrootless, number: int
 ) -> None:

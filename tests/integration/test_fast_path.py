@@ -503,37 +503,51 @@ int main(void)
 
 # Cancels a thread that waits for the other end of a fifo.
 CANCELLED = r"""
+#define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
-static void *wait_for_it(void *path)
-{
-	open(path, O_WRONLY | O_CREAT | O_NOCTTY, 0600);
-	return NULL;
-}
-static void *open_it(void *path)
+static int cleaned;
+static void clean(void *unused) { cleaned++; }
+static void cancel_soon(void)
 {
 	int state;
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
 	pthread_cancel(pthread_self());
 	pthread_setcancelstate(state, NULL);
-	open(path, O_WRONLY | O_CREAT | O_NOCTTY, 0600);
+}
+static void wait_for_fifo(void) { open("/srv/fifo", O_WRONLY | O_CREAT | O_NOCTTY, 0600); }
+static void open_file(void) { cancel_soon(); open("/srv/file", O_RDWR | O_CREAT, 0600); }
+static void open_there(void) { cancel_soon(); openat(AT_FDCWD, "/srv/file", O_RDWR); }
+static void create(void) { cancel_soon(); creat("/srv/file", 0600); }
+static void pause_by_number(void)
+{
+	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
+	syscall(SYS_pause);
+}
+static void *run(void *how)
+{
+	pthread_cleanup_push(clean, NULL);
+	((void (*)(void))how)();
+	pthread_cleanup_pop(0);
 	return NULL;
 }
 int main(void)
 {
-	pthread_t thread;
-	void *result;
+	void (*const ways[])(void) = {open_file, open_there, create, wait_for_fifo, pause_by_number};
 	mkfifo("/srv/fifo", 0600);
-	pthread_create(&thread, NULL, wait_for_it, "/srv/fifo");
-	pthread_cancel(thread);
-	pthread_join(thread, &result);
-	printf("%d ", result == PTHREAD_CANCELED);
-	pthread_create(&thread, NULL, open_it, "/srv/file");
-	pthread_join(thread, &result);
-	printf("%d\n", result == PTHREAD_CANCELED);
+	for (int i = 0; i < 5; i++) {
+		pthread_t thread;
+		void *result;
+		pthread_create(&thread, NULL, run, (void *)ways[i]);
+		if (i > 2)
+			pthread_cancel(thread);
+		pthread_join(thread, &result);
+		printf("%d %d\n", result == PTHREAD_CANCELED, cleaned);
+	}
 	return 0;
 }
 """
@@ -573,11 +587,13 @@ def test_the_number_is_good_at_one_place(bundle: MakeBundle, fast: Runrootless) 
     assert done.stdout == "33:44 33:44\n"
 
 
-def test_threads_are_cancelled(bundle: MakeBundle, fast: Runrootless) -> None:
+@pytest.mark.parametrize("option", ["-fexceptions", "-fno-exceptions"])
+def test_threads_are_cancelled(option: str, bundle: MakeBundle, fast: Runrootless) -> None:
+    """With exceptions, what cleans up is found by the tables of all functions in between."""
     ours = bundle(copy=True)
-    program = add_program(fast.user, ours, "cancelled", CANCELLED, "-pthread", "-w")
+    program = add_program(fast.user, ours, "cancelled", CANCELLED, "-pthread", "-w", option)
     done = fast.run(ours.script(program)).check()
-    assert done.stdout == "1 1\n"
+    assert done.stdout == "".join(f"1 {count}\n" for count in range(1, 6))
 
 
 def test_files_that_change_places(tools_tree: Tree, bundle: MakeBundle, fast: Runrootless) -> None:

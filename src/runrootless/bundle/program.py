@@ -12,6 +12,8 @@ import os
 from errno import EACCES, ELOOP, ENOTDIR, EPERM
 from stat import S_IFDIR, S_ISDIR, S_ISLNK
 
+from runrootless.linux.files import O_PATH, is_procfs
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -163,10 +165,10 @@ class _Tree:
                 if ".." in rest:
                     # Some runtimes make what it is left by, and some do not.
                     raise _UnsureError from None
-                return (*done, *reversed(rest)), 0
+                return (*done, *(one for one in reversed(rest) if one != ".")), 0
             if S_ISLNK(mode):
-                if name in _OWN:
-                    # Of a procfs they are about who looks.
+                if name in _OWN and _is_of_procfs(self._outside(done)):
+                    # It is about who looks.
                     raise _UnsureError
                 links += 1
                 if links > _MAXIMUM_SYMLINKS:
@@ -198,6 +200,14 @@ class _Tree:
                     raise _UnsureError
                 return "/".join((source, *names[count:]))
         raise _UnsureError
+
+
+def _is_of_procfs(link: str) -> bool:
+    file = os.open(link, O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        return is_procfs(file)
+    finally:
+        os.close(file)
 
 
 def _components(path: str) -> list[str]:

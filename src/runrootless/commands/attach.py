@@ -18,9 +18,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runrootless.command_line.runc import Parsed
 
-# With which users end a command, and terminals and schedulers do.
-_HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-
 
 def run(options: Parsed) -> int:
     """Put a process and its descendants under emulation; return the exit code.
@@ -64,7 +61,7 @@ def run(options: Parsed) -> int:
                 if not _stop(tracee, process):
                     tracees.remove(tracee)
         # From here on a process would end with this one.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         for tracee in tracees:
             try:
                 agent.take(tracee)

@@ -15,6 +15,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -71,6 +72,41 @@ static void try(const char *what, int result)
 	printf("%s: %d %s\n", what, result, result < 0 ? strerrorname_np(errno) : "");
 }
 
+static void do_nothing(int number)
+{
+	(void)number;
+}
+
+/* Without a path, though with a directory. */
+static void leave_out_path(int directory)
+{
+	struct stat status;
+	struct statx extended;
+	struct timespec times[2] = {{0}};
+	char *volatile none = NULL;
+	char value[64];
+	try("mkdirat without path", mkdirat(directory, none, 0700));
+	try("mkdir", mkdir(none, 0700));
+	try("symlinkat", symlinkat("x", directory, none));
+	try("symlinkat of nothing", symlinkat(none, directory, "new"));
+	try("openat new", openat(directory, none, O_CREAT | O_EXCL | O_RDWR, 0600));
+	try("openat", openat(directory, none, O_CREAT | O_RDWR, 0600));
+	try("openat plain", openat(directory, none, O_RDWR));
+	try("creat", creat(none, 0600));
+	try("fstatat", fstatat(directory, none, &status, 0));
+	try("statx", statx(directory, none, 0, STATX_BASIC_STATS, &extended));
+	try("fchmodat", fchmodat(directory, none, 0700, 0));
+	try("chmod", chmod(none, 0700));
+	try("fchownat", fchownat(directory, none, 1, 2, 0));
+	try("fchownat of itself", fchownat(directory, none, 1, 2, AT_SYMLINK_NOFOLLOW));
+	try("chown", chown(none, 1, 2));
+	try("lchown", lchown(none, 1, 2));
+	try("getxattr", getxattr(none, "security.own", value, sizeof value));
+	try("listxattr", llistxattr(none, value, sizeof value));
+	try("eaccess", eaccess(none, R_OK));
+	try("utimensat", utimensat(directory, none, times, 0));
+}
+
 /* Calls that programs make by their numbers, with up to six arguments. */
 static void make_by_number(int directory)
 {
@@ -88,6 +124,11 @@ static void make_by_number(int directory)
 #ifndef SANITIZED
 	try("openat2 of a wrong address", syscall(SYS_openat2, directory, "given", 1, sizeof plain));
 #endif
+	struct sigaction ending = {.sa_handler = do_nothing};
+	struct itimerval soon = {.it_value.tv_usec = 50000};
+	sigaction(SIGALRM, &ending, NULL);
+	setitimer(ITIMER_REAL, &soon, NULL);
+	try("openat2 of a fifo that nobody writes to", syscall(SYS_openat2, directory, "fifo", &plain, sizeof plain));
 	void *memory = (void *)syscall(SYS_mmap, NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	printf("mmap: %d\n", memory != MAP_FAILED && !*(char *)memory);
 	try("mmap of a wrong sixth", syscall(SYS_mmap, NULL, PAGE, PROT_READ, MAP_PRIVATE, directory, 1));
@@ -101,7 +142,7 @@ static void test_access(const char *who)
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
 		char path[64];
 		snprintf(path, sizeof path, "/srv/fast/%s", names[i]);
-		for (int mode = 0; mode <= 7; mode++) {
+		for (int mode = 0; mode <= 9; mode++) {
 			printf("%s %d ", who, mode);
 			try(names[i], mode & 1 ? eaccess(path, mode) : euidaccess(path, mode));
 		}
@@ -181,6 +222,9 @@ int main(int count, char **arguments)
 	try("symlink there", symlinkat("x", directory, "given"));
 	try("new file there", openat(directory, "link", O_CREAT | O_EXCL | O_RDWR, 0600));
 	make_by_number(directory);
+#ifndef SANITIZED
+	leave_out_path(directory);
+#endif
 	test_access("root");
 
 #ifndef SANITIZED

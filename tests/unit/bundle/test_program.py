@@ -149,10 +149,13 @@ def test_as_the_kernel(
             assert is_sure, (path, found)
 
 
-def test_a_mount_beside_what_is_not_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("destination", "program"), [("/a/..", "/a"), ("/a/.", "/a/a"), ("/a/./b/.", "/a/b/a")]
+)
+def test_a_mount_on_what_is_not_there(tmp_path: Path, destination: str, program: str) -> None:
     fill(tmp_path, {"root": None, "source/a": 0o755})
-    mount = {"destination": "/a/..", "type": "bind", "source": str(tmp_path / "source")}
-    process = {"args": ["/a"], "cwd": "/", "env": []}
+    mount = {"destination": destination, "type": "bind", "source": str(tmp_path / "source")}
+    process = {"args": [program], "cwd": "/", "env": []}
     spec = {"root": {"path": str(tmp_path / "root")}, "mounts": [mount], "process": process}
     assert not is_missed(spec)
 
