@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.error:
             from runrootless.command_line import own
 
-            own.require_flags(options, own.GLOBAL)
+            own.require_flags(options, own.GLOBAL, command_line.GLOBAL)
         if not options.error:
             if options.is_on("version"):
                 return _version(options)

@@ -8,7 +8,7 @@ from errno import ENOENT
 from runrootless import engines, fast_path, interrupts, launcher
 from runrootless.agent.settings import CREDENTIALS_NAME
 from runrootless.bundle import json_file, name_service
-from runrootless.bundle.devices import require_places
+from runrootless.bundle.devices import bind_devices, require_places
 from runrootless.bundle.hooks import put_bundle
 from runrootless.bundle.host import HostFacts
 from runrootless.bundle.mounts import terminal_group
@@ -119,7 +119,7 @@ def derive(
     ``--network``, empty for the bundle's, ``dns`` likewise, and ``first`` is the descriptor that a
     launcher would be. ``hooks_too`` tells whether hooks in the container get one, and ``fast`` is
     the value of ``--fast-path``. ``opens_devices`` tells whether the runtime opens what is in the
-    place of a device. Raises Error for a bundle that cannot be run.
+    place of a device: others get devices as mounts. Raises Error for a bundle that cannot be run.
     """
     spec = load(bundle, config)
     annotations = spec.get("annotations", {})
@@ -157,6 +157,8 @@ def derive(
     )
     if opens_devices:
         require_places(spec)
+    else:
+        bind_devices(spec)
     put_bundle(spec, directory, bundle)
     if network:
         wanted.connect(spec, directory, host, has_dns)

@@ -1,5 +1,6 @@
 """``linux.devices``: nodes and fifos with the owners and modes that the bundle says."""
 
+import json
 import os
 import subprocess
 import tempfile
@@ -199,6 +200,29 @@ def test_without_an_agent_they_are_dropped_with_a_word(
     done = runrootless(*words).check()
     assert done.stdout == "/dev/null\n"
     assert "dropped linux.devices /dev/owned" in done.stderr
+
+
+@both_runtimes
+def test_the_bundle_is_what_the_user_has_given(
+    runtime: str, bundle: MakeBundle, runrootless: Runrootless
+) -> None:
+    """To whoever asks for the state, to hooks, and to a command that begins elsewhere."""
+    ours = with_devices(bundle(copy=True), DEVICES, "sleep infinity")
+    told_to_hook = f"{ours.path}/told"
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", f"cat >{told_to_hook}"]}
+    ours.change(lambda config: config.update(hooks={"poststop": [hook]}))
+    name = runrootless.new_id()
+    runrootless("run", "--detach", "--bundle", ours.path, name).check()
+    assert json.loads(runrootless("state", name).check().stdout)["bundle"] == ours.path
+    script = "touch /srv/f; chown 4:5 /srv/f; stat -c %u:%g /srv/f"
+    elsewhere = {"XDG_RUNTIME_DIR": f"{ours.path}/run"}
+    runrootless.user.run(["mkdir", "-m", "700", f"{ours.path}/run"]).check()
+    states = f"{runrootless.user.env['XDG_RUNTIME_DIR']}/{runtime}"
+    words = [f"--root={states}", "exec", name, "sh", "-c", script]
+    assert runrootless(*words, env=elsewhere).check().stdout == "4:5\n"
+    runrootless("delete", "--force", name).check()
+    with open(told_to_hook) as file:
+        assert json.load(file)["bundle"] == ours.path
 
 
 @both_runtimes

@@ -70,7 +70,7 @@ class TestHandingOver:
         assert told["words"] == [other, f"--root={command.user.runtime_dir}/crun", "list"]
 
     @pytest.mark.parametrize(
-        "words", [["--nope", "list"], ["--debug=maybe", "list"], ["--log"], ["--roo=x", "list"]]
+        "words", [["--nope", "list"], ["--debug=maybe", "list"], ["--log"], ["--xyzzy=x", "list"]]
     )
     def test_mistakes_are_the_runtimes_to_explain(self, command: Command, words: list[str]) -> None:
         assert command.words("--runtime", command.runtime, *words) == words
@@ -737,6 +737,10 @@ def test_a_command_that_is_spelt_wrongly(command: Command, typed: str, meant: st
         (["create", "-b", "x", "--dns"], 1, "--dns takes a value"),
         (["run", "--bundel", "x", "y"], 1, "there is no flag --bundel: did you mean --bundle?"),
         (["run", "--netwrok=none", "y"], 1, "did you mean --network?"),
+        (["--egine", "notify", "run", "y"], 1, "no flag --egine: did you mean --engine?"),
+        (["--rutime=crun", "list"], 1, "did you mean --runtime?"),
+        (["--fast-pth", "on", "run", "y"], 1, "did you mean --fast-path?"),
+        (["--debg", "run", "y"], 1, "did you mean --debug?"),
     ],
 )
 @pytest.mark.parametrize("name", ["runc", "crun"])
@@ -745,6 +749,18 @@ def test_what_no_runtime_could_tell(
 ) -> None:
     done = command(*words, env={"RUNROOTLESS_RUNTIME": command.install(name)}).check(code)
     assert said in done.stderr and len(done.stderr.splitlines()) == 1 and not done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"), [(["delete", "--forc", "y"], "--force"), (["kill", "--al", "y"], "--all")]
+)
+def test_beginnings_of_flags_are_flags_to_crun_alone(
+    command: Command, words: list[str], meant: str
+) -> None:
+    told = command.told(*words, env={"RUNROOTLESS_RUNTIME": command.install("crun")})
+    assert told["words"][2:] == words
+    done = command(*words, env={"RUNROOTLESS_RUNTIME": command.install("runc")}).check(1)
+    assert f"there is no flag {words[1]}: did you mean {meant}?" in done.stderr
 
 
 def test_what_a_runtime_alone_may_know_is_left_to_it(command: Command) -> None:

@@ -81,6 +81,23 @@ def take_devices(spec: Spec, host: HostFacts, emulated: bool) -> list[Device]:
     return nodes
 
 
+def bind_devices(spec: Spec) -> None:
+    """Have mounts bind the devices that a runtime would bind by itself.
+
+    crun, which is root in the namespace that it is started in, prepares them in a mount namespace
+    and comes back from it with another working directory, which it then takes for the bundle.
+    """
+    spec["mounts"] += [
+        {
+            "destination": device["path"],
+            "type": "bind",
+            "source": device["path"],
+            "options": ["bind", "private"],
+        }
+        for device in spec["linux"].pop("devices", ())
+    ]
+
+
 def require_places(spec: Spec) -> None:
     """Raise Error where a runtime could not bind its devices over what is in the root file system.
 

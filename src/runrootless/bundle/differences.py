@@ -63,6 +63,8 @@ def _of_linux(before: Spec, after: Spec) -> Iterator[str]:
 
 def _of_devices(before: Spec, after: Spec) -> Iterator[str]:
     kept = {device.get("path") for device in after["linux"].get("devices", ())}
+    # Some runtimes get them as mounts.
+    kept |= {one["source"] for one in after["mounts"] if one.get("source") == one["destination"]}
     # Made by an agent, of which the transformation keeps this account.
     made = {device["path"] for device in after.get("runrootless", {}).get("devices", ())}
     for device in before.get("devices", ()):

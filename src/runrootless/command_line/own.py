@@ -101,7 +101,9 @@ def parse(
         return None
     more_help = f"see `runrootless {name} --help`"
     if parsed.error:
-        raise Error(f"{name}: {_mistake(flags, parsed.arguments[0])}: {more_help}")
+        mistake = _mistake(flags, parsed.arguments[0])
+        more_help = f" S{more_help[1:]}" if mistake.endswith("?") else f": {more_help}"
+        raise Error(f"{name}: {mistake}{more_help}")
     if len(found) < count:
         raise Error(f"{name} takes {arguments.removesuffix(' ...')}: {more_help}")
     if parsed.arguments and not arguments.endswith("..."):

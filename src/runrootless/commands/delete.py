@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 def prepare(invocation: Invocation) -> list[str]:
     """Return the runtime's command line, with somebody waiting to clean up after it."""
     parsed = invocation.parse(command_line.DELETE, flags_anywhere=True)
-    if not parsed.error:
+    if parsed.error:
+        from runrootless.command_line import own
+
+        own.require_flags(parsed, (), command_line.DELETE)
+    else:
         root = invocation.state_root()
         if parsed.is_on("regex"):
             # Which of them go is the runtime's to find out.

@@ -21,6 +21,10 @@ def prepare(invocation: Invocation) -> list[str]:
     parsed = command_line.parse(
         command_line.KILL, command_line.flags_first(command_line.KILL, invocation.arguments)
     )
+    if parsed.error and invocation.runtime.takes_go_flags_only():
+        from runrootless.command_line import own
+
+        own.require_flags(parsed, (), command_line.KILL)
     if parsed.error or parsed.is_on("all") or not 1 <= len(parsed.arguments) <= 2:
         return invocation.unchanged()
     container_id = parsed.arguments[0]

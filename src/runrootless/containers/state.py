@@ -17,7 +17,7 @@ import os
 from binascii import crc32
 from errno import EACCES, EAGAIN
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, flock, lockf
-from stat import S_IMODE, S_ISDIR
+from stat import S_IMODE, S_ISDIR, S_ISVTX, S_IWGRP, S_IWOTH
 
 from runrootless.errors import Error, named, one_line
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 # sockaddr_un.sun_path, less the null byte: unix(7).
 _MAXIMUM_SOCKET_PATH = 107
 _MAXIMUM_NAME = 64
+_WRITTEN_BY_OTHERS = S_IWGRP | S_IWOTH
 # NAME_MAX of <linux/limits.h>.
 _MAXIMUM_ID = 255
 # How long the agent of a container that has just ended may take to leave.
@@ -128,6 +129,9 @@ def _unfit(path: str) -> str:
         return "is not a directory"
     if found.st_uid != os.geteuid():
         return f"belongs to user {found.st_uid}"
+    if found.st_mode & _WRITTEN_BY_OTHERS and not found.st_mode & S_ISVTX:
+        # They could put something else in the place of what is in it.
+        return f"can be written to by others (mode {S_IMODE(found.st_mode):04o})"
     if not os.access(path, os.W_OK | os.X_OK):
         return "cannot be written to"
     return ""
