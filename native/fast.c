@@ -16,6 +16,15 @@
 
 const union page shared __attribute__((section(".state"), aligned(PAGE))) = {.state = {.mark = "runrootless fast"}};
 
+/* The arguments of a function, of which the first is a call's number, as that call takes them. */
+#if defined __x86_64__
+#define ARGUMENTS "mov %rdi, %rax\n mov %rsi, %rdi\n mov %rdx, %rsi\n mov %rcx, %rdx\n" \
+	"mov %r8, %r10\n mov %r9, %r8\n mov 8(%rsp), %r9\n"
+#elif defined __aarch64__
+#define ARGUMENTS "mov x8, x0\n mov x0, x1\n mov x1, x2\n mov x2, x3\n mov x3, x4\n mov x4, x5\n" \
+	"mov x5, x6\n"
+#endif
+
 /* The number is in a register when a signal's handler begins, and calls of a C library leave that
  * one alone. So the filter lets no call through but from this place in a page
  * (emulation/seccomp_filter.py), and the registers are cleared. */
@@ -32,13 +41,7 @@ __asm__(".pushsection .text.through, \"ax\", %progbits\n"
 	".globl let_through\n"
 	".hidden let_through\n"
 	".type let_through, %function\n"
-	"let_through: mov %rdi, %rax\n"
-	"mov %rsi, %rdi\n"
-	"mov %rdx, %rsi\n"
-	"mov %rcx, %rdx\n"
-	"mov %r8, %r10\n"
-	"mov %r9, %r8\n"
-	"mov 8(%rsp), %r9\n"
+	"let_through:" ARGUMENTS
 	"jmp 1b\n"
 	".cfi_endproc\n"
 #elif defined __aarch64__
@@ -51,13 +54,7 @@ __asm__(".pushsection .text.through, \"ax\", %progbits\n"
 	".globl let_through\n"
 	".hidden let_through\n"
 	".type let_through, %function\n"
-	"let_through: mov x8, x0\n"
-	"mov x0, x1\n"
-	"mov x1, x2\n"
-	"mov x2, x3\n"
-	"mov x3, x4\n"
-	"mov x4, x5\n"
-	"mov x5, x6\n"
+	"let_through:" ARGUMENTS
 	"b 1b\n"
 	".cfi_endproc\n"
 #endif
@@ -337,13 +334,7 @@ __asm__(".pushsection .text, \"ax\", %progbits\n"
 	"je look_by_number\n"
 	"cmp $" IN_TEXT(NR_OPENAT2) ", %rdi\n"
 	"je open_by_number\n"
-	"mov %rdi, %rax\n"
-	"mov %rsi, %rdi\n"
-	"mov %rdx, %rsi\n"
-	"mov %rcx, %rdx\n"
-	"mov %r8, %r10\n"
-	"mov %r9, %r8\n"
-	"mov 8(%rsp), %r9\n"
+	ARGUMENTS
 	"syscall\n"
 	"cmp $-4095, %rax\n"
 	"mov %rax, %rdi\n"
@@ -355,13 +346,7 @@ __asm__(".pushsection .text, \"ax\", %progbits\n"
 	"b.eq look_by_number\n"
 	"cmp x0, " IN_TEXT(NR_OPENAT2) "\n"
 	"b.eq open_by_number\n"
-	"mov x8, x0\n"
-	"mov x0, x1\n"
-	"mov x1, x2\n"
-	"mov x2, x3\n"
-	"mov x3, x4\n"
-	"mov x4, x5\n"
-	"mov x5, x6\n"
+	ARGUMENTS
 	"svc 0\n"
 	"cmn x0, 4095\n"
 	"b.hs fail\n"

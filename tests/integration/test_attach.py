@@ -108,14 +108,23 @@ print(os.getpid(), flush=True); sys.stdin.readline(); print("on", flush=True)
 """
 
 
-def await_tracer(attaching: subprocess.Popen[str], pid: int) -> None:
-    """Wait until a process is traced, or the command that does it has ended."""
+def begin(
+    started: Callable[..., subprocess.Popen[str]], runrootless: Runrootless
+) -> tuple[subprocess.Popen[str], int, subprocess.Popen[str]]:
+    """Return a process with threads, its ID, and the command, when that has begun to trace it.
+
+    Or it has ended by then.
+    """
+    process = started("python3", "-c", LONG)
+    pid = int(line(process))
+    attaching = runrootless.user.start(runrootless.command("attach", str(pid)))
 
     def is_traced() -> bool:
         with open(f"/proc/{pid}/status") as file:
             return "TracerPid:\t0\n" not in file.read()
 
     eventually(lambda: attaching.poll() is not None or is_traced(), "a tracer")
+    return process, pid, attaching
 
 
 # With which users, terminals, schedulers and limits end a command.
@@ -128,10 +137,7 @@ def test_interrupted_at_any_moment(
 ) -> None:
     """The process goes on, whether it is emulated by then or not."""
     for step in range(6):
-        process = started("python3", "-c", LONG)
-        pid = int(line(process))
-        attaching = runrootless.user.start(runrootless.command("attach", str(pid)))
-        await_tracer(attaching, pid)
+        process, _, attaching = begin(started, runrootless)
         time.sleep(step * 0.002)
         attaching.send_signal(number)
         attaching.communicate(timeout=60)
@@ -144,10 +150,7 @@ def test_with_threads_killed_at_any_moment(
 ) -> None:
     """The command ends, though nothing is said of a first thread before the others."""
     for step in range(12):
-        process = started("python3", "-c", LONG)
-        pid = int(line(process))
-        attaching = runrootless.user.start(runrootless.command("attach", str(pid)))
-        await_tracer(attaching, pid)
+        _, pid, attaching = begin(started, runrootless)
         time.sleep(step * 0.001)
         os.kill(pid, signal.SIGKILL)
         attaching.communicate(timeout=60)
