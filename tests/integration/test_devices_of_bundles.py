@@ -1,5 +1,6 @@
 """``linux.devices``: nodes and fifos with the owners and modes that the bundle says."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -253,6 +254,28 @@ def test_what_stands_for_a_device_is_in_the_way_without_a_mount_at_dev(
     assert f"mounts nothing at /dev, and {ours.rootfs}/dev/null" in done.stderr
     ours.change(lambda config: config["mounts"].append(DEV))
     assert runrootless.run(ours).check().stdout == "works\n"
+
+
+@both_runtimes
+@pytest.mark.parametrize("target", ["elsewhere", "/srv/elsewhere"])
+def test_a_link_in_the_place_of_a_device(
+    target: str, runtime: str, bundle: MakeBundle, runrootless: Runrootless
+) -> None:
+    """What is not there is made where the link leads to, if anywhere."""
+    ours = bundle(copy=True).script("echo x >/dev/null && echo works")
+
+    def change(config: Config) -> None:
+        config["mounts"] = [one for one in config["mounts"] if one["destination"] == "/proc"]
+        config["annotations"] = {"org.runrootless.dns": "none"}
+        config["linux"]["devices"] = [{"path": "/dev/null", "type": "c", "major": 1, "minor": 3}]
+
+    ours.change(change)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(f"{ours.rootfs}/dev/null")
+    os.symlink(target, f"{ours.rootfs}/dev/null")
+    before = sorted(os.listdir(ours.rootfs))
+    assert runrootless.run(ours).check().stdout == "works\n"
+    assert sorted(os.listdir(ours.rootfs)) == before
 
 
 def listing(directory: str) -> list[str]:

@@ -123,6 +123,11 @@ PLACES = {
         finding=("private directory", "ok", "can be written to by others (mode 0777)"),
         told="can be written to by others (mode 0777): /tmp/runrootless-",
     ),
+    "sticky-runtime-dir-of-everybody": Place(
+        before='chmod 1777 "$XDG_RUNTIME_DIR"',
+        finding=("private directory", "ok", "can be written to by others (mode 1777)"),
+        told="can be written to by others (mode 1777): /tmp/runrootless-",
+    ),
     "full-runtime-dir": Place(
         f'mount -t tmpfs -o "size=16k,{OWN_TMPFS}" none "$XDG_RUNTIME_DIR"',
         before='cat /dev/zero >"$XDG_RUNTIME_DIR/fill" 2>/dev/null',

@@ -86,7 +86,11 @@ def bind_devices(spec: Spec) -> None:
 
     crun, which is root in the namespace that it is started in, prepares them in a mount namespace
     and comes back from it with another working directory, which it then takes for the bundle.
+    Where a symlink is in the place it binds a device over that, and a mount where it leads to: such
+    devices stay.
     """
+    devices = spec["linux"].get("devices", [])
+    kept = [device for device in devices if _is_over_link(spec, device["path"])]
     spec["mounts"] += [
         {
             "destination": device["path"],
@@ -94,8 +98,10 @@ def bind_devices(spec: Spec) -> None:
             "source": device["path"],
             "options": ["bind", "private"],
         }
-        for device in spec["linux"].pop("devices", ())
+        for device in devices
+        if device not in kept
     ]
+    spec["linux"]["devices"] = kept
 
 
 def require_places(spec: Spec) -> None:
@@ -119,6 +125,14 @@ def require_places(spec: Spec) -> None:
                 f"the bundle mounts nothing at /dev, and {path}, which stands for a device, is in "
                 "the way of the host's: add that mount (type tmpfs, as `runrootless spec` has it)"
             )
+
+
+def _is_over_link(spec: Spec, path: str) -> bool:
+    """Return whether a symlink is in the place of a path, in the root file system itself."""
+    place = os.path.normpath(f"/{path.lstrip('/')}")
+    mounts = (os.path.normpath(one.get("destination", "")) for one in spec["mounts"])
+    is_covered = any(place.startswith(f"{mount}/") for mount in mounts)
+    return not is_covered and os.path.islink(f"{spec['root']['path']}{place}")
 
 
 def _is_host_device(device: Device, host: HostFacts) -> bool:

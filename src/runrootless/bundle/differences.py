@@ -64,7 +64,9 @@ def _of_linux(before: Spec, after: Spec) -> Iterator[str]:
 def _of_devices(before: Spec, after: Spec) -> Iterator[str]:
     kept = {device.get("path") for device in after["linux"].get("devices", ())}
     # Some runtimes get them as mounts.
-    kept |= {one["source"] for one in after["mounts"] if one.get("source") == one["destination"]}
+    kept |= {
+        one.get("source") for one in after["mounts"] if one.get("source") == one.get("destination")
+    }
     # Made by an agent, of which the transformation keeps this account.
     made = {device["path"] for device in after.get("runrootless", {}).get("devices", ())}
     for device in before.get("devices", ()):
@@ -74,7 +76,8 @@ def _of_devices(before: Spec, after: Spec) -> Iterator[str]:
 
 
 def _of_mounts(before: list[Spec], after: list[Spec]) -> Iterator[str]:
-    kept = {mount.get("destination"): mount for mount in after}
+    # What has been added is behind.
+    kept = {mount.get("destination"): mount for mount in reversed(after)}
     for mount in before:
         place = mount.get("destination")
         now = kept.get(place)

@@ -66,10 +66,14 @@ def require_flags(parsed: Parsed, ours: Sequence[str], flags: Flags | None = Non
 
         choices = f", one of {', '.join(CHOICES[spelling])}" if spelling in CHOICES else ""
         raise Error(f"{word} takes a value{choices}")
-    if flags is not None and word.startswith("--") and spelling not in flags.names:
-        meant = suggestion(spelling, flags.names, "--")
-        if meant:
-            raise Error(f"there is no flag {word}{meant}")
+    if flags is None or not word.startswith("--"):
+        return
+    # The beginning of one is that flag to some runtimes.
+    if any(one.startswith(spelling) for one in flags.names if one not in ours):
+        return
+    meant = suggestion(spelling, flags.names, "--")
+    if meant:
+        raise Error(f"there is no flag {word}{meant}")
 
 
 def parse(

@@ -21,7 +21,7 @@ def prepare(invocation: Invocation) -> list[str]:
     parsed = command_line.parse(
         command_line.KILL, command_line.flags_first(command_line.KILL, invocation.arguments)
     )
-    if parsed.error and invocation.runtime.takes_go_flags_only():
+    if parsed.error:
         from runrootless.command_line import own
 
         own.require_flags(parsed, (), command_line.KILL)

@@ -17,7 +17,7 @@ import os
 from binascii import crc32
 from errno import EACCES, EAGAIN
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, flock, lockf
-from stat import S_IMODE, S_ISDIR, S_ISVTX, S_IWGRP, S_IWOTH
+from stat import S_IMODE, S_ISDIR, S_IWGRP, S_IWOTH
 
 from runrootless.errors import Error, named, one_line
 
@@ -129,8 +129,8 @@ def _unfit(path: str) -> str:
         return "is not a directory"
     if found.st_uid != os.geteuid():
         return f"belongs to user {found.st_uid}"
-    if found.st_mode & _WRITTEN_BY_OTHERS and not found.st_mode & S_ISVTX:
-        # They could put something else in the place of what is in it.
+    if found.st_mode & _WRITTEN_BY_OTHERS:
+        # They could put something else in the place of what is in it, or of what is to be.
         return f"can be written to by others (mode {S_IMODE(found.st_mode):04o})"
     if not os.access(path, os.W_OK | os.X_OK):
         return "cannot be written to"
