@@ -64,8 +64,9 @@ def test_processes_killed_while_the_agent_answers_them(
 INTERRUPTED = r"""
 use strict; use POSIX (); use Time::HiRes ();
 my $signals = 0; open(my $made, ">", "/srv/another") or die;
-POSIX::sigaction(POSIX::SIGALRM(), POSIX::SigAction->new(sub { $signals++ },
-    POSIX::SigSet->new, POSIX::SA_RESTART())) or die;
+my $action = POSIX::SigAction->new(sub { $signals++ }, POSIX::SigSet->new, POSIX::SA_RESTART());
+$action->safe(1);  # Else perl runs it in the middle of anything, and may crash.
+POSIX::sigaction(POSIX::SIGALRM(), $action) or die;
 Time::HiRes::setitimer(Time::HiRes::ITIMER_REAL(), 0.001, 0.001);
 for (my $n = 0; $n < 5000 || $signals < 100; $n++) {
     chown($n % 60000, 5, "/srv/another") == 1 or die "chown: $!";
