@@ -10,6 +10,8 @@ from support.processes import eventually
 pytestmark = both_runtimes
 
 SLEEP = "while :; do sleep 0.05; done"
+# Who has looked into it may not have left it yet.
+UMOUNT = "until umount /proc 2>/dev/null; do sleep 0.05; done"
 # What the runtime would execute in the launcher's place, whichever descriptor that is.
 FALSE_LAUNCHER = """
 mkdir -p self/fd
@@ -22,13 +24,13 @@ for n in 4 5 6 7 8 9; do cp self/fd/3 self/fd/$n; done
 @pytest.mark.parametrize(
     ("replace", "restore"),
     [
-        (f"mount -t tmpfs none /proc; cd /proc; {FALSE_LAUNCHER}", "cd /; umount /proc"),
+        (f"mount -t tmpfs none /proc; cd /proc; {FALSE_LAUNCHER}", f"cd /; {UMOUNT}"),
         (
             f"mkdir -p /false; cd /false; {FALSE_LAUNCHER} mount --bind /false /proc",
-            "cd /; umount /proc",
+            f"cd /; {UMOUNT}",
         ),
         # A directory of a procfs, in which no self is.
-        ("mount --bind /proc/sys /proc", "umount /proc"),
+        ("mount --bind /proc/sys /proc", UMOUNT),
         # Seen by nobody who begins at the first process's own root.
         (
             "mkdir -p /r/proc; for d in bin lib lib64 usr dev; do mkdir -p /r/$d;"
