@@ -30,7 +30,6 @@ _PTMX = "/dev/ptmx"
 # The devices that they bind, unless the bundle names them.
 _DEFAULTS = [f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty")]
 _CONSOLE = "/dev/console"
-_AROUND = ("/dev", "//dev", "/", "//")
 
 
 def take_devices(spec: Spec, host: HostFacts, emulated: bool) -> list[Device]:
@@ -110,7 +109,7 @@ def require_places(spec: Spec) -> None:
     To bind one there it opens what has its name, and what stands for a device node, or a
     socket, cannot be opened: ENXIO of open(2).
     """
-    if any(os.path.normpath(one.get("destination", "")) in _AROUND for one in spec["mounts"]):
+    if _is_covered(spec, _CONSOLE):
         return
     terminal = [_CONSOLE] if spec["process"].get("terminal") else []
     root = spec["root"]["path"]
@@ -130,9 +129,15 @@ def require_places(spec: Spec) -> None:
 def _is_over_link(spec: Spec, path: str) -> bool:
     """Return whether a symlink is in the place of a path, in the root file system itself."""
     place = os.path.normpath(f"/{path.lstrip('/')}")
-    mounts = (os.path.normpath(one.get("destination", "")) for one in spec["mounts"])
-    is_covered = any(place.startswith(f"{mount}/") for mount in mounts)
-    return not is_covered and os.path.islink(f"{spec['root']['path']}{place}")
+    return not _is_covered(spec, place) and os.path.islink(f"{spec['root']['path']}{place}")
+
+
+def _is_covered(spec: Spec, place: str) -> bool:
+    """Return whether a spec mounts something on a directory that a place is below."""
+    found = (os.path.normpath(one.get("destination", "")) for one in spec["mounts"])
+    # normpath() keeps two slashes, as POSIX has it, and the one of the root.
+    directories = (f"/{one.strip('/')}".rstrip("/") for one in found if one.startswith("/"))
+    return any(place.startswith(f"{directory}/") for directory in directories)
 
 
 def _is_host_device(device: Device, host: HostFacts) -> bool:
