@@ -46,21 +46,35 @@ FUNCTIONS = {
 """The C library's functions that make these calls, and that may be replaced."""
 
 
+LOOKS = 5
+"""How often a path is looked up that seems to have too many links."""
+
+
 def library_call(name: str, values: list[ctypes.c_ulong]) -> tuple[int, int]:
     """Do as ``system_call`` by the C library's function, if it is one of those."""
     function = FUNCTIONS.get(name)
     if function is None:
         return system_call(name, values)
-    ctypes.set_errno(0)
-    result: int = function(*values)
-    return result, ctypes.get_errno()
+    return outcome(function, *values)
 
 
 def system_call(name: str, values: list[ctypes.c_ulong]) -> tuple[int, int]:
     """Make a call; return its result and errno, which is 0 where the call has not set it."""
-    ctypes.set_errno(0)
-    result: int = LIBC.syscall(NUMBERS[name], *values)
-    return result, ctypes.get_errno()
+    return outcome(LIBC.syscall, NUMBERS[name], *values)
+
+
+def outcome(function: Any, *values: Any) -> tuple[int, int]:
+    """Call a function; return its result and errno.
+
+    ELOOP is asked for again: the kernel goes on counting links where it begins a path anew, as
+    it does when something is mounted meanwhile, anywhere on the machine (fs/namei.c).
+    """
+    for _ in range(LOOKS):
+        ctypes.set_errno(0)
+        result, number = function(*values), ctypes.get_errno()
+        if result != -1 or number != errno.ELOOP:
+            break
+    return result, number
 
 
 def error_name(number: int) -> Any:

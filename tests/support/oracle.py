@@ -81,12 +81,26 @@ def short(value):
     text = repr(value)
     return text if len(text) < 60 else f"{text[:20]}...{len(text)}"
 
+def tried(function, *args, **options):
+    """Return what a call returns; again after ELOOP.
+
+    The kernel goes on counting links where it begins a path anew, as it does when something is
+    mounted meanwhile, anywhere on the machine.
+    """
+    for _ in range(4):
+        try:
+            return function(*args, **options)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+    return function(*args, **options)
+
 def show(function, *args, **options):
     """Print what a call returns, or the name of its error."""
     name = getattr(function, "__name__", str(function))
     shown = ", ".join([short(a) for a in args] + [f"{k}={v!r}" for k, v in options.items()])
     try:
-        print(f"{name}({shown}) = {function(*args, **options)!r}")
+        print(f"{name}({shown}) = {tried(function, *args, **options)!r}")
     except OSError as error:
         print(f"{name}({shown}): {errno.errorcode[error.errno]}")
 
@@ -100,7 +114,7 @@ def raw(name, *args):
 def st(path, **options):
     """Print what stat says of a file."""
     try:
-        s = os.stat(path, **options)
+        s = tried(os.stat, path, **options)
         print(f"{short(path)}: {stat.filemode(s.st_mode)} {s.st_uid}:{s.st_gid} {s.st_rdev:#x}")
     except OSError as error:
         print(f"{short(path)}: {errno.errorcode[error.errno]}")
