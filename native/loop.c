@@ -18,6 +18,7 @@
 #include <poll.h>
 
 #include "loop_answers.h"
+#include "loop_programs.h"
 
 enum { POLLS = 1, ROOT_ONLY = 2 };
 /* Behind "varied", in agent/ledger.py: something is remembered of calls that were interrupted. */
@@ -63,6 +64,7 @@ static bool decide(struct loop *loop, struct seccomp_notif_resp *answer)
 	case SYS_openat: return open_path(call, descriptor, second, third, answer);
 	case SYS_fchmodat: return change_path(loop, descriptor, second, 0, third, answer);
 	case SYS_utimensat: return change_path(loop, descriptor, second, fourth, 0, answer);
+	case SYS_execve: return execute(loop, first, answer);
 	case SYS_mkdirat: return make_path(call, descriptor, second, answer);
 	case SYS_symlinkat: return make_path(call, second, third, answer);
 #ifdef __x86_64__

@@ -44,6 +44,7 @@ struct loop {
 	struct activity *activity;       /* agent/watch.py */
 	const struct readers *readers;   /* emulation/processes/status_files.py */
 	const struct apart *apart;       /* emulation/apart.py */
+	const struct programs *programs; /* emulation/programs.py */
 	int listener;
 	uint32_t slot_size, flags;
 	/* What Python has to look at: an open file, or -1, and what the kernel says of it; whether

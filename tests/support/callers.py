@@ -13,6 +13,7 @@ from runrootless.agent.loop import ENDED, LEFT, TURN, Activity, Flag, Loop
 from runrootless.emulation.apart import Apart
 from runrootless.emulation.call import Call
 from runrootless.emulation.processes.status_files import Readers
+from runrootless.emulation.programs import Programs
 from runrootless.linux import bpf, seccomp
 from runrootless.linux.process import set_no_new_privileges
 from runrootless.linux.syscall_numbers import NUMBERS
@@ -78,6 +79,7 @@ class Caller:
         self.activity = Activity()
         self.readers = Readers(64)
         self.apart = Apart()
+        self.programs = Programs()
         self.look: Callable[[int, bytearray], bool] = lambda file, status: False
         self.loop = Loop(
             self.listener,
@@ -87,6 +89,7 @@ class Caller:
             self.activity,
             self.readers,
             self.apart,
+            self.programs,
             polls,
             root_only,
             lambda file, status: self.look(file, status),

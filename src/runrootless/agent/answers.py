@@ -42,6 +42,7 @@ class Answers:
         self._handlers = emulator.handlers()
         self.readers = emulator.readers
         self.apart = emulator.apart
+        self.programs = emulator.programs
         """The threads whose calls are to be handled here, all of them."""
         self.look = emulator.look
         """What finds out about files that do not carry their records."""

@@ -142,6 +142,7 @@ class Crew:
             activity,
             answers.readers,
             answers.apart,
+            answers.programs,
             polls=not _is_woken_at_the_end(),
             root_only=answers.root_only,
             look=answers.look,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from runrootless.agent.ledger import Ledger, Slot
     from runrootless.emulation.apart import Apart
     from runrootless.emulation.processes.status_files import Readers
+    from runrootless.emulation.programs import Programs
 
 TURN, LEFT, _LOOK, ENDED = range(4)
 """What ``serve`` returns: the flag is set; a call is in the slot, for Python; all have ended."""
@@ -29,8 +30,8 @@ _serve = silent_function("serve", _LIBRARY)
 _fall_asleep = silent_function("fall_asleep", _LIBRARY)
 
 # struct loop and struct activity.
-_LOOP = struct.Struct("@PPPPPPiIIiIQ")
-_FILE_OFFSET = struct.calcsize("@PPPPPPiII")
+_LOOP = struct.Struct("@PPPPPPPiIIiIQ")
+_FILE_OFFSET = struct.calcsize("@PPPPPPPiII")
 _LOOKED = struct.Struct("=iI")
 _ACTIVITY = struct.Struct("@B3xi")
 _POLLS = 1
@@ -90,10 +91,11 @@ class Loop:
     """The loop of one thread.
 
     ``unusual`` makes it return. It leaves to Python the calls of the threads in ``readers`` and
-    about the files in ``apart``. With ``polls`` it asks poll(2) before it receives. It notes each
-    call in the ``slot``. Calls about files it leaves to Python if views vary, and with
-    ``root_only`` if the caller is not root. ``look`` is given an open file that does not carry
-    its record, and what stat(2) says of it: it changes that and returns whether it has.
+    about the files in ``apart``, and lets ``programs`` be executed. With ``polls`` it asks poll(2)
+    before it receives. It notes each call in the ``slot``. Calls about files it leaves to Python
+    if views vary, and with ``root_only`` if the caller is not root. ``look`` is given an open file
+    that does not carry its record, and what stat(2) says of it: it changes that and returns
+    whether it has.
     """
 
     def __init__(
@@ -105,11 +107,12 @@ class Loop:
         activity: Activity,
         readers: Readers,
         apart: Apart,
+        programs: Programs,
         polls: bool,
         root_only: bool,
         look: Callable[[int, bytearray], bool],
     ) -> None:
-        self._shared = ledger, unusual, activity, readers, apart
+        self._shared = ledger, unusual, activity, readers, apart, programs
         self._look = look
         self._memory = bytearray(
             _LOOP.pack(
@@ -119,6 +122,7 @@ class Loop:
                 activity.address,
                 readers.address,
                 apart.address,
+                programs.address,
                 listener,
                 len(slot.call),
                 _POLLS * polls | _ROOT_ONLY * root_only,

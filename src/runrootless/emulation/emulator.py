@@ -95,7 +95,7 @@ class Emulator:
         metadata = Metadata(shared, self._process_files, self._status_files)
         chown = Chown(shared, self._process_files)
         modes = Modes(shared, thorough)
-        senders = Senders(shared.identity)
+        senders = Senders(shared.identity, shared.programs)
         sending, receiving = Sending(shared, senders), Receiving(shared, senders)
         self._senders = senders
         self.look = metadata.look
@@ -103,6 +103,8 @@ class Emulator:
         """The threads that something is shown to for a while."""
         self.apart = shared.apart
         """The files of which more is to be said than what they carry."""
+        self.programs = shared.programs
+        """The programs whose execution is let through."""
         self.thorough = thorough
         self._checks: Checks | None = None
         self._components: dict[str, object] = {}

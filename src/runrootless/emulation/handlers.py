@@ -11,6 +11,7 @@ from runrootless.emulation.owners.ownership import Ownership
 from runrootless.emulation.paths.procfs import Procfs
 from runrootless.emulation.paths.resolution import Paths
 from runrootless.emulation.paths.stand_ins import StandIns
+from runrootless.emulation.programs import Programs
 from runrootless.linux.files import Files
 from runrootless.linux.memory import Memory
 
@@ -40,6 +41,7 @@ class Shared:
         "ownership",
         "paths",
         "procfs",
+        "programs",
         "stand_ins",
     )
 
@@ -55,6 +57,7 @@ class Shared:
         self.makers = Makers(self.apart)
         self.identity = Identity(table, self.makers)
         self.interrupted = Interrupted()
+        self.programs = Programs()
 
 
 class Handlers:

@@ -40,6 +40,8 @@ class Preloading:
         self._memory = shared.memory
         self._paths = shared.paths
         self._place = place
+        self._programs = shared.programs
+        shared.programs.preload(_PATH, place)
         # Of files that have not changed, by device, inode and time: the interpreter, empty for
         # none, or whether a program can load it.
         self._known: dict[tuple[int, int, int], bytes | bool] = {}
@@ -78,6 +80,8 @@ class Preloading:
             if len(self._known) >= _KNOWN_LIMIT:
                 self._known.clear()
             self._known[key] = found
+            if found is True:
+                self._programs.know(*key)
         if isinstance(found, bool):
             return found
         if not depth:
