@@ -138,6 +138,7 @@ int serve(struct loop *loop)
 			ssize_t written = write(loop->activity->wakes, &one, sizeof one);
 			(void)written; /* If it is full, the main thread is awake. */
 		}
+		note_caller(&loop->callers, slot->pid);
 		struct seccomp_notif_resp answer = {.id = slot->id};
 		if (!decide(loop, &answer))
 			return loop->file < 0 ? LEFT : LOOK;

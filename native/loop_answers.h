@@ -23,6 +23,7 @@
 #define CLONE_NEWTIME 0x80 /* since Linux 5.6 */
 #endif
 
+#include "loop_callers.h"
 #include "loop_names.h"
 #include "loop_records.h"
 
@@ -53,6 +54,7 @@ struct loop {
 	uint32_t shows;
 	uint64_t address;
 	struct stat status;
+	struct callers callers;
 };
 
 enum { OUR_FLAGS = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | AT_STATX_SYNC_TYPE };

@@ -13,6 +13,7 @@ from _thread import allocate_lock, start_new_thread
 
 from runrootless.agent.ledger import NO_CALL, NOTHING
 from runrootless.agent.loop import ENDED, TURN, Flag, Loop
+from runrootless.agent.wake_up import WakeUp
 from runrootless.emulation.call import Call
 from runrootless.linux import seccomp
 
@@ -42,11 +43,12 @@ class Member:
     it had the same one at the look before. ``busy`` is held while a handler runs.
     """
 
-    __slots__ = ("busy", "seen", "slot", "stuck")
+    __slots__ = ("busy", "loop", "seen", "slot", "stuck")
 
     def __init__(self, slot: Slot) -> None:
         self.slot = slot
         self.busy = allocate_lock()
+        self.loop: Loop | None = None
         self.seen = b""
         self.stuck = False
 
@@ -79,6 +81,7 @@ class Crew:
         """How many threads are to wait for notifications, as far as calls do not hang."""
         self.expires = 0.0
         """Until when, as time.monotonic counts, they are more than one."""
+        self._wake_up = WakeUp(listener)
         self._unusual = Flag()
         self._left: list[bytes] = []
         self._ledger = ledger
@@ -110,6 +113,12 @@ class Crew:
             started += 1
         return started
 
+    def adapt(self) -> None:
+        """Have the kernel wake threads as it suits those that call now."""
+        with self._lock:
+            counted = [member.loop.counted() for member in self.members if member.loop is not None]
+        self._wake_up.adapt(sum(calls for calls, _ in counted), sum(more for _, more in counted))
+
     def resume(self, calls: list[bytes]) -> None:
         """Answer calls that another worker has left, as they are noted in a slot."""
         with self._lock:
@@ -134,7 +143,7 @@ class Crew:
         listener, slot, answers = self.listener, member.slot, self._answers
         noted, notification = slot.call, slot.notification
         unusual, activity = self._unusual, self._activity
-        loop = Loop(
+        loop = member.loop = Loop(
             listener,
             slot,
             self._ledger,

@@ -33,6 +33,8 @@ _fall_asleep = silent_function("fall_asleep", _LIBRARY)
 _LOOP = struct.Struct("@PPPPPPPiIIiIQ")
 _FILE_OFFSET = struct.calcsize("@PPPPPPPiII")
 _LOOKED = struct.Struct("=iI")
+CALLERS = struct.Struct("=QQ")
+CALLERS_SIZE = 216
 _ACTIVITY = struct.Struct("@B3xi")
 _POLLS = 1
 _ROOT_ONLY = 2
@@ -130,10 +132,15 @@ class Loop:
                 0,
                 0,
             )
-            + bytes(STAT_SIZE)
+            + bytes(STAT_SIZE + CALLERS_SIZE)
         )
-        self._status = memoryview(self._memory)[_LOOP.size :]
+        self._status = memoryview(self._memory)[_LOOP.size :][:STAT_SIZE]
         self._pointer = c_void_p(address(self._memory))
+
+    def counted(self) -> tuple[int, int]:
+        """Return how many calls there were so far, and how many crossed those of other threads."""
+        calls, crossings = CALLERS.unpack_from(self._memory, _LOOP.size + STAT_SIZE)
+        return calls, crossings
 
     def serve(self) -> int:
         """Answer calls until there is something to do that only Python can; return what."""

@@ -85,6 +85,7 @@ class Watch:
         is_busy = False
         hanging = 0
         for crew in list(self._crews):
+            crew.adapt()
             idle, stuck = 0, 0
             for member in list(crew.members):
                 is_idle, is_new = _look_at(member)

@@ -17,7 +17,7 @@ from runrootless.agent.loop import Activity
 from runrootless.agent.views import Views
 from runrootless.agent.watch import CrowdedError, Watch
 from runrootless.emulation.emulator import Emulator
-from runrootless.linux import eventfd, seccomp
+from runrootless.linux import eventfd
 from runrootless.linux.process import set_name
 
 TYPE_CHECKING = False
@@ -153,11 +153,6 @@ class Worker:
             control.send(self._socket, control.HANGS)
 
     def _listen(self, number: int, listener: int, left: list[bytes]) -> None:
-        try:
-            seccomp.set_flags(listener, seccomp.FD_SYNC_WAKE_UP)
-        except OSError:
-            # Before Linux 6.6: slower, but correct.
-            pass
         crew = Crew(
             listener,
             number,
