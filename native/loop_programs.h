@@ -7,7 +7,7 @@ struct programs {
 	uint64_t observed;      /* somebody takes note of those that are executed */
 	uint64_t device, inode; /* of the fast path's object, if there is one */
 	char object[40];
-	uint64_t known[1024];   /* can load it: by key_of */
+	uint64_t known[1024];   /* by key_of: no scripts, and such as can load it */
 };
 
 static uint64_t key_of(const struct stat *status)
@@ -21,17 +21,17 @@ static uint64_t key_of(const struct stat *status)
 	return key;
 }
 
-/* Whether a program is given the object of the fast path, if there is one: it finds that under its
- * name, and can load it. */
-static bool fits(const struct programs *programs, const struct stat *status)
+/* Whether a file is known to be executed by itself; if there is an object of the fast path, also
+ * that it can load that, and finds it under its name. */
+static bool is_known(const struct programs *programs, const struct stat *status)
 {
 	uint64_t key = key_of(status);
 	struct name name = {.directory = AT_FDCWD};
 	struct stat object;
-	if (!programs->inode)
-		return true;
 	if (__atomic_load_n(&programs->known[key % 1024], __ATOMIC_RELAXED) != key)
 		return false;
+	if (!programs->inode)
+		return true;
 	memcpy(name.path, programs->object, sizeof programs->object);
 	int file = open_named(0, &name);
 	if (file < 0)
@@ -56,7 +56,7 @@ static bool execute(const struct loop *loop, uint64_t path, struct seccomp_notif
 	if (file < 0)
 		return file == FAILS && pass(answer);
 	bool is_plain = !syscall(SYS_fstat, file, &status) && S_ISREG(status.st_mode) &&
-		!(status.st_mode & (S_ISUID | S_ISGID)) && fits(loop->programs, &status);
+		!(status.st_mode & (S_ISUID | S_ISGID)) && is_known(loop->programs, &status);
 	close(file);
 	return is_plain && pass(answer);
 }

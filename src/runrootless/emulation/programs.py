@@ -20,8 +20,8 @@ class Programs:
     """What is known of programs, in memory at ``address``. Any thread may call any method.
 
     Those without set-ID bits, executed by root, change nobody's credentials. So they are the
-    kernel's, where nobody takes note of them; and with the fast path, where they can load its
-    object, which is found under its name.
+    kernel's, where nobody takes note of them: but for scripts, whose interpreters count; and with
+    the fast path for those that cannot load its object, or do not find it under its name.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Programs:
         self._show()
 
     def know(self, device: int, inode: int, changed: int) -> None:
-        """Take note of a program that can load the object.
+        """Take note of a program that is no script, and can load the object if there is one.
 
         ``changed`` is its st_ctime in nanoseconds: a change of the file changes that.
         """

@@ -6,10 +6,11 @@ is noted before it is asked to execute the file, and counts when it has (``execu
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
-from runrootless.emulation.call import Call
+from runrootless.emulation.call import Call, failure
 from runrootless.emulation.callers.credentials import CAP_SYS_PTRACE
 from runrootless.emulation.callers.executions import SetId
 from runrootless.emulation.handlers import Handlers, Shared
@@ -22,6 +23,10 @@ from runrootless.linux.processes import read_status, status_fields
 
 _SET_ID = stat.S_ISUID | stat.S_ISGID
 _ELF_MAGIC = b"\x7fELF"
+_SCRIPT = b"#!"
+# BINPRM_BUF_SIZE of <linux/binfmts.h>, and how many files fs/exec.c looks at, one behind another.
+_BEGINNING = 256
+_INTERPRETERS = 6
 
 
 class Execution(Handlers):
@@ -36,6 +41,7 @@ class Execution(Handlers):
     ) -> None:
         super().__init__(shared)
         self._preloading = preloading
+        self._programs = shared.programs
         self._devices = devices
         self._status_files = status_files
 
@@ -56,18 +62,43 @@ class Execution(Handlers):
         bits = None
         try:
             file = self._paths.open(call, directory, path, flags)
-            try:
-                bits = self._set_id(file)
-                if self._preloading is not None:
-                    self._preloading.fit(call, file, environment)
-            finally:
-                os.close(file)
+            bits = self._look(call, file, environment)
             if bits is not None and self._is_traced(call.pid):
                 bits = None
         except OSError:
             # The kernel will find the same and tell the caller, unless the path changes.
             pass
         self._identity.change_by_exec(call, bits)
+
+    def _look(self, call: Call, file: int, environment: int) -> SetId | None:
+        """Return what the set-ID bits make of the caller of a program, None if they do not count.
+
+        The environment of the call is made to fit. ``file``, a descriptor, is closed. What counts
+        of a script is its interpreter. Raises OSError as execve(2), and where a file cannot be
+        read.
+        """
+        named = True
+        try:
+            for _ in range(_INTERPRETERS):
+                status = os.fstat(file)
+                if not stat.S_ISREG(status.st_mode):
+                    return None
+                beginning = _beginning(file)
+                if not beginning.startswith(_SCRIPT):
+                    break
+                following = self._paths.open_path(call.pid, AT_FDCWD, _interpreter(beginning), 0)
+                os.close(file)
+                file = following
+                named = False
+            else:
+                return None
+            is_binary = beginning.startswith(_ELF_MAGIC)
+            is_fit = self._preloading is None or self._preloading.fit(call, file, environment)
+            if named and is_binary and is_fit:
+                self._programs.know(status.st_dev, status.st_ino, status.st_ctime_ns)
+            return self._set_id(file, status) if is_binary else None
+        finally:
+            os.close(file)
 
     def _is_traced(self, pid: int) -> bool:
         """Return whether somebody traces a thread who may not trace everybody.
@@ -84,16 +115,13 @@ class Execution(Handlers):
             # It has ended, and nobody traces any more.
             return False
 
-    def _set_id(self, file: int) -> SetId | None:
-        """Return what the bits of a file make of a process; None where they do not count.
+    def _set_id(self, file: int, status: os.stat_result) -> SetId | None:
+        """Return what the bits of a program make of a process; None where they do not count.
 
-        Raises OSError where the file cannot be read.
+        Raises OSError.
         """
-        status = os.fstat(file)
         mode = status.st_mode
-        if not (mode & _SET_ID and stat.S_ISREG(mode) and mode & 0o111):
-            return None
-        if not _is_binary(file) or _ignores_set_id(file, status.st_dev):
+        if not (mode & _SET_ID and mode & 0o111) or _ignores_set_id(file, status.st_dev):
             return None
         record = self._ownership.find(file, mode, status.st_dev, status.st_ino) or NOTHING
         # Without the execute bit of the group, set-group-ID means something else.
@@ -103,13 +131,25 @@ class Execution(Handlers):
         return SetId(owner, group, (status.st_dev, status.st_ino), record.uid)
 
 
-def _is_binary(file: int) -> bool:
-    """Return whether the kernel runs a file itself: scripts have no set-user-ID."""
+def _beginning(file: int) -> bytes:
+    """Return what the kernel finds out by how a file is to be executed. Raises OSError."""
     fd = os.open(handle(file), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        return os.read(fd, len(_ELF_MAGIC)) == _ELF_MAGIC
+        return os.pread(fd, _BEGINNING, 0)
     finally:
         os.close(fd)
+
+
+def _interpreter(script: bytes) -> bytes:
+    """Return the path of the interpreter that a script begins with: fs/binfmt_script.c.
+
+    Raises OSError: ENOEXEC where there is none.
+    """
+    line = script[len(_SCRIPT) :].partition(b"\n")[0].partition(b"\0")[0]
+    name = line.replace(b"\t", b" ").strip(b" ").partition(b" ")[0]
+    if not name:
+        raise failure(errno.ENOEXEC)
+    return name
 
 
 def _ignores_set_id(file: int, device: int) -> bool:

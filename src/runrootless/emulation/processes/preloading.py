@@ -25,9 +25,6 @@ _POINTER = struct.Struct("=Q")
 _ENTRIES_LIMIT = 16384
 _POINTERS_AT_ONCE = 32
 _ENTRY_LIMIT = 65536
-# BINPRM_BUF_SIZE of <linux/binfmts.h>, and how many interpreters fs/exec.c follows.
-_BEGINNING = 256
-_INTERPRETERS = 5
 _SANITIZERS = (b"libasan.", b"libtsan.", b"liblsan.", b"libhwasan.", b"libclang_rt.")
 _KNOWN_LIMIT = 1024
 _MACHINE = os.uname().machine
@@ -40,24 +37,25 @@ class Preloading:
         self._memory = shared.memory
         self._paths = shared.paths
         self._place = place
-        self._programs = shared.programs
         shared.programs.preload(_PATH, place)
-        # Of files that have not changed, by device, inode and time: the interpreter, empty for
-        # none, or whether a program can load it.
-        self._known: dict[tuple[int, int, int], bytes | bool] = {}
+        # Of programs that have not changed, by device, inode and time: whether they can load it.
+        self._known: dict[tuple[int, int, int], bool] = {}
 
-    def fit(self, call: Call, file: int, environment: int) -> None:
+    def fit(self, call: Call, program: int, environment: int) -> bool:
         """Take the object out of an environment unless the program can load it.
 
-        ``file`` is a descriptor of what is executed, and ``environment`` an address of the
-        caller's. Raises OSError, also that of an interrupted call.
+        Return whether it can. ``program`` is a descriptor of what the kernel executes, and
+        ``environment`` an address of the caller's. Raises OSError, also that of an interrupted
+        call.
         """
         _, key = KEY.unpack(call.notification)
         if NUMBER.unpack(key)[1] != AUDIT_ARCHITECTURES[_MACHINE]:
             # A 32-bit program was not given it.
-            return
-        if not (self._is_there(call.pid) and self._can_load(call.pid, file, _INTERPRETERS)):
+            return False
+        fits = self._is_there(call.pid) and self._can_load(program)
+        if not fits:
             self._take_out(call, environment)
+        return fits
 
     def _is_there(self, pid: int) -> bool:
         """Return whether a process finds the object under its name."""
@@ -71,26 +69,16 @@ class Preloading:
             os.close(file)
         return (status.st_dev, status.st_ino) == self._place
 
-    def _can_load(self, pid: int, file: int, depth: int) -> bool:
-        status = os.fstat(file)
+    def _can_load(self, program: int) -> bool:
+        status = os.fstat(program)
         key = status.st_dev, status.st_ino, status.st_ctime_ns
         found = self._known.get(key)
         if found is None:
-            found = _look(file)
+            found = _can_load(program)
             if len(self._known) >= _KNOWN_LIMIT:
                 self._known.clear()
             self._known[key] = found
-            if found is True:
-                self._programs.know(*key)
-        if isinstance(found, bool):
-            return found
-        if not depth:
-            return False
-        interpreter = self._paths.open_path(pid, AT_FDCWD, found, 0)
-        try:
-            return self._can_load(pid, interpreter, depth - 1)
-        finally:
-            os.close(interpreter)
+        return found
 
     def _take_out(self, call: Call, environment: int) -> None:
         for address in self._entries(call.pid, environment):
@@ -135,21 +123,13 @@ def _cuts(value: bytes) -> list[tuple[int, bytes]]:
     return cuts
 
 
-def _look(file: int) -> bytes | bool:
-    """Return what a script is interpreted by, or whether another program can load the object.
-
-    Raises OSError where the file cannot be read.
-    """
-    fd = os.open(handle(file), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+def _can_load(program: int) -> bool:
+    """Return whether a program can load the object. Raises OSError where it cannot be read."""
+    fd = os.open(handle(program), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        beginning = os.pread(fd, _BEGINNING, 0)
-        if beginning[:2] == b"#!":
-            words = beginning[2:].split(b"\n", 1)[0].split(maxsplit=1)
-            return words[0] if words else False
-        try:
-            needed = elf.needed(fd, _MACHINE)
-        except ValueError:
-            return False
+        needed = elf.needed(fd, _MACHINE)
+    except ValueError:
+        return False
     finally:
         os.close(fd)
     return not any(name.startswith(_SANITIZERS) for name in needed)
