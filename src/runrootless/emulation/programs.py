@@ -9,7 +9,7 @@ import struct
 from runrootless.linux.libc import address
 
 _HEAD = struct.Struct("=QQQ40s")
-_KEY = struct.Struct("=Q")
+_KEY = struct.Struct("@Q")
 _LIMIT = 1024
 _MASK = (1 << 64) - 1
 # As ``key_of`` of native/loop_programs.h has it.
