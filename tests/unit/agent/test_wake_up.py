@@ -17,7 +17,9 @@ KEPT = 8
 note = silent_function("note_caller", loop._LIBRARY)
 
 Tree = list["Tree"]
-trees = st.recursive(st.just([]), lambda children: st.lists(children, max_size=4), max_leaves=60)
+trees: st.SearchStrategy[Tree] = st.recursive(
+    st.just([]), lambda children: st.lists(children, max_size=4), max_leaves=60
+)
 lengths = st.lists(st.integers(1, 4), min_size=1, max_size=50)
 
 
@@ -40,8 +42,8 @@ def calls_of(process: Tree, numbers: Iterator[int]) -> list[int]:
     return found
 
 
-@given(trees, st.randoms(use_true_random=False))
-def test_who_waits_for_its_children_crosses_nobody(process: Tree, random: object) -> None:
+@given(trees)
+def test_who_waits_for_its_children_crosses_nobody(process: Tree) -> None:
     calls = calls_of(process, iter(range(1, 1000)))
     repeated = [number for number in calls for _ in range(1 + number % 3)]
     assert counted(repeated) == (len(repeated), 0)
