@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 
 from support import pythons, workers
 from support.bundles import Bundle
+from support.callers import Caller
 from support.containers import COMMAND, Runrootless
 from support.jobs import Table
 from support.namespaces import MountNamespace, is_unified
@@ -370,3 +371,19 @@ def as_an_agent() -> Iterator[None]:
         except OSError:
             # That of the listing itself.
             pass
+
+
+@pytest.fixture
+def in_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the agent's working directory."""
+    monkeypatch.chdir("/proc")
+
+
+@pytest.fixture
+def caller(in_proc: None) -> Iterator[Caller]:
+    """A process whose calls the loop in C answers."""
+    before = os.listdir("/proc/self/fd")
+    one = Caller()
+    yield one
+    one.end()
+    assert len(os.listdir("/proc/self/fd")) <= len(before)

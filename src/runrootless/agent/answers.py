@@ -41,9 +41,11 @@ class Answers:
         self._log = log
         self._handlers = emulator.handlers()
         self.readers = emulator.readers
-        self.apart = emulator.apart
-        self.programs = emulator.programs
         """The threads whose calls are to be handled here, all of them."""
+        self.apart = emulator.apart
+        """The files whose calls are."""
+        self.programs = emulator.programs
+        """The programs whose execution is not."""
         self.look = emulator.look
         """What finds out about files that do not carry their records."""
         self.root_only = emulator.thorough

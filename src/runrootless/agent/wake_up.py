@@ -35,10 +35,10 @@ class WakeUp:
         before, self._seen = self._seen, (calls, crossings)
         # Less where a thread has left the crew.
         calls, crossings = max(0, calls - before[0]), max(0, crossings - before[1])
-        if calls < MANY and crossings > calls * FEW:
-            self._calm = 0
-        elif calls >= MANY:
+        if calls >= MANY:
             self._calm = CALM
+        elif crossings > calls * FEW:
+            self._calm = 0
         else:
             self._calm += 1
         self._set(self._calm >= CALM)

@@ -95,7 +95,7 @@ class Emulator:
         metadata = Metadata(shared, self._process_files, self._status_files)
         chown = Chown(shared, self._process_files)
         modes = Modes(shared, thorough)
-        senders = Senders(shared.identity, shared.programs)
+        senders = Senders(shared.identity)
         sending, receiving = Sending(shared, senders), Receiving(shared, senders)
         self._senders = senders
         self.look = metadata.look

@@ -55,9 +55,9 @@ class Shared:
         self.ownership = Ownership(self.files, owners, self.apart)
         self.host_files = HostFiles(self.apart)
         self.makers = Makers(self.apart)
-        self.identity = Identity(table, self.makers)
-        self.interrupted = Interrupted()
         self.programs = Programs()
+        self.identity = Identity(table, self.makers, self.programs)
+        self.interrupted = Interrupted()
 
 
 class Handlers:

@@ -9,7 +9,7 @@ import select
 import stat
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,20 +43,6 @@ OWNER_OFFSET = 28 if os.uname().machine == "x86_64" else 24
 
 # The agent's working directory.
 pytestmark = pytest.mark.usefixtures("in_proc")
-
-
-@pytest.fixture
-def in_proc(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir("/proc")
-
-
-@pytest.fixture
-def caller() -> Iterator[Caller]:
-    before = os.listdir("/proc/self/fd")
-    one = Caller()
-    yield one
-    one.end()
-    assert len(os.listdir("/proc/self/fd")) <= len(before)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ The files are no programs that this machine has a loader for, so the process goe
 
 import errno
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,15 +15,6 @@ from support.callers import Caller, Outcome
 
 ROOTS_NUMBER = 5
 USERS_NUMBER = 1 << 62 | 5 << 31 | 6
-
-
-@pytest.fixture
-def caller(monkeypatch: pytest.MonkeyPatch) -> Iterator[Caller]:
-    # The agent's working directory.
-    monkeypatch.chdir("/proc")
-    one = Caller()
-    yield one
-    one.end()
 
 
 @pytest.fixture

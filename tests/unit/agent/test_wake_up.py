@@ -65,11 +65,8 @@ def test_whatever_calls_is_counted(threads: list[int]) -> None:
 
 
 @pytest.fixture
-def wake_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[WakeUp]:
-    monkeypatch.chdir("/proc")
-    caller = Caller()
-    yield WakeUp(caller.listener)
-    caller.end()
+def wake_up(caller: Caller) -> WakeUp:
+    return WakeUp(caller.listener)
 
 
 class Looks:

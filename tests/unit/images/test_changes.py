@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -165,12 +164,6 @@ class Layers:
     def close(self) -> None:
         for file in self.files:
             os.close(file)
-
-
-@pytest.fixture
-def in_proc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.chdir("/proc")
-    yield
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="only root's umoci unpacks all of an image")

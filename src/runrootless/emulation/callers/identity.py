@@ -27,6 +27,7 @@ from runrootless.emulation.callers.credentials import (
 from runrootless.emulation.callers.executions import Executions, SetId
 from runrootless.emulation.callers.makers import Makers
 from runrootless.emulation.callers.threads import Threads
+from runrootless.emulation.programs import Programs
 from runrootless.emulation.stores.entry_file import ROOT as PAID_BY_ROOT
 from runrootless.linux.capabilities import bounding_set, capabilities
 from runrootless.linux.limits import RLIMIT_RTTIME, get_soft_limit, set_soft_limit
@@ -45,8 +46,9 @@ class Identity:
     Any thread may call any method. Nothing is kept here that another agent could not find out.
     """
 
-    def __init__(self, table: CredentialTable, makers: Makers) -> None:
+    def __init__(self, table: CredentialTable, makers: Makers, programs: Programs) -> None:
         self._makers = makers
+        self._programs = programs
         self._table = table
         self._threads = Threads(table)
         self._executions = Executions(table)
@@ -54,8 +56,12 @@ class Identity:
         self._lock = allocate_lock()
         self.bounding = 0
         """The capabilities that the container's first process may be given."""
-        self.observer: Callable[[int, Credentials], None] | None = None
-        """What is given each thread that changes its credentials, or executes a program."""
+        self._observer: Callable[[int, Credentials], None] | None = None
+
+    def observe(self, observer: Callable[[int, Credentials], None]) -> None:
+        """Have each thread told that changes its credentials, or executes a program."""
+        self._observer = observer
+        self._programs.observe()
 
     def of(self, pid: int) -> Credentials:
         """Return the credentials of a thread; root's where it is gone or not emulated."""
@@ -168,8 +174,8 @@ class Identity:
             soft, hard, dumpable = self._table.state(number)
             state = soft, hard, dumpable and not new.is_gained_from(old)
             self._set(call.pid, number, new, state, _payer(old))
-        if self.observer is not None:
-            self.observer(call.pid, new)
+        if self._observer is not None:
+            self._observer(call.pid, new)
 
     def change_by_exec(self, call: Call, bits: SetId | None) -> None:
         """Give the caller what an execve(2) that is let through now will make of it.
@@ -181,14 +187,14 @@ class Identity:
         pid = call.pid
         if bits is None and get_soft_limit(pid, RLIMIT_RTTIME) == INFINITY:
             # Root, before and after.
-            if self.observer is not None:
-                self.observer(pid, ROOT)
+            if self._observer is not None:
+                self._observer(pid, ROOT)
             return
         require_valid(call)
         with self._lock:
             new = self._begin_exec(pid, bits)
-        if self.observer is not None:
-            self.observer(pid, new)
+        if self._observer is not None:
+            self._observer(pid, new)
 
     def _begin_exec(self, pid: int, bits: SetId | None) -> Credentials:
         number = self._settle(pid)

@@ -11,7 +11,6 @@ import os
 
 from runrootless.emulation.callers.identity import Identity
 from runrootless.emulation.messages.sockets import number_for
-from runrootless.emulation.programs import Programs
 from runrootless.emulation.stores.lasting_map import LastingMap
 from runrootless.linux.processes import read_status, status_fields
 
@@ -50,9 +49,8 @@ class Sender:
 class Senders:
     """Keeps the last message of each process that matters, and lets the next worker know."""
 
-    def __init__(self, identity: Identity, programs: Programs) -> None:
+    def __init__(self, identity: Identity) -> None:
         self._identity = identity
-        self._programs = programs
         self.kept = LastingMap("senders", _LIMIT)
         self.are_asked_for = False
         """Whether some process has asked for the IDs of senders (SO_PASSCRED)."""
@@ -72,8 +70,7 @@ class Senders:
 
     def _begin(self) -> None:
         self.are_asked_for = True
-        self._identity.observer = self.note_own
-        self._programs.observe()
+        self._identity.observe(self.note_own)
 
     def note(self, pid: int, sender: Sender) -> None:
         """Take note of what a process sends now. Raises OSError: ENOMEM."""

@@ -93,7 +93,9 @@ class Execution(Handlers):
             else:
                 return None
             is_binary = beginning.startswith(_ELF_MAGIC)
-            is_fit = self._preloading is None or self._preloading.fit(call, file, environment)
+            is_fit = self._preloading is None or self._preloading.fit(
+                call, file, status, environment
+            )
             if named and is_binary and is_fit:
                 self._programs.know(status.st_dev, status.st_ino, status.st_ctime_ns)
             return self._set_id(file, status) if is_binary else None

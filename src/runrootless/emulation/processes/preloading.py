@@ -41,18 +41,18 @@ class Preloading:
         # Of programs that have not changed, by device, inode and time: whether they can load it.
         self._known: dict[tuple[int, int, int], bool] = {}
 
-    def fit(self, call: Call, program: int, environment: int) -> bool:
+    def fit(self, call: Call, program: int, status: os.stat_result, environment: int) -> bool:
         """Take the object out of an environment unless the program can load it.
 
-        Return whether it can. ``program`` is a descriptor of what the kernel executes, and
-        ``environment`` an address of the caller's. Raises OSError, also that of an interrupted
-        call.
+        Return whether it can. ``program`` is a descriptor of what the kernel executes, ``status``
+        what stat(2) says of it, and ``environment`` an address of the caller's. Raises OSError,
+        also that of an interrupted call.
         """
         _, key = KEY.unpack(call.notification)
         if NUMBER.unpack(key)[1] != AUDIT_ARCHITECTURES[_MACHINE]:
             # A 32-bit program was not given it.
             return False
-        fits = self._is_there(call.pid) and self._can_load(program)
+        fits = self._is_there(call.pid) and self._can_load(program, status)
         if not fits:
             self._take_out(call, environment)
         return fits
@@ -69,8 +69,7 @@ class Preloading:
             os.close(file)
         return (status.st_dev, status.st_ino) == self._place
 
-    def _can_load(self, program: int) -> bool:
-        status = os.fstat(program)
+    def _can_load(self, program: int, status: os.stat_result) -> bool:
         key = status.st_dev, status.st_ino, status.st_ctime_ns
         found = self._known.get(key)
         if found is None:

@@ -19,6 +19,7 @@ from runrootless.emulation.callers.credentials import Credentials, initial
 from runrootless.emulation.callers.executions import Executions
 from runrootless.emulation.callers.identity import Identity
 from runrootless.emulation.callers.makers import Makers
+from runrootless.emulation.programs import Programs
 from runrootless.linux.limits import RLIMIT_RTTIME, get_soft_limit, set_soft_limit
 from runrootless.linux.memory_image import executable, layout
 
@@ -82,8 +83,7 @@ class Caller:
 
 
 @pytest.fixture
-def caller(monkeypatch: pytest.MonkeyPatch) -> Iterator[Caller]:
-    monkeypatch.chdir("/proc")
+def caller(in_proc: None) -> Iterator[Caller]:
     caller = Caller()
     yield caller
     caller.end()
@@ -133,7 +133,7 @@ def test_a_program_is_executed(
     wanted = {"cat": file_of(CAT), "sh": file_of("/bin/sh"), "any": (0, 0)}[file]
     number = make_pending(table, caller.pid, wanted, sure)
     # Another agent, which was not there when it began.
-    other = Identity(CredentialTable(table), Makers(Apart()))
+    other = Identity(CredentialTable(table), Makers(Apart()), Programs())
     caller.tell(b"e")
     child = caller.tell(b"f")
     for pid in (caller.pid, child):
@@ -154,7 +154,7 @@ def test_a_program_is_executed(
 
 def test_what_is_settled_before_is_not_changed_after(caller: Caller, table: int) -> None:
     make_pending(table, caller.pid, file_of(CAT))
-    identity = Identity(CredentialTable(table), Makers(Apart()))
+    identity = Identity(CredentialTable(table), Makers(Apart()), Programs())
     identity.set_limits(caller.pid, 3, 4, BEFORE)
     caller.execute()
     assert identity.of(caller.pid) == BEFORE
@@ -167,14 +167,14 @@ def test_a_process_that_has_ended_has_executed_nothing(caller: Caller, table: in
     os.kill(pid, 9)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     assert layout(b"%d" % pid) is None
-    identity = Identity(CredentialTable(table), Makers(Apart()))
+    identity = Identity(CredentialTable(table), Makers(Apart()), Programs())
     assert identity.of_limit(number, b"%d" % pid) == (BEFORE, (1, 2, True))
     assert identity.of_limit(number, b"no such process") == (BEFORE, (1, 2, True))
 
 
 def test_changes_by_several_threads(caller: Caller, table: int) -> None:
     """None of them is lost: each keeps what the others have changed."""
-    identity = Identity(CredentialTable(table), Makers(Apart()))
+    identity = Identity(CredentialTable(table), Makers(Apart()), Programs())
     set_soft_limit(caller.pid, RLIMIT_RTTIME, INFINITY, INFINITY)
     lost = []
 

@@ -69,7 +69,7 @@ class Receiver:
 
     def __init__(self, kind: int) -> None:
         shared = Shared(CredentialTable(os.memfd_create("credentials")), OwnerStore())
-        self.senders = Senders(shared.identity, shared.programs)
+        self.senders = Senders(shared.identity)
         self.receiving = Receiving(shared, self.senders)
         self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, kind)
         self.theirs.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)

@@ -59,7 +59,7 @@ class Caller:
 
     def __init__(self) -> None:
         shared = Shared(CredentialTable(os.memfd_create("credentials")), OwnerStore())
-        self.senders = Senders(shared.identity, shared.programs)
+        self.senders = Senders(shared.identity)
         self.sending = Sending(shared, self.senders)
 
     def call(self, *arguments: int) -> Call:
@@ -145,7 +145,7 @@ def test_sender_that_ends_while_it_is_looked_at(caller: Caller) -> None:
 
     table = CredentialTable(os.memfd_create("credentials"))
     shared = Shared(table, OwnerStore())
-    senders = Senders(EndsFirst(table, shared.makers), shared.programs)
+    senders = Senders(EndsFirst(table, shared.makers, shared.programs))
     senders.note(child, Sender(initial(5, 6), (5, 6), read_status(child)))
     assert senders.ids(child) == (5, 6)
     assert senders.number(child, 0) == child
